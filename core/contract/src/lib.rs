@@ -1,0 +1,28 @@
+//! The traits that the rooms of the house meet at.
+//!
+//! ```text
+//! bytes -> Service -> Propose | Read -> replica -> Agreement -> Commit -> StateMachine -> Reply, Event -> Service -> bytes
+//! ```
+//!
+//! Everything behind these traits is a step function: inputs come in as values, time among them; outputs go
+//! out as values. The same code therefore runs under the node and under the simulator.
+//!
+//! Deliberately absent: sockets, files, threads, clocks, randomness, and any knowledge of one system or one
+//! agreement.
+
+#![forbid(unsafe_code)]
+
+mod agreement;
+mod duty;
+mod machine;
+mod session;
+
+pub use agreement::{
+    Agreement, AgreementStatus, Barrier, BarrierId, Boot, Change, Committed, CommittedKind, Input, Members, Output,
+    PersistId, Progress, Reconfigure, Record, RecordKind, SnapshotMeta, Transfer, Verdict,
+};
+pub use duty::{Duty, DutyInput, DutyOutput};
+pub use machine::{
+    Applied, Command, Effect, Effects, ExternalCall, ReadOutcome, RequestId, RestoreError, StateMachine,
+};
+pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};

@@ -1,0 +1,178 @@
+//! What clients talk to.
+//!
+//! A [`Service`] holds all sessions of one protocol on one node. They share one object, since protocols let them meet:
+//! a watch fires on another connection, a session moves between connections, an administrator lists them all.
+//!
+//! The driver keeps these promises:
+//! - outputs of one call are carried out in order;
+//! - `Propose`s of one service to one group are applied in the order in which they were put out, each exactly once, or
+//!   not at all from some point on; `Completed` follows in that order;
+//! - a `Local` read is answered from the state as of the events delivered so far: no event lies between the state that a
+//!   read saw and its `Completed`;
+//! - an event is delivered before the `Completed` of the command that caused it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use verity_clock::Now;
+use verity_types::{ConnId, GroupId, LogIndex, Mono, NodeId, Term, Token};
+
+/// Which of a service's listeners a connection came in by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Door(pub u16);
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Which listener it came in by.
+    pub door: Door,
+    /// The subject of its verified TLS certificate, as RFC 2253 writes it, if it showed one.
+    pub certificate: Option<String>,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// This node's applied state.
+    Local,
+    /// Every write acknowledged anywhere before the read began.
+    Linearizable,
+    /// At least this index.
+    AtLeast(LogIndex),
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No leader could be reached in time. A proposal may or may not be applied.
+    Unavailable,
+    /// The queue is full; nothing was done.
+    Overloaded,
+    /// The node does not host the group.
+    NoSuchGroup,
+}
+
+/// How this node stands to a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupRole {
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: Term,
+    /// True if this node leads.
+    pub leads: bool,
+    /// True if this node votes.
+    pub votes: bool,
+}
+
+/// What happens to a service.
+#[derive(Clone, Debug)]
+pub enum SessionInput {
+    /// A connection came in.
+    Opened {
+        /// Its name.
+        conn: ConnId,
+        /// Its other end.
+        peer: Peer,
+    },
+    /// Bytes came in, in order, cut anywhere.
+    Bytes {
+        /// The connection.
+        conn: ConnId,
+        /// What came.
+        bytes: Bytes,
+    },
+    /// The connection ended. No output may name it from here on.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A `Propose` or `Read` is answered.
+    Completed {
+        /// Which.
+        token: Token,
+        /// The state machine's bytes.
+        result: Result<Bytes, Failure>,
+    },
+    /// A state machine put out an event.
+    Event {
+        /// Of this group.
+        group: GroupId,
+        /// What it is about.
+        topic: Bytes,
+        /// The system's own bytes.
+        bytes: Bytes,
+    },
+    /// This node's standing in a group changed.
+    Role {
+        /// The group.
+        group: GroupId,
+        /// How it stands.
+        role: GroupRole,
+    },
+    /// The state of this group was replaced by a snapshot: events may have been skipped.
+    Restored {
+        /// The group.
+        group: GroupId,
+    },
+    /// The moment asked for by `Wake` has come.
+    Wake,
+}
+
+/// What a service wants.
+#[derive(Clone, Debug)]
+pub enum SessionOutput {
+    /// Write these bytes.
+    Bytes {
+        /// To this connection.
+        conn: ConnId,
+        /// What to write.
+        bytes: Bytes,
+    },
+    /// Place a command in a group's order.
+    Propose {
+        /// Comes back in `Completed`.
+        token: Token,
+        /// The group.
+        group: GroupId,
+        /// The system's own bytes.
+        command: Bytes,
+    },
+    /// Ask a group's state machine.
+    Read {
+        /// Comes back in `Completed`.
+        token: Token,
+        /// The group.
+        group: GroupId,
+        /// The system's own bytes.
+        query: Bytes,
+        /// How fresh.
+        consistency: Consistency,
+    },
+    /// Tell the group's leader's duty something that needs no order (a session is alive). May be lost.
+    Whisper {
+        /// The group.
+        group: GroupId,
+        /// The system's own bytes.
+        bytes: Bytes,
+    },
+    /// Call [`Service::on`] with `Wake` at this moment or soon after. A later `Wake` does not cancel an earlier one.
+    Wake(Mono),
+    /// Read no further from this connection until `Resume`: its queue is full.
+    Pause(ConnId),
+    /// Read again.
+    Resume(ConnId),
+    /// Write what was put out, then close.
+    Close(ConnId),
+}
+
+/// All sessions of one protocol on one node.
+pub trait Service: Send {
+    /// Takes one input and appends what follows from it to `out`.
+    fn on(&mut self, now: Now, input: SessionInput, out: &mut Vec<SessionOutput>);
+
+    /// Asserts what must always hold.
+    fn invariants(&self);
+}

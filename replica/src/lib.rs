@@ -1,1 +1,33 @@
-//! Stub.
+//! Hosts the groups of one node: command, agreement, log, machine, reply.
+//!
+//! [`Replica`] is a pure step machine. A driver (the node or the simulator) hands it inputs and carries out its
+//! outputs; everything between a session's `Propose` and its `Completed` happens here.
+//!
+//! - upon `Propose` by a service: the command joins this node's [lane](lane) to the group and is given the lane's next
+//!   sequence number; the leader packs lanes into entries, stamps them with time, and proposes them;
+//! - upon a known change of leader, or silence: everything not yet applied is sent again, in order;
+//! - upon applying an entry: a command whose sequence number is not the next of its lane is skipped. Each command is
+//!   thus applied exactly once and in the order of its node, however often it was sent (the same idea as client
+//!   sessions in the Raft dissertation, §6.3, with the node as the client);
+//! - upon a read: local ones are answered from the applied state at once, linearizable ones after a barrier.
+//!
+//! Deliberately absent: sockets, files, clocks, any system's bytes, any agreement's messages.
+
+#![forbid(unsafe_code)]
+
+mod batch;
+mod frame;
+mod group;
+mod lane;
+mod reads;
+mod replica;
+mod snapshot;
+mod status;
+
+pub use batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
+pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, decode_frames, encode_frame};
+pub use group::{GroupBoot, GroupConfig};
+pub use lane::{LANE_BYTES_MAX, LANE_PROPOSALS_MAX};
+pub use replica::{Input, Output, Replica, ReplicaConfig, ServiceId, Ticket};
+pub use snapshot::{Restored, restore_group};
+pub use status::{GroupStatus, LaneStatus};

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use thiserror::Error;
-use verity_types::{Digest, GroupId, Incarnation, LogIndex, NodeId, WallMs};
+use verity_types::{Digest, Incarnation, LogIndex, NodeId, WallMs};
 
 use crate::agreement::{Members, Verdict};
 
@@ -52,17 +52,6 @@ pub enum Effect {
         /// The system's own bytes.
         bytes: Bytes,
     },
-    /// Begin a group.
-    SpawnGroup {
-        /// Its id.
-        group: GroupId,
-        /// Its members.
-        members: Members,
-        /// The system's own description.
-        config: Bytes,
-    },
-    /// End a group.
-    RetireGroup(GroupId),
 }
 
 /// Collects effects in order.
@@ -146,6 +135,11 @@ pub trait StateMachine: Send {
 
     /// Draws the next chunk of about `size_max` bytes; `None` ends the snapshot.
     fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes>;
+
+    /// Takes back everything behind `to`. Only machines that run on a chain can.
+    fn undo(&mut self, to: LogIndex) {
+        panic!("this state machine cannot go back to index {to}; it was put on an agreement that reverts");
+    }
 
     /// Replaces the state by the chunks of a snapshot.
     ///

@@ -1,0 +1,316 @@
+//! One group on this node: its engine, its state machine, its lane, and what waits between them.
+//!
+//! Deliberately absent: services and peers (the replica routes) and any call across groups.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use verity_contract::{
+    Agreement, Committed, CommittedKind, Duty, Effects, GroupRole, Members, PersistId, SnapshotMeta, StateMachine,
+};
+use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
+
+use crate::batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
+use crate::lane::{LANE_PROPOSALS_MAX, Lane, Lanes};
+use crate::reads::Reads;
+use crate::snapshot::{Restored, Saving, Sending};
+use crate::status::{GroupStatus, LaneStatus};
+
+/// How a group is run.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// A snapshot is taken once this many bytes of log were applied since the last one.
+    pub snapshot_log_bytes: u64,
+    /// This many entries before a snapshot stay in the log, so that a peer that is a little behind needs no snapshot.
+    pub log_entries_kept: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self { snapshot_log_bytes: 32 * 1024 * 1024, log_entries_kept: 2_000 }
+    }
+}
+
+/// What a driver hosts a group with.
+pub struct GroupBoot {
+    /// Its id.
+    pub id: GroupId,
+    /// Its engine, started from what stable storage held.
+    pub engine: Box<dyn Agreement>,
+    /// Its state machine, restored from the latest snapshot, if there is one.
+    pub machine: Box<dyn StateMachine>,
+    /// What its leader does besides.
+    pub duty: Option<Box<dyn Duty>>,
+    /// Where it starts: the default for a new group, or what [`crate::restore_group`] gave.
+    pub restored: Restored,
+    /// How it is run.
+    pub config: GroupConfig,
+}
+
+/// What is next for the state machine.
+#[derive(Debug)]
+pub(crate) enum ToApply {
+    Entry(Committed),
+    Install(SnapshotMeta),
+}
+
+/// What one step of applying did.
+pub(crate) enum Step {
+    /// Nothing is left, or a snapshot is being loaded.
+    Idle,
+    /// Entries were applied up to here.
+    Applied,
+    /// The driver is to load this snapshot.
+    Load(SnapshotMeta),
+}
+
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) engine: Box<dyn Agreement>,
+    pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) duty: Option<Box<dyn Duty>>,
+    pub(crate) config: GroupConfig,
+    pub(crate) members: Members,
+    /// Changes that the driver was not told of yet.
+    pub(crate) members_changed: Vec<(Members, Bytes)>,
+    pub(crate) role: GroupRole,
+    /// True once this node leads and has applied everything from before its term.
+    pub(crate) ready: bool,
+    pub(crate) lane: Lane,
+    lanes: Lanes,
+    /// On a leader: how far each lane is proposed.
+    ahead: Lanes,
+    /// On a leader: as it came in.
+    pub(crate) inbox: Vec<Proposal>,
+    /// On a leader: to be proposed next, in order, each once.
+    pub(crate) to_propose: VecDeque<Proposal>,
+    pub(crate) refused: bool,
+    stamped: WallMs,
+    time: WallMs,
+    pub(crate) persisted: PersistId,
+    pub(crate) held: VecDeque<(PersistId, NodeId, Bytes)>,
+    pub(crate) queue: VecDeque<ToApply>,
+    pub(crate) installing: bool,
+    pub(crate) applied: LogIndex,
+    applied_term: Term,
+    pub(crate) reads: Reads,
+    pub(crate) log_bytes: u64,
+    pub(crate) snapshot_wanted: bool,
+    pub(crate) saving: Option<Saving>,
+    pub(crate) saved: Option<SnapshotMeta>,
+    pub(crate) sending: BTreeMap<NodeId, Sending>,
+    pub(crate) next_tick: Mono,
+}
+
+impl Group {
+    pub(crate) fn new(node: NodeId, incarnation: Incarnation, now: Mono, boot: GroupBoot) -> Self {
+        let Restored { meta, lanes, time } = boot.restored;
+        let saved = (meta.index > LogIndex(0)).then(|| meta.clone());
+        let members = boot.engine.status().members;
+        Self {
+            id: boot.id,
+            engine: boot.engine,
+            machine: boot.machine,
+            duty: boot.duty,
+            config: boot.config,
+            members,
+            members_changed: Vec::new(),
+            role: GroupRole::default(),
+            ready: false,
+            lane: Lane::new(node, incarnation),
+            ahead: Lanes::default(),
+            lanes,
+            inbox: Vec::new(),
+            to_propose: VecDeque::new(),
+            refused: false,
+            stamped: time,
+            time,
+            persisted: PersistId(0),
+            held: VecDeque::new(),
+            queue: VecDeque::new(),
+            installing: false,
+            applied: meta.index,
+            applied_term: meta.term,
+            reads: Reads::default(),
+            log_bytes: 0,
+            snapshot_wanted: false,
+            saving: None,
+            saved,
+            sending: BTreeMap::new(),
+            next_tick: now,
+        }
+    }
+
+    /// Takes proposals in for the leader; what does not fit is dropped, and its lane sends it again.
+    pub(crate) fn take_in(&mut self, proposals: impl IntoIterator<Item = Proposal>) {
+        let room = LANE_PROPOSALS_MAX.saturating_sub(self.inbox.len());
+        self.inbox.extend(proposals.into_iter().take(room));
+    }
+
+    /// Moves the inbox behind what is to be proposed, each command once and in lane order.
+    pub(crate) fn sort_inbox(&mut self) {
+        for proposal in self.inbox.drain(..) {
+            if self.ahead.admit(proposal.request) {
+                self.to_propose.push_back(proposal);
+            }
+        }
+    }
+
+    /// Packs the next entry, stamped with `wall`.
+    pub(crate) fn next_entry(&mut self, wall: WallMs) -> Option<Bytes> {
+        let mut proposals = Vec::new();
+        let mut bytes = 0;
+        while let Some(front) = self.to_propose.front() {
+            let fits = bytes == 0 || bytes + front.command.len() <= BATCH_BYTES_MAX;
+            if !fits || proposals.len() >= BATCH_COMMANDS_MAX {
+                break;
+            }
+            bytes += front.command.len();
+            proposals.extend(self.to_propose.pop_front());
+        }
+        if proposals.is_empty() {
+            return None;
+        }
+        self.stamped = self.stamped.max(self.time).max(wall);
+        Some(Batch { time: self.stamped, proposals }.encode())
+    }
+
+    /// The engine gave an entry back. A duty's commands are forgotten (it asks again); lanes keep theirs.
+    pub(crate) fn on_refused(&mut self, entry: Bytes) {
+        self.refused = true;
+        let batch = Batch::decode(entry).expect("the engine gives back what it was given");
+        for proposal in batch.proposals.into_iter().rev().filter(|p| p.request.origin != NodeId(0)) {
+            self.to_propose.push_front(proposal);
+        }
+    }
+
+    /// This node leads no more.
+    pub(crate) fn step_down(&mut self) {
+        self.ready = false;
+        self.inbox.clear();
+        self.to_propose.clear();
+        self.sending.clear();
+    }
+
+    /// Applies up to about `budget` commands. Effects are appended; the caller delivers them before the next step.
+    pub(crate) fn apply_some(&mut self, budget: usize, effects: &mut Effects) -> Step {
+        if self.installing {
+            return Step::Idle;
+        }
+        let mut done = 0;
+        let before = self.applied;
+        while done < budget {
+            let Some(next) = self.queue.pop_front() else { break };
+            let entry = match next {
+                ToApply::Entry(entry) => entry,
+                ToApply::Install(meta) => {
+                    self.installing = true;
+                    return Step::Load(meta);
+                }
+            };
+            assert_eq!(entry.index, self.applied.next(), "commits come without gaps");
+            done += self.apply_entry(entry, effects);
+        }
+        if self.applied > before { Step::Applied } else { Step::Idle }
+    }
+
+    fn apply_entry(&mut self, entry: Committed, effects: &mut Effects) -> usize {
+        self.applied = entry.index;
+        self.applied_term = entry.term;
+        self.log_bytes += entry.payload.len() as u64 + 32;
+        match entry.kind {
+            CommittedKind::Noop => 1,
+            CommittedKind::Members(members) => {
+                self.machine.on_members(entry.index, &members, &entry.payload, effects);
+                self.members = members.clone();
+                self.members_changed.push((members, entry.payload));
+                1
+            }
+            CommittedKind::Normal => self.apply_batch(entry.index, entry.payload, effects),
+        }
+    }
+
+    fn apply_batch(&mut self, index: LogIndex, payload: Bytes, effects: &mut Effects) -> usize {
+        // Every replica skips an entry that is none, alike.
+        let Some(batch) = Batch::decode(payload) else { return 1 };
+        self.time = self.time.max(batch.time);
+        let count = batch.proposals.len();
+        let time = self.time;
+        let commands: Vec<_> = batch
+            .proposals
+            .into_iter()
+            .filter(|proposal| self.lanes.admit(proposal.request))
+            .map(|p| verity_contract::Command { index, time, request: p.request, bytes: p.command })
+            .collect();
+        if !commands.is_empty() {
+            self.machine.apply(&commands, effects);
+        }
+        count
+    }
+
+    /// True once, when a new leader has applied an entry of its own term: everything committed before is then applied.
+    pub(crate) fn becomes_ready(&mut self) -> bool {
+        if self.role.leads && !self.ready && self.applied_term == self.role.term {
+            self.ready = true;
+            self.ahead = self.lanes.clone();
+            return true;
+        }
+        false
+    }
+
+    /// What a snapshot taken now would say of itself.
+    pub(crate) fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { index: self.applied, term: self.applied_term, members: self.members.clone() }
+    }
+
+    pub(crate) fn header(&self) -> Bytes {
+        crate::snapshot::encode_header(self.time, &self.lanes)
+    }
+
+    /// The state machine was restored; the group goes on from there.
+    pub(crate) fn on_restored(&mut self, restored: Restored) {
+        assert!(restored.meta.index >= self.applied, "a snapshot never takes a group back");
+        self.installing = false;
+        self.applied = restored.meta.index;
+        self.applied_term = restored.meta.term;
+        self.members = restored.meta.members.clone();
+        self.lanes = restored.lanes;
+        self.time = restored.time;
+        self.saved = Some(restored.meta);
+        self.log_bytes = 0;
+    }
+
+    pub(crate) fn admitted(&self, origin: NodeId) -> Option<(Incarnation, u64)> {
+        self.lanes.of(origin)
+    }
+
+    pub(crate) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            group: self.id,
+            role: self.role,
+            agreement: self.engine.status(),
+            applied: self.applied,
+            digest: self.machine.digest(),
+            state_bytes: self.machine.size(),
+            snapshot: self.saved.as_ref().map_or(LogIndex(0), |meta| meta.index),
+            waiting: self.lane.len(),
+            lanes: self
+                .lanes
+                .iter()
+                .map(|(origin, incarnation, applied)| LaneStatus { origin, incarnation: incarnation.0, applied })
+                .collect(),
+        }
+    }
+
+    pub(crate) fn invariants(&self) {
+        self.engine.invariants();
+        self.machine.invariants();
+        self.lane.invariants();
+        self.reads.invariants();
+        assert!(!self.ready || self.role.leads, "only a leader is ready to propose");
+        assert!(self.held.iter().all(|(after, ..)| *after > self.persisted), "held messages wait for storage");
+        if let Some(saved) = &self.saved {
+            assert!(saved.index <= self.applied, "a snapshot holds what is applied");
+        }
+    }
+}

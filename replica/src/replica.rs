@@ -1,0 +1,903 @@
+//! The step machine of one node: routes between services, groups and peers.
+//!
+//! Inputs are taken one by one with [`Replica::on`]; [`Replica::flush`] then ends the turn: commands that came in
+//! during it share an entry, reads share a barrier, frames to one peer share a write.
+//!
+//! Deliberately absent: batching by time. A turn is whatever the driver found ready at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use verity_clock::Now;
+use verity_contract::{
+    self as contract, Change, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId, Record,
+    RestoreError, Service, SessionInput, SessionOutput, SnapshotMeta,
+};
+use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId, Token};
+
+use crate::batch::Proposal;
+use crate::frame::{Frame, decode_frames, encode_frame};
+use crate::group::{Group, GroupBoot, Step, ToApply};
+use crate::reads::PendingRead;
+use crate::snapshot::{CHUNK_BYTES, Saving, Sending, TRANSFER_WAIT_MAX, restore_group};
+use crate::status::GroupStatus;
+
+/// About how many commands are applied before their effects are delivered and other groups get their turn.
+const APPLY_BUDGET: usize = 1024;
+
+/// One of the services of this node, by order of [`Replica::add_service`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceId(pub usize);
+
+/// Names one `Persist` of this node. Tickets grow by one; a later one includes the earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Who this replica is.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplicaConfig {
+    /// This node.
+    pub id: NodeId,
+    /// Its start count.
+    pub incarnation: Incarnation,
+}
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// To a service: a connection, its bytes, its end.
+    Session {
+        /// Which service.
+        service: ServiceId,
+        /// What happened.
+        input: SessionInput,
+    },
+    /// One write of a peer, authenticated.
+    Peer {
+        /// Who sent it.
+        from: NodeId,
+        /// Frames.
+        bytes: Bytes,
+    },
+    /// A connection to this peer is up.
+    PeerUp(NodeId),
+    /// The connection to this peer is lost.
+    PeerDown(NodeId),
+    /// This `Persist` and all before it are on stable storage.
+    Persisted(Ticket),
+    /// Time has passed: [`Replica::next_wake`] is due.
+    Tick,
+    /// The chunk of a snapshot that was put out is written; the next may come.
+    SnapshotWritten(GroupId),
+    /// The snapshot that was finished is on stable storage.
+    SnapshotSaved {
+        /// The group.
+        group: GroupId,
+        /// Its meta.
+        meta: SnapshotMeta,
+    },
+    /// The snapshot could not be saved; it is given up.
+    SnapshotFailed(GroupId),
+    /// The answer to [`Output::SnapshotRead`]. `total` 0 says that the file is gone.
+    SnapshotData {
+        /// The group.
+        group: GroupId,
+        /// For this peer.
+        to: NodeId,
+        /// Which snapshot.
+        index: LogIndex,
+        /// Where the bytes stand in the file.
+        offset: u64,
+        /// The file's length.
+        total: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The answer to [`Output::SnapshotReceive`].
+    SnapshotReceived {
+        /// The group.
+        group: GroupId,
+        /// From this peer.
+        from: NodeId,
+        /// Which snapshot.
+        index: LogIndex,
+        /// Everything before this offset is on stable storage; `u64::MAX`: it cannot be taken.
+        next: u64,
+        /// Set once the file is whole and verified: the message for the engine.
+        complete: Option<Bytes>,
+    },
+    /// The answer to [`Output::SnapshotLoad`].
+    SnapshotLoaded {
+        /// The group.
+        group: GroupId,
+        /// Its meta.
+        meta: SnapshotMeta,
+        /// The verified chunks.
+        chunks: Result<Vec<Bytes>, String>,
+    },
+}
+
+/// What a node wants.
+#[derive(Debug)]
+pub enum Output {
+    /// For a service's connection: `Bytes`, `Pause`, `Resume` or `Close`.
+    Conn(SessionOutput),
+    /// Send this write to a peer. May be lost.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// Frames.
+        bytes: Bytes,
+    },
+    /// Bring these records to stable storage, then say [`Input::Persisted`]. All that are put out until the storage is
+    /// free again may share one sync.
+    Persist {
+        /// Its name.
+        ticket: Ticket,
+        /// The group.
+        group: GroupId,
+        /// The records.
+        records: Vec<Record>,
+    },
+    /// The log of this group is not needed up to and with `upto`.
+    Trim {
+        /// The group.
+        group: GroupId,
+        /// The last index that is not needed.
+        upto: LogIndex,
+    },
+    /// Begin a snapshot file.
+    SnapshotBegin {
+        /// The group.
+        group: GroupId,
+        /// Its meta.
+        meta: SnapshotMeta,
+    },
+    /// Append to it, then say [`Input::SnapshotWritten`].
+    SnapshotChunk {
+        /// The group.
+        group: GroupId,
+        /// What to append.
+        bytes: Bytes,
+    },
+    /// It is whole: bring it to stable storage, then say [`Input::SnapshotSaved`].
+    SnapshotFinish {
+        /// The group.
+        group: GroupId,
+        /// Its meta.
+        meta: SnapshotMeta,
+    },
+    /// Read part of a saved snapshot file for a peer; answer with [`Input::SnapshotData`].
+    SnapshotRead {
+        /// The group.
+        group: GroupId,
+        /// For this peer.
+        to: NodeId,
+        /// Which snapshot.
+        index: LogIndex,
+        /// From here.
+        offset: u64,
+        /// At most so many bytes.
+        length: usize,
+    },
+    /// Write part of a snapshot file that a peer sends; answer with [`Input::SnapshotReceived`].
+    SnapshotReceive {
+        /// The group.
+        group: GroupId,
+        /// From this peer.
+        from: NodeId,
+        /// Its meta.
+        meta: SnapshotMeta,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The file's length.
+        total: u64,
+        /// The bytes.
+        bytes: Bytes,
+        /// For the engine, once the file is whole.
+        message: Bytes,
+    },
+    /// Read all chunks of a saved snapshot; answer with [`Input::SnapshotLoaded`].
+    SnapshotLoad {
+        /// The group.
+        group: GroupId,
+        /// Its meta.
+        meta: SnapshotMeta,
+    },
+    /// This node's standing in a group changed. For logs and metrics.
+    Role {
+        /// The group.
+        group: GroupId,
+        /// How it stands.
+        role: GroupRole,
+    },
+    /// A group's members changed. The driver connects to them.
+    Members {
+        /// The group.
+        group: GroupId,
+        /// Who they are.
+        members: contract::Members,
+        /// The change's own bytes.
+        context: Bytes,
+    },
+    /// A proof that a member misbehaved.
+    Evidence {
+        /// The group.
+        group: GroupId,
+        /// The engine's bytes.
+        bytes: Bytes,
+    },
+    /// The node must stop: going on would serve what it should not. The text says why.
+    Fatal(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Waker {
+    Service(ServiceId),
+    Duty(GroupId),
+}
+
+enum Work {
+    Service(ServiceId, SessionInput),
+    Read(GroupId, PendingRead),
+    DutyEvent(GroupId, Bytes, Bytes),
+}
+
+/// The step machine of one node.
+pub struct Replica {
+    config: ReplicaConfig,
+    groups: BTreeMap<GroupId, Group>,
+    services: Vec<Box<dyn Service>>,
+    work: VecDeque<Work>,
+    tickets: VecDeque<(Ticket, GroupId, PersistId)>,
+    next_ticket: u64,
+    outbox: BTreeMap<NodeId, BytesMut>,
+    wakes: BTreeSet<(Mono, Waker)>,
+    session_out: Vec<SessionOutput>,
+    out: Vec<Output>,
+}
+
+impl Replica {
+    /// A node with no groups and no services.
+    #[must_use]
+    pub fn new(config: ReplicaConfig) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            services: Vec::new(),
+            work: VecDeque::new(),
+            tickets: VecDeque::new(),
+            next_ticket: 0,
+            outbox: BTreeMap::new(),
+            wakes: BTreeSet::new(),
+            session_out: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Hosts a service.
+    pub fn add_service(&mut self, service: Box<dyn Service>) -> ServiceId {
+        self.services.push(service);
+        ServiceId(self.services.len() - 1)
+    }
+
+    /// Hosts a group.
+    pub fn add_group(&mut self, now: Now, boot: GroupBoot) {
+        let group = Group::new(self.config.id, self.config.incarnation, now.mono, boot);
+        let previous = self.groups.insert(group.id, group);
+        assert!(previous.is_none(), "a group is hosted once");
+    }
+
+    /// The earliest moment at which [`Input::Tick`] is wanted.
+    #[must_use]
+    pub fn next_wake(&self) -> Mono {
+        let tick = self.groups.values().map(|group| group.next_tick).min().unwrap_or(Mono(u64::MAX));
+        self.wakes.first().map_or(tick, |(at, _)| tick.min(*at))
+    }
+
+    /// True if committed entries wait to be applied: call [`Replica::flush`] again without waiting for input.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        self.groups.values().any(|group| !group.installing && !group.queue.is_empty())
+    }
+
+    /// How each group is.
+    #[must_use]
+    pub fn status(&self) -> Vec<GroupStatus> {
+        self.groups.values().map(Group::status).collect()
+    }
+
+    /// Takes one input.
+    pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Session { service, input } => self.work.push_back(Work::Service(service, input)),
+            Input::Peer { from, bytes } => self.on_peer(now, from, bytes),
+            Input::PeerUp(node) => self.on_peer_up(now, node),
+            Input::PeerDown(node) => self.on_peer_down(now, node),
+            Input::Persisted(ticket) => self.on_persisted(now, ticket),
+            Input::Tick => self.on_tick(now),
+            Input::SnapshotWritten(group) => self.on_snapshot_written(group),
+            Input::SnapshotSaved { group, meta } => self.on_snapshot_saved(now, group, meta),
+            Input::SnapshotFailed(group) => self.with(group, |group| group.saving = None),
+            Input::SnapshotData { group, to, index, offset, total, bytes } => {
+                self.on_snapshot_data(now, group, to, index, offset, total, bytes);
+            }
+            Input::SnapshotReceived { group, from, index, next, complete } => {
+                self.post(from, &Frame::SnapshotAck { group, index, next });
+                if let Some(bytes) = complete {
+                    self.step(now, group, contract::Input::Message { from, bytes });
+                }
+            }
+            Input::SnapshotLoaded { group, meta, chunks } => self.on_snapshot_loaded(now, group, meta, chunks),
+        }
+        self.pump(now);
+        out.append(&mut self.out);
+    }
+
+    /// Ends a turn: proposes, forwards, asks barriers, applies, sends.
+    pub fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            self.flush_group(now, id);
+        }
+        self.pump(now);
+        self.take_snapshots();
+        for (to, bytes) in std::mem::take(&mut self.outbox) {
+            self.out.push(Output::Send { to, bytes: bytes.freeze() });
+        }
+        out.append(&mut self.out);
+    }
+
+    /// Begins a change of a group's members.
+    ///
+    /// # Errors
+    /// Why it cannot begin, in one line.
+    pub fn reconfigure(&mut self, now: Now, group: GroupId, change: Change) -> Result<(), String> {
+        let mut outputs = Vec::new();
+        let hosted = self.groups.get_mut(&group).ok_or_else(|| format!("this node does not host group {group}"))?;
+        let engine = hosted.engine.reconfigure().ok_or("this agreement's members are fixed")?;
+        let result = engine.on_reconfigure(now.mono, change, &mut outputs);
+        self.absorb(now, group, outputs);
+        result
+    }
+
+    /// Asks `to` to lead a group.
+    ///
+    /// # Errors
+    /// Why it cannot be asked, in one line.
+    pub fn transfer(&mut self, now: Now, group: GroupId, to: NodeId) -> Result<(), String> {
+        let mut outputs = Vec::new();
+        let hosted = self.groups.get_mut(&group).ok_or_else(|| format!("this node does not host group {group}"))?;
+        if !hosted.role.leads {
+            let leader = hosted.role.leader.map_or_else(|| "nobody".into(), |leader| format!("node {leader}"));
+            return Err(format!("this node does not lead group {group}; {leader} does"));
+        }
+        let engine = hosted.engine.transfer().ok_or("this agreement's leadership cannot be handed over")?;
+        engine.on_transfer(now.mono, to, &mut outputs);
+        self.absorb(now, group, outputs);
+        Ok(())
+    }
+
+    /// Asserts what must always hold.
+    pub fn invariants(&self) {
+        self.groups.values().for_each(Group::invariants);
+        self.services.iter().for_each(|service| service.invariants());
+        assert!(self.work.is_empty(), "a step leaves no work behind");
+    }
+
+    fn with(&mut self, group: GroupId, f: impl FnOnce(&mut Group)) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            f(group);
+        }
+    }
+
+    fn post(&mut self, to: NodeId, frame: &Frame) {
+        encode_frame(frame, self.outbox.entry(to).or_default());
+    }
+
+    // ---- peers
+
+    fn on_peer(&mut self, now: Now, from: NodeId, bytes: Bytes) {
+        // A peer that sends what does not decode is cut off by the driver, which decodes too; here it is ignored.
+        let Ok(frames) = decode_frames(bytes) else { return };
+        for frame in frames {
+            match frame {
+                Frame::Agreement { group, bytes } => self.step(now, group, contract::Input::Message { from, bytes }),
+                Frame::Forward { group, proposals } => self.with(group, |group| {
+                    if group.role.leads && proposals.iter().all(|p| p.request.origin == from) {
+                        group.take_in(proposals);
+                    }
+                }),
+                Frame::Whisper { group, bytes } => self.call_duty(now, group, |_| DutyInput::Whisper { from, bytes }),
+                Frame::SnapshotChunk { group, meta, offset, total, bytes, message } => {
+                    if self.groups.contains_key(&group) {
+                        self.out.push(Output::SnapshotReceive { group, from, meta, offset, total, bytes, message });
+                    }
+                }
+                Frame::SnapshotAck { group, index, next } => self.on_snapshot_ack(now, group, from, index, next),
+            }
+        }
+    }
+
+    fn on_peer_up(&mut self, now: Now, node: NodeId) {
+        for group in self.groups.values_mut().filter(|group| group.role.leader == Some(node)) {
+            group.lane.rewind(now.mono);
+        }
+    }
+
+    fn on_peer_down(&mut self, now: Now, node: NodeId) {
+        let ids: Vec<GroupId> =
+            self.groups.values().filter(|group| group.members.contains(node)).map(|group| group.id).collect();
+        for id in ids {
+            self.step(now, id, contract::Input::Unreachable(node));
+        }
+    }
+
+    // ---- time
+
+    fn on_tick(&mut self, now: Now) {
+        while let Some((at, waker)) = self.wakes.first().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.wakes.pop_first();
+            match waker {
+                Waker::Service(service) => self.work.push_back(Work::Service(service, SessionInput::Wake)),
+                Waker::Duty(group) => self.call_duty(now, group, DutyInput::Wake),
+            }
+        }
+        let due: Vec<GroupId> =
+            self.groups.values().filter(|group| group.next_tick <= now.mono).map(|group| group.id).collect();
+        for id in due {
+            self.tick_group(now, id);
+        }
+    }
+
+    fn tick_group(&mut self, now: Now, id: GroupId) {
+        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        group.next_tick = now.mono + group.engine.tick_interval();
+        group.refused = false;
+        if group.lane.stalled(now.mono) {
+            group.lane.rewind(now.mono);
+        }
+        for read in group.reads.expired(now.mono) {
+            let result = Err(Failure::Unavailable);
+            self.work.push_back(Work::Service(read.service, SessionInput::Completed { token: read.token, result }));
+        }
+        let silent: Vec<NodeId> = group
+            .sending
+            .extract_if(.., |_, sending| now.mono.since(sending.heard_at) >= TRANSFER_WAIT_MAX)
+            .map(|(to, _)| to)
+            .collect();
+        for to in silent {
+            self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
+        }
+        self.step(now, id, contract::Input::Tick);
+    }
+
+    // ---- the engine
+
+    fn step(&mut self, now: Now, group: GroupId, input: contract::Input) {
+        let mut outputs = Vec::new();
+        let Some(hosted) = self.groups.get_mut(&group) else { return };
+        hosted.engine.on(now.mono, input, &mut outputs);
+        self.absorb(now, group, outputs);
+    }
+
+    fn absorb(&mut self, now: Now, group: GroupId, outputs: Vec<contract::Output>) {
+        for output in outputs {
+            self.on_engine_output(now, group, output);
+        }
+    }
+
+    fn on_engine_output(&mut self, now: Now, id: GroupId, output: contract::Output) {
+        use contract::Output as From;
+        let group = self.groups.get_mut(&id).expect("engines speak only while hosted");
+        match output {
+            From::Persist { id: persist, records } => {
+                self.next_ticket += 1;
+                let ticket = Ticket(self.next_ticket);
+                self.tickets.push_back((ticket, id, persist));
+                self.out.push(Output::Persist { ticket, group: id, records });
+            }
+            From::Send { to, bytes, after } => match after {
+                Some(after) if after > group.persisted => group.held.push_back((after, to, bytes)),
+                _ => self.post(to, &Frame::Agreement { group: id, bytes }),
+            },
+            From::Commit(entries) => group.queue.extend(entries.into_iter().map(ToApply::Entry)),
+            From::InstallSnapshot(meta) => {
+                // What is queued is included in the snapshot, or would be void behind it.
+                group.queue.clear();
+                group.queue.push_back(ToApply::Install(meta));
+            }
+            From::Revert { to } => group.machine.undo(to),
+            From::Final(_) => {}
+            From::ReadReady { id: barrier, index } => group.reads.on_ready(barrier, index),
+            From::ReadFailed(barrier) => group.reads.on_failed(barrier),
+            From::Role { leader, term, leads } => self.on_role(now, id, leader, term, leads),
+            From::Refused(entry) => group.on_refused(entry),
+            From::Judge { index, payload } => {
+                let verdict = group.machine.judge(&payload);
+                self.step(now, id, contract::Input::Verdict { index, verdict });
+            }
+            From::OfferSnapshot { to, meta, message } => self.offer_snapshot(now, id, to, meta, message),
+            From::WantSnapshot => group.snapshot_wanted = true,
+            From::Evidence(bytes) => self.out.push(Output::Evidence { group: id, bytes }),
+        }
+    }
+
+    fn on_role(&mut self, now: Now, id: GroupId, leader: Option<NodeId>, term: verity_types::Term, leads: bool) {
+        let node = self.config.id;
+        let group = self.groups.get_mut(&id).expect("engines speak only while hosted");
+        let votes = group.members.voters.contains(&node);
+        let role = GroupRole { leader, term, leads, votes };
+        if role == group.role {
+            return;
+        }
+        group.role = role;
+        group.step_down();
+        group.lane.rewind(now.mono);
+        self.out.push(Output::Role { group: id, role });
+        for index in 0..self.services.len() {
+            self.work.push_back(Work::Service(ServiceId(index), SessionInput::Role { group: id, role }));
+        }
+        self.call_duty_always(now, id, |_| DutyInput::Follow);
+    }
+
+    fn on_persisted(&mut self, now: Now, upto: Ticket) {
+        let mut last: BTreeMap<GroupId, PersistId> = BTreeMap::new();
+        while let Some((ticket, group, id)) = self.tickets.front().copied() {
+            if ticket > upto {
+                break;
+            }
+            self.tickets.pop_front();
+            last.insert(group, id);
+        }
+        for (id, persisted) in last {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
+            group.persisted = persisted;
+            let mut due = Vec::new();
+            while group.held.front().is_some_and(|(after, ..)| *after <= persisted) {
+                due.extend(group.held.pop_front());
+            }
+            for (_, to, bytes) in due {
+                self.post(to, &Frame::Agreement { group: id, bytes });
+            }
+            self.step(now, id, contract::Input::Persisted(persisted));
+        }
+    }
+
+    // ---- the end of a turn
+
+    fn flush_group(&mut self, now: Now, id: GroupId) {
+        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        if group.reads.has_gathered() && group.role.leader.is_some() {
+            let barrier = group.reads.begin_barrier();
+            let mut outputs = Vec::new();
+            match group.engine.barrier() {
+                Some(engine) => engine.on_barrier(now.mono, barrier, &mut outputs),
+                None => group.reads.on_ready(barrier, group.applied),
+            }
+            self.absorb(now, id, outputs);
+        }
+        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        if group.role.leads {
+            if group.ready {
+                self.propose(now, id);
+            }
+        } else if let Some(leader) = group.role.leader
+            && group.lane.has_unsent()
+        {
+            let proposals: Vec<Proposal> = group.lane.unsent().collect();
+            for part in proposals.chunks(crate::batch::BATCH_COMMANDS_MAX) {
+                self.post(leader, &Frame::Forward { group: id, proposals: part.to_vec() });
+            }
+        }
+    }
+
+    fn propose(&mut self, now: Now, id: GroupId) {
+        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        let own: Vec<Proposal> = group.lane.unsent().collect();
+        group.inbox.extend(own);
+        group.sort_inbox();
+        loop {
+            let group = self.groups.get_mut(&id).expect("a group is not retired while it proposes");
+            if group.refused || !group.ready {
+                return;
+            }
+            let Some(entry) = group.next_entry(now.wall_ms()) else { return };
+            self.step(now, id, contract::Input::Propose(entry));
+        }
+    }
+
+    // ---- applying and delivering
+
+    /// Delivers what waits and applies what is committed, in turns, until neither is left or the budget is spent.
+    fn pump(&mut self, now: Now) {
+        self.deliver(now);
+        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
+        for id in ids {
+            self.apply_group(now, id);
+        }
+    }
+
+    fn apply_group(&mut self, now: Now, id: GroupId) {
+        let mut effects = Effects::default();
+        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        match group.apply_some(APPLY_BUDGET, &mut effects) {
+            Step::Idle => {}
+            Step::Load(meta) => self.out.push(Output::SnapshotLoad { group: id, meta }),
+            Step::Applied => {
+                let applied = group.applied;
+                for (members, context) in group.members_changed.drain(..) {
+                    self.out.push(Output::Members { group: id, members, context });
+                }
+                self.queue_effects(now, id, effects);
+                self.deliver(now);
+                self.step(now, id, contract::Input::Applied(applied));
+                let group = self.groups.get_mut(&id).expect("a group is not retired while it applies");
+                if group.becomes_ready() {
+                    self.call_duty(now, id, DutyInput::Lead);
+                }
+            }
+        }
+        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        for read in group.reads.runnable(group.applied) {
+            self.work.push_back(Work::Read(id, read));
+        }
+        self.deliver(now);
+    }
+
+    fn queue_effects(&mut self, now: Now, id: GroupId, effects: Effects) {
+        for effect in effects.list {
+            match effect {
+                Effect::Reply { request, bytes } => {
+                    let group = self.groups.get_mut(&id).expect("effects come from a hosted group");
+                    if let Some(waiting) = group.lane.applied(now.mono, request) {
+                        let input = SessionInput::Completed { token: waiting.token, result: Ok(bytes) };
+                        self.work.push_back(Work::Service(waiting.service, input));
+                    }
+                }
+                Effect::Event { topic, bytes } => {
+                    self.work.push_back(Work::DutyEvent(id, topic.clone(), bytes.clone()));
+                    for index in 0..self.services.len() {
+                        let input = SessionInput::Event { group: id, topic: topic.clone(), bytes: bytes.clone() };
+                        self.work.push_back(Work::Service(ServiceId(index), input));
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, now: Now) {
+        while let Some(work) = self.work.pop_front() {
+            match work {
+                Work::Service(service, input) => self.call_service(now, service, input),
+                Work::Read(group, read) => self.run_read(group, read),
+                Work::DutyEvent(group, topic, bytes) => {
+                    self.call_duty(now, group, |_| DutyInput::Event { topic: &topic, bytes: &bytes });
+                }
+            }
+        }
+    }
+
+    fn call_service(&mut self, now: Now, id: ServiceId, input: SessionInput) {
+        let mut outputs = std::mem::take(&mut self.session_out);
+        self.services[id.0].on(now, input, &mut outputs);
+        for output in outputs.drain(..) {
+            match output {
+                SessionOutput::Propose { token, group, command } => self.on_propose(now, id, token, group, command),
+                SessionOutput::Read { token, group, query, consistency } => {
+                    let read = PendingRead { service: id, token, query, since: now.mono };
+                    self.on_read(group, read, consistency);
+                }
+                SessionOutput::Whisper { group, bytes } => self.on_whisper(now, group, bytes),
+                SessionOutput::Wake(at) => {
+                    self.wakes.insert((at, Waker::Service(id)));
+                }
+                other => self.out.push(Output::Conn(other)),
+            }
+        }
+        self.session_out = outputs;
+    }
+
+    fn on_propose(&mut self, now: Now, service: ServiceId, token: Token, group: GroupId, command: Bytes) {
+        let failure = match self.groups.get_mut(&group) {
+            None => Failure::NoSuchGroup,
+            Some(hosted) => match hosted.lane.push(now.mono, service, token, command) {
+                Ok(()) => return,
+                Err(_) => Failure::Overloaded,
+            },
+        };
+        let input = SessionInput::Completed { token, result: Err(failure) };
+        self.work.push_back(Work::Service(service, input));
+    }
+
+    fn on_read(&mut self, group: GroupId, read: PendingRead, consistency: Consistency) {
+        let (service, token) = (read.service, read.token);
+        let failure = match self.groups.get_mut(&group) {
+            None => Failure::NoSuchGroup,
+            Some(hosted) => {
+                let taken = match consistency {
+                    Consistency::Local => {
+                        self.work.push_back(Work::Read(group, read));
+                        return;
+                    }
+                    Consistency::Linearizable => hosted.reads.gather(read),
+                    Consistency::AtLeast(index) => hosted.reads.wait_for(index, read),
+                };
+                if taken {
+                    return;
+                }
+                Failure::Overloaded
+            }
+        };
+        self.work.push_back(Work::Service(service, SessionInput::Completed { token, result: Err(failure) }));
+    }
+
+    fn run_read(&mut self, id: GroupId, read: PendingRead) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let result = match group.machine.read(&read.query) {
+            contract::ReadOutcome::Ready(bytes) => Ok(bytes),
+            contract::ReadOutcome::WaitFor(index) => {
+                let (service, token) = (read.service, read.token);
+                if !group.reads.wait_for(index, read) {
+                    let result = Err(Failure::Overloaded);
+                    self.work.push_back(Work::Service(service, SessionInput::Completed { token, result }));
+                }
+                return;
+            }
+        };
+        let input = SessionInput::Completed { token: read.token, result };
+        self.work.push_back(Work::Service(read.service, input));
+    }
+
+    // ---- duties
+
+    fn on_whisper(&mut self, now: Now, id: GroupId, bytes: Bytes) {
+        let Some(group) = self.groups.get(&id) else { return };
+        match group.role.leader {
+            Some(leader) if leader != self.config.id => self.post(leader, &Frame::Whisper { group: id, bytes }),
+            Some(from) => self.call_duty(now, id, |_| DutyInput::Whisper { from, bytes }),
+            None => {}
+        }
+    }
+
+    /// Calls a duty that is on.
+    fn call_duty<'a>(
+        &'a mut self,
+        now: Now,
+        id: GroupId,
+        input: impl FnOnce(&'a mut dyn contract::StateMachine) -> DutyInput<'a>,
+    ) {
+        if self.groups.get(&id).is_some_and(|group| group.ready) {
+            self.call_duty_always(now, id, input);
+        }
+    }
+
+    fn call_duty_always<'a>(
+        &'a mut self,
+        now: Now,
+        id: GroupId,
+        input: impl FnOnce(&'a mut dyn contract::StateMachine) -> DutyInput<'a>,
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(duty) = group.duty.as_mut() else { return };
+        let mut outputs = Vec::new();
+        duty.on(now, input(group.machine.as_mut()), &mut outputs);
+        for output in outputs {
+            match output {
+                DutyOutput::Propose(command) if group.ready => {
+                    group.inbox.push(Proposal { request: contract::RequestId::default(), command });
+                }
+                DutyOutput::Propose(_) => {}
+                DutyOutput::Wake(at) => {
+                    self.wakes.insert((at, Waker::Duty(id)));
+                }
+            }
+        }
+    }
+
+    // ---- snapshots
+
+    fn take_snapshots(&mut self) {
+        for group in self.groups.values_mut() {
+            let due = group.snapshot_wanted || group.log_bytes >= group.config.snapshot_log_bytes;
+            let fresh = group.saved.as_ref().is_none_or(|saved| saved.index < group.applied);
+            if !due || !fresh || group.saving.is_some() || group.installing || group.applied == LogIndex(0) {
+                continue;
+            }
+            group.snapshot_wanted = false;
+            group.log_bytes = 0;
+            let meta = group.meta();
+            group.machine.snapshot_begin();
+            self.out.push(Output::SnapshotBegin { group: group.id, meta: meta.clone() });
+            let header = group.header();
+            self.out.push(Output::SnapshotChunk { group: group.id, bytes: header });
+            group.saving = Some(Saving { meta, finished: false });
+        }
+    }
+
+    fn on_snapshot_written(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(saving) = group.saving.as_mut().filter(|saving| !saving.finished) else { return };
+        if let Some(bytes) = group.machine.snapshot_next(CHUNK_BYTES) {
+            self.out.push(Output::SnapshotChunk { group: id, bytes });
+        } else {
+            saving.finished = true;
+            self.out.push(Output::SnapshotFinish { group: id, meta: saving.meta.clone() });
+        }
+    }
+
+    fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.saving = None;
+        if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {
+            return;
+        }
+        group.saved = Some(meta.clone());
+        let compact_to = LogIndex(meta.index.0.saturating_sub(group.config.log_entries_kept));
+        self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
+        self.out.push(Output::Trim { group: id, upto: compact_to });
+    }
+
+    fn offer_snapshot(&mut self, now: Now, id: GroupId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
+        let group = self.groups.get_mut(&id).expect("engines speak only while hosted");
+        let index = meta.index;
+        if group.sending.get(&to).is_some_and(|sending| sending.meta.index == index) {
+            return;
+        }
+        group.sending.insert(to, Sending { meta, message, acked: 0, total: None, heard_at: now.mono });
+        self.out.push(Output::SnapshotRead { group: id, to, index, offset: 0, length: CHUNK_BYTES });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
+    fn on_snapshot_data(&mut self, now: Now, id: GroupId, to: NodeId, index: LogIndex, offset: u64, total: u64, bytes: Bytes) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(sending) = group.sending.get_mut(&to).filter(|sending| sending.meta.index == index) else { return };
+        if total == 0 {
+            group.sending.remove(&to);
+            return self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
+        }
+        sending.total = Some(total);
+        let (meta, message) = (sending.meta.clone(), sending.message.clone());
+        self.post(to, &Frame::SnapshotChunk { group: id, meta, offset, total, bytes, message });
+    }
+
+    fn on_snapshot_ack(&mut self, now: Now, id: GroupId, from: NodeId, index: LogIndex, next: u64) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(sending) = group.sending.get_mut(&from).filter(|sending| sending.meta.index == index) else { return };
+        let Some(total) = sending.total else { return };
+        if next >= total {
+            group.sending.remove(&from);
+            return self.step(now, id, contract::Input::SnapshotSent { to: from, delivered: next == total });
+        }
+        sending.heard_at = now.mono;
+        sending.acked = next;
+        self.out.push(Output::SnapshotRead { group: id, to: from, index, offset: next, length: CHUNK_BYTES });
+    }
+
+    fn on_snapshot_loaded(&mut self, now: Now, id: GroupId, meta: SnapshotMeta, chunks: Result<Vec<Bytes>, String>) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let restored = chunks.map_err(RestoreError::Storage).and_then(|chunks| {
+            let mut chunks = chunks.into_iter().map(Ok);
+            restore_group(group.machine.as_mut(), meta, &mut chunks)
+        });
+        let restored = match restored {
+            Ok(restored) => restored,
+            Err(error) => return self.out.push(Output::Fatal(format!("group {id}: {error}"))),
+        };
+        group.on_restored(restored);
+        let (applied, members) = (group.applied, group.members.clone());
+        for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
+            let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
+            self.work.push_back(Work::Service(lost.service, input));
+        }
+        for index in 0..self.services.len() {
+            self.work.push_back(Work::Service(ServiceId(index), SessionInput::Restored { group: id }));
+        }
+        self.out.push(Output::Members { group: id, members, context: Bytes::new() });
+        self.out.push(Output::Trim { group: id, upto: applied });
+        self.step(now, id, contract::Input::Applied(applied));
+    }
+}

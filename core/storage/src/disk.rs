@@ -1,0 +1,173 @@
+//! The one way to a disk.
+//!
+//! Paths are relative to the disk's root, with `/` between their parts. A write reaches stable storage by
+//! [`DiskFile::sync_data`]; a creation, rename or removal by [`Disk::sync_dir`] of its folder. Nothing else does.
+//!
+//! Deliberately absent: append and seek. Writers keep their own offset, so that a handle has no state to disagree about.
+
+use std::fmt::Debug;
+
+use crate::Error;
+
+mod faulty;
+mod memory;
+mod real;
+
+pub use faulty::{FaultCounts, Faults, FaultyDisk};
+pub use memory::{Crash, MemoryDisk};
+pub use real::RealDisk;
+
+/// How many zeros are written at once when a file is preallocated.
+pub(crate) const ZERO_CHUNK: usize = 256 << 10;
+
+/// A folder tree on which files live.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates an empty file, or empties the one that is there.
+    ///
+    /// # Errors
+    /// The device's.
+    fn create(&self, path: &str) -> Result<Box<dyn DiskFile>, Error>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the device's.
+    fn open(&self, path: &str) -> Result<Box<dyn DiskFile>, Error>;
+
+    /// True if there is a file of this name.
+    ///
+    /// # Errors
+    /// The device's.
+    fn exists(&self, path: &str) -> Result<bool, Error>;
+
+    /// Gives a file another name in the same folder, replacing what has that name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the device's.
+    fn rename(&self, from: &str, to: &str) -> Result<(), Error>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the device's.
+    fn remove(&self, path: &str) -> Result<(), Error>;
+
+    /// The names (not paths) of the files in a folder, sorted.
+    ///
+    /// # Errors
+    /// The device's.
+    fn list(&self, dir: &str) -> Result<Vec<String>, Error>;
+
+    /// Creates a folder with its parents, durably, if it is not there.
+    ///
+    /// # Errors
+    /// The device's.
+    fn create_dir(&self, dir: &str) -> Result<(), Error>;
+
+    /// Brings the names in a folder to stable storage.
+    ///
+    /// # Errors
+    /// The device's.
+    fn sync_dir(&self, dir: &str) -> Result<(), Error>;
+
+    /// Bytes that may still be written.
+    ///
+    /// # Errors
+    /// The device's.
+    fn free_space(&self) -> Result<u64, Error>;
+
+    /// Takes a lock that no other holder can have until it is dropped or its process ends.
+    ///
+    /// # Errors
+    /// [`Error::InUse`], or the device's.
+    fn lock(&self, path: &str) -> Result<Box<dyn DiskLock>, Error>;
+}
+
+/// Held while a lock is held.
+pub trait DiskLock: Debug + Send + Sync {}
+
+/// An open file.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads up to `out.len()` bytes at `offset`; fewer only at the end of the file. Answers how many.
+    ///
+    /// # Errors
+    /// The device's.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize, Error>;
+
+    /// Writes all of `bytes` at `offset`, growing the file with zeros if it is shorter.
+    ///
+    /// # Errors
+    /// The device's; part of the bytes may then be written.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), Error>;
+
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// The device's.
+    fn size(&self) -> Result<u64, Error>;
+
+    /// Cuts or grows (with zeros) the file to `size` bytes.
+    ///
+    /// # Errors
+    /// The device's.
+    fn set_size(&self, size: u64) -> Result<(), Error>;
+
+    /// Brings everything written so far to stable storage.
+    ///
+    /// # Errors
+    /// The device's. The file's unsynced bytes are then lost for good: a second sync proves nothing.
+    fn sync_data(&self) -> Result<(), Error>;
+}
+
+/// Writes zeros over `[from, to)`.
+///
+/// Zeros are written rather than space reserved (`fallocate`): the first write into a reserved extent changes the file
+/// system's metadata, so that each sync behind it would pay for a journal commit as well.
+pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> Result<(), Error> {
+    let zeros = vec![0; ZERO_CHUNK.min(usize::try_from(to.saturating_sub(from)).unwrap_or(ZERO_CHUNK))];
+    let mut at = from;
+    while at < to {
+        let len = usize::try_from(to - at).unwrap_or(ZERO_CHUNK).min(ZERO_CHUNK);
+        file.write_at(at, &zeros[..len])?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// Reads a whole file of at most `size_max` bytes.
+pub(crate) fn read_all(file: &dyn DiskFile, size_max: u64) -> Result<Vec<u8>, Error> {
+    let size = file.size()?;
+    if size > size_max {
+        return Err(Error::TooLarge { what: "file", size, max: size_max });
+    }
+    let mut out = vec![0; usize::try_from(size).expect("the bound fits memory")];
+    let mut filled = 0;
+    while filled < out.len() {
+        match file.read_at(filled as u64, &mut out[filled..])? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    out.truncate(filled);
+    Ok(out)
+}
+
+/// Writes a small file so that a crash leaves either the old bytes or the new ones.
+pub(crate) fn replace(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    let (path, temporary) = (join(dir, name), join(dir, &format!("{name}.tmp")));
+    let file = disk.create(&temporary)?;
+    file.write_at(0, bytes)?;
+    file.sync_data()?;
+    disk.rename(&temporary, &path)?;
+    disk.sync_dir(dir)
+}
+
+/// `dir/name`, or `name` at the root.
+pub(crate) fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}
+
+/// The folder of a path; empty for the root.
+pub(crate) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}

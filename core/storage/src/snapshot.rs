@@ -1,0 +1,294 @@
+//! Snapshots of groups: what stands for the log up to an index.
+//!
+//! - upon [`SnapshotStore::begin`], `write`, `finish`: a snapshot is written beside the others, synced, and only then gets
+//!   its name; older ones beyond the configured count go;
+//! - upon [`SnapshotStore::latest`]: the newest one that checks from end to end; a damaged one is passed over;
+//! - upon [`SnapshotStore::read_at`]: raw bytes of the file, to stream to a peer;
+//! - upon [`SnapshotStore::receive`]: raw bytes from a peer, at any offsets; it gets its name once it checks as a whole.
+//!
+//! HAZARD: passing over a damaged snapshot is sound only as long as the log from the one before it is still there. The
+//! caller compares the index with the log's trim point.
+//!
+//! Deliberately absent: what the bytes mean, and increments.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use verity_contract::SnapshotMeta;
+use verity_types::{GroupId, LogIndex};
+
+use crate::Error;
+use crate::disk::{Disk, DiskFile, join};
+use crate::identity::ClusterId;
+
+mod format;
+#[cfg(test)]
+mod tests;
+
+pub use format::{BLOCK_MAX, MEMBERS_MAX, SnapshotChunks};
+use format::{Sealer, encode_header};
+
+/// How snapshots use their disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotConfig {
+    /// The folder of the snapshots.
+    pub dir: String,
+    /// How many snapshots of a group are kept; at least 1. With 2, a peer may still be streaming the older one.
+    pub keep: usize,
+    /// The longest file that is taken from a peer.
+    pub size_max: u64,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { dir: "snapshots".to_owned(), keep: 2, size_max: 64 << 30 }
+    }
+}
+
+/// The snapshots of all groups of one node.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    disk: Arc<dyn Disk>,
+    config: SnapshotConfig,
+    cluster: ClusterId,
+}
+
+impl SnapshotStore {
+    /// Opens the folder, creating it if it is not there. Half-made snapshots are removed.
+    ///
+    /// # Errors
+    /// The device's.
+    ///
+    /// # Panics
+    /// If the configuration keeps none.
+    pub fn open(disk: Arc<dyn Disk>, config: SnapshotConfig, cluster: ClusterId) -> Result<Self, Error> {
+        assert!(config.keep > 0, "at least one snapshot is kept");
+        disk.create_dir(&config.dir)?;
+        for name in disk.list(&config.dir)? {
+            if name.ends_with(WRITING) || name.ends_with(RECEIVING) {
+                disk.remove(&join(&config.dir, &name))?;
+            }
+        }
+        Ok(Self { disk, config, cluster })
+    }
+
+    /// Begins a snapshot. A second one of the same group and index discards the first.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for more than [`MEMBERS_MAX`] members, or the device's.
+    pub fn begin(&self, group: GroupId, meta: &SnapshotMeta) -> Result<SnapshotWriter, Error> {
+        let header = encode_header(self.cluster, group, meta)?;
+        let temporary = self.path(group, meta.index, WRITING);
+        let file = self.disk.create(&temporary)?;
+        let sealer = Sealer::new(&header);
+        Ok(SnapshotWriter {
+            store: self.clone(),
+            group,
+            index: meta.index,
+            file,
+            temporary,
+            at: 0,
+            buffer: header,
+            sealer,
+        })
+    }
+
+    /// The newest snapshot of the group that checks from end to end, which reads all of it.
+    ///
+    /// # Errors
+    /// [`Error::Incompatible`] for one of another cluster or a newer format; [`Error::Corrupt`] if there are snapshots
+    /// and none checks; the device's.
+    pub fn latest(&self, group: GroupId) -> Result<Option<SnapshotMeta>, Error> {
+        let mut damage = None;
+        for index in self.indices(group)?.into_iter().rev() {
+            match self.chunks(group, index).and_then(SnapshotChunks::verify) {
+                Ok(meta) => return Ok(Some(meta)),
+                Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        damage.map_or(Ok(None), Err)
+    }
+
+    /// The indices of the group's snapshots, in order, checked or not.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn indices(&self, group: GroupId) -> Result<Vec<LogIndex>, Error> {
+        let prefix = format!("{:016x}-", group.0);
+        let names = self.disk.list(&self.config.dir)?;
+        let index = |name: &String| u64::from_str_radix(name.strip_prefix(&prefix)?.strip_suffix(DONE)?, 16).ok();
+        let mut indices: Vec<LogIndex> = names.iter().filter_map(index).map(LogIndex).collect();
+        indices.sort_unstable();
+        Ok(indices)
+    }
+
+    /// The verified chunks of a snapshot, as they were written but for splitting at [`BLOCK_MAX`].
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Corrupt`], [`Error::Incompatible`], or the device's.
+    pub fn chunks(&self, group: GroupId, index: LogIndex) -> Result<SnapshotChunks, Error> {
+        let path = self.path(group, index, DONE);
+        let file = self.disk.open(&path)?;
+        SnapshotChunks::open(file, path, self.cluster, group, index)
+    }
+
+    /// Length of a snapshot's file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the device's.
+    pub fn size(&self, group: GroupId, index: LogIndex) -> Result<u64, Error> {
+        self.disk.open(&self.path(group, index, DONE))?.size()
+    }
+
+    /// Up to `len` raw bytes of a snapshot's file, at most [`BLOCK_MAX`]; fewer at its end.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the device's.
+    pub fn read_at(&self, group: GroupId, index: LogIndex, offset: u64, len: usize) -> Result<Bytes, Error> {
+        let mut out = vec![0; len.min(BLOCK_MAX)];
+        let read = self.disk.open(&self.path(group, index, DONE))?.read_at(offset, &mut out)?;
+        out.truncate(read);
+        Ok(out.into())
+    }
+
+    /// Begins to take a snapshot from a peer. A second one of the same group and index discards the first.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn receive(&self, group: GroupId, index: LogIndex) -> Result<SnapshotReceiver, Error> {
+        let temporary = self.path(group, index, RECEIVING);
+        let file = self.disk.create(&temporary)?;
+        Ok(SnapshotReceiver { store: self.clone(), group, index, file, temporary })
+    }
+
+    /// Removes every snapshot of a group that ended.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn remove(&self, group: GroupId) -> Result<(), Error> {
+        let indices = self.indices(group)?;
+        self.remove_files(group, &indices)
+    }
+
+    fn remove_files(&self, group: GroupId, indices: &[LogIndex]) -> Result<(), Error> {
+        for index in indices {
+            self.disk.remove(&self.path(group, *index, DONE))?;
+        }
+        if indices.is_empty() { Ok(()) } else { self.disk.sync_dir(&self.config.dir) }
+    }
+
+    fn path(&self, group: GroupId, index: LogIndex, suffix: &str) -> String {
+        join(&self.config.dir, &format!("{:016x}-{:016x}{suffix}", group.0, index.0))
+    }
+
+    /// Gives a synced file its name, durably, and lets older ones go.
+    fn promote(&self, temporary: &str, group: GroupId, index: LogIndex) -> Result<(), Error> {
+        self.disk.rename(temporary, &self.path(group, index, DONE))?;
+        self.disk.sync_dir(&self.config.dir)?;
+        let mut indices = self.indices(group)?;
+        let newer = indices.iter().filter(|other| **other > index).count();
+        indices.truncate((indices.len() - newer).saturating_sub(self.config.keep));
+        self.remove_files(group, &indices)
+    }
+}
+
+const DONE: &str = ".snap";
+const WRITING: &str = ".snap.writing";
+const RECEIVING: &str = ".snap.receiving";
+
+/// Blocks are gathered up to this many bytes before they are written.
+const BUFFER_MAX: usize = 1 << 20;
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    store: SnapshotStore,
+    group: GroupId,
+    index: LogIndex,
+    file: Box<dyn DiskFile>,
+    temporary: String,
+    at: u64,
+    buffer: Vec<u8>,
+    sealer: Sealer,
+}
+
+impl SnapshotWriter {
+    /// Adds a chunk.
+    ///
+    /// # Errors
+    /// The device's; the snapshot is then to be begun anew.
+    pub fn write(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        for block in chunk.chunks(BLOCK_MAX) {
+            self.sealer.block(&mut self.buffer, block);
+            if self.buffer.len() >= BUFFER_MAX {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the snapshot. It is on stable storage under its name when this returns.
+    ///
+    /// # Errors
+    /// The device's; the snapshot is then to be begun anew.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.sealer.trailer(&mut self.buffer);
+        self.flush()?;
+        self.file.sync_data()?;
+        self.store.promote(&self.temporary, self.group, self.index)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.file.write_at(self.at, &self.buffer)?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// A snapshot that is coming from a peer.
+#[derive(Debug)]
+pub struct SnapshotReceiver {
+    store: SnapshotStore,
+    group: GroupId,
+    index: LogIndex,
+    file: Box<dyn DiskFile>,
+    temporary: String,
+}
+
+impl SnapshotReceiver {
+    /// Takes raw bytes of the peer's file.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond [`SnapshotConfig::size_max`], or the device's.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let (size, max) = (offset.saturating_add(bytes.len() as u64), self.store.config.size_max);
+        if size > max {
+            return Err(Error::TooLarge { what: "snapshot", size, max });
+        }
+        self.file.write_at(offset, bytes)
+    }
+
+    /// Checks the whole and makes it a snapshot like any other. What does not check is removed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Incompatible`] if the peer's bytes are not a sound snapshot of this group at this
+    /// index; the device's.
+    pub fn finish(self) -> Result<SnapshotMeta, Error> {
+        self.file.sync_data()?;
+        let store = self.store;
+        let checked = SnapshotChunks::open(self.file, self.temporary.clone(), store.cluster, self.group, self.index)
+            .and_then(SnapshotChunks::verify);
+        match checked {
+            Ok(meta) => {
+                store.promote(&self.temporary, self.group, self.index)?;
+                Ok(meta)
+            }
+            Err(error) => {
+                store.disk.remove(&self.temporary)?;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Snapshots against damage, crashes and peers.
+
+use proptest::prelude::*;
+use verity_contract::Members;
+use verity_types::{NodeId, Term};
+
+use super::*;
+use crate::disk::{Crash, Faults, FaultyDisk, MemoryDisk};
+use crate::identity::seal_newer;
+
+const CLUSTER: ClusterId = ClusterId([3; 16]);
+const GROUP: GroupId = GroupId(5);
+
+fn store(disk: &(impl Disk + Clone + 'static)) -> SnapshotStore {
+    SnapshotStore::open(Arc::new(disk.clone()), SnapshotConfig::default(), CLUSTER).unwrap()
+}
+
+fn meta(index: u64) -> SnapshotMeta {
+    let mut members = Members::of_voters([NodeId(1), NodeId(2)]);
+    members.learners.insert(NodeId(3));
+    SnapshotMeta { index: LogIndex(index), term: Term(7), members }
+}
+
+fn write(store: &SnapshotStore, index: u64, chunks: &[&[u8]]) -> Result<(), Error> {
+    let mut writer = store.begin(GROUP, &meta(index))?;
+    chunks.iter().try_for_each(|chunk| writer.write(chunk))?;
+    writer.finish()
+}
+
+fn content(store: &SnapshotStore, index: u64) -> Vec<u8> {
+    store.chunks(GROUP, LogIndex(index)).unwrap().flat_map(|chunk| chunk.unwrap()).collect()
+}
+
+#[test]
+fn snapshots_round_trip_and_old_ones_go() {
+    let disk = MemoryDisk::new();
+    let store = store(&disk);
+    assert_eq!(store.latest(GROUP).unwrap(), None);
+    let long = vec![9; BLOCK_MAX + 10];
+    for index in 1..=4 {
+        write(&store, index, &[b"", b"one", &long, b"two"]).unwrap();
+    }
+    disk.crash(Crash::LoseAll);
+    assert_eq!(store.latest(GROUP).unwrap(), Some(meta(4)));
+    assert_eq!(store.indices(GROUP).unwrap(), [LogIndex(3), LogIndex(4)]);
+    assert_eq!(content(&store, 4), [b"one", &long[..], b"two"].concat());
+    assert_eq!(store.latest(GroupId(6)).unwrap(), None);
+    store.remove(GROUP).unwrap();
+    assert_eq!(store.indices(GROUP).unwrap(), []);
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_refused_and_the_one_before_is_used() {
+    let disk = MemoryDisk::new();
+    let before = store(&disk);
+    write(&before, 1, &[b"old"]).unwrap();
+    write(&before, 2, &[b"new", b"er"]).unwrap();
+    let path = before.path(GROUP, LogIndex(2), DONE);
+    let size = before.size(GROUP, LogIndex(2)).unwrap();
+    for offset in 0..size {
+        for bit in 0..8 {
+            let damaged = disk.fork();
+            assert!(damaged.flip(&path, offset, bit));
+            let store = store(&damaged);
+            assert_eq!(store.latest(GROUP).unwrap(), Some(meta(1)), "byte {offset} bit {bit}");
+            let read: Result<Vec<Bytes>, Error> = store.chunks(GROUP, LogIndex(2)).and_then(|chunks| chunks.collect());
+            assert!(matches!(read, Err(Error::Corrupt { .. })), "byte {offset} bit {bit}");
+        }
+        let cut = disk.fork();
+        cut.open(&path).unwrap().set_size(offset).unwrap();
+        assert_eq!(store(&cut).latest(GROUP).unwrap(), Some(meta(1)), "cut to {offset}");
+    }
+    let longer = disk.fork();
+    longer.open(&path).unwrap().write_at(size, b"x").unwrap();
+    assert_eq!(store(&longer).latest(GROUP).unwrap(), Some(meta(1)));
+    longer.remove(&before.path(GROUP, LogIndex(1), DONE)).unwrap();
+    assert!(matches!(store(&longer).latest(GROUP), Err(Error::Corrupt { .. })), "damage is not absence");
+}
+
+#[test]
+fn a_crash_at_every_step_leaves_the_old_one_or_the_new() {
+    for halt in 1..40 {
+        for seed in 0..8 {
+            let memory = MemoryDisk::new();
+            write(&store(&memory), 1, &[b"old"]).unwrap();
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let store_faulty = store(&disk);
+            disk.set_faults(Faults { halt_at: Some(disk.counts().changes + halt), halt_keeps: 9, ..Faults::default() });
+            let written = write(&store_faulty, 2, &[b"new"]);
+            memory.crash(Crash::Subset(seed));
+            let store = store(&memory);
+            let latest = store.latest(GROUP).unwrap().unwrap();
+            assert!(latest == meta(2) || (latest == meta(1) && written.is_err()), "halt at {halt}, seed {seed}");
+            let left = memory.list("snapshots").unwrap();
+            assert!(left.iter().all(|name| name.ends_with(DONE)), "{left:?}");
+        }
+    }
+}
+
+#[test]
+fn a_peer_receives_what_was_sent_and_refuses_what_was_not() {
+    let sender = store(&MemoryDisk::new());
+    write(&sender, 8, &[b"state", &[1; 5000]]).unwrap();
+    let stream = |flip: Option<u64>, group: GroupId| {
+        let disk = MemoryDisk::new();
+        let receiver = store(&disk);
+        let mut incoming = receiver.receive(group, LogIndex(8)).unwrap();
+        let mut offset = 0;
+        loop {
+            let mut bytes = sender.read_at(GROUP, LogIndex(8), offset, 1000).unwrap().to_vec();
+            if bytes.is_empty() {
+                break;
+            }
+            if let Some(at) = flip.filter(|at| (offset..offset + bytes.len() as u64).contains(at)) {
+                bytes[usize::try_from(at - offset).unwrap()] ^= 4;
+            }
+            incoming.write_at(offset, &bytes).unwrap();
+            offset += bytes.len() as u64;
+        }
+        let result = incoming.finish();
+        disk.crash(Crash::LoseAll);
+        (result, receiver.latest(group).unwrap())
+    };
+    assert_eq!(stream(None, GROUP), (Ok(meta(8)), Some(meta(8))));
+    assert!(matches!(stream(Some(3000), GROUP), (Err(Error::Corrupt { .. }), None)));
+    assert!(matches!(stream(None, GroupId(6)), (Err(Error::Incompatible { .. }), None)));
+}
+
+#[test]
+fn a_receiver_is_bounded_and_other_clusters_and_formats_are_refused() {
+    let disk = MemoryDisk::new();
+    let config = SnapshotConfig { size_max: 100, ..SnapshotConfig::default() };
+    let bounded = SnapshotStore::open(Arc::new(disk.clone()), config, CLUSTER).unwrap();
+    let mut incoming = bounded.receive(GROUP, LogIndex(1)).unwrap();
+    assert!(matches!(incoming.write_at(90, &[0; 11]), Err(Error::TooLarge { size: 101, max: 100, .. })));
+    assert!(matches!(incoming.write_at(u64::MAX, &[0; 2]), Err(Error::TooLarge { .. })));
+    write(&bounded, 2, &[b"x"]).unwrap();
+    let stranger = SnapshotStore::open(Arc::new(disk.clone()), SnapshotConfig::default(), ClusterId([9; 16])).unwrap();
+    assert!(matches!(stranger.latest(GROUP), Err(Error::Incompatible { .. })));
+    let newer = seal_newer(format::MAGIC, &[0; 56]);
+    disk.create(&bounded.path(GROUP, LogIndex(3), DONE)).unwrap().write_at(0, &newer).unwrap();
+    let error = bounded.latest(GROUP).unwrap_err();
+    assert!(error.to_string().ends_with("written in format 2; this program reads up to 1; use a newer one"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn bytes_from_a_peer_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), body in any::<[u8; 80]>()) {
+        let receiver = store(&MemoryDisk::new());
+        for bytes in [bytes, crate::identity::seal(format::MAGIC, &body)] {
+            let mut incoming = receiver.receive(GROUP, LogIndex(1)).unwrap();
+            incoming.write_at(0, &bytes).unwrap();
+            prop_assert!(incoming.finish().is_err());
+        }
+    }
+}

@@ -1,1 +1,8 @@
-//! Stub.
+//! ZooKeeper: a tree of small nodes on an agreed order, over the wire protocol that its clients speak.
+//!
+//! `wire` encodes and decodes, `machine` is the tree that consumes the order.
+
+#![forbid(unsafe_code)]
+
+pub mod machine;
+pub mod wire;

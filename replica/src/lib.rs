@@ -11,7 +11,7 @@
 //!   sessions in the Raft dissertation, §6.3, with the node as the client);
 //! - upon a read: local ones are answered from the applied state at once, linearizable ones after a barrier.
 //!
-//! Deliberately absent: sockets, files, clocks, any system's bytes, any agreement's messages.
+//! Deliberately absent: sockets, clocks, threads (the [vault] does its work when a driver calls it), any system's bytes, any agreement's messages.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod reads;
 mod replica;
 mod snapshot;
 mod status;
+mod vault;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, decode_frames, encode_frame};
@@ -31,3 +32,6 @@ pub use lane::{LANE_BYTES_MAX, LANE_PROPOSALS_MAX};
 pub use replica::{Input, Output, Replica, ReplicaConfig, ServiceId, Ticket};
 pub use snapshot::{Restored, restore_group};
 pub use status::{GroupStatus, LaneStatus};
+pub use vault::{
+    EngineFactory, GroupSpec, LogVault, LogWork, OpenError, Opened, SnapshotAnswer, SnapshotVault, SnapshotWork, open,
+};

@@ -97,9 +97,8 @@ impl Reads {
     /// Removes the reads that have waited too long.
     pub(crate) fn expired(&mut self, now: Mono) -> Vec<PendingRead> {
         let mut expired = Vec::new();
-        let lists = std::iter::once(&mut self.gathered)
-            .chain(self.in_flight.values_mut())
-            .chain(self.by_index.values_mut());
+        let lists =
+            std::iter::once(&mut self.gathered).chain(self.in_flight.values_mut()).chain(self.by_index.values_mut());
         for list in lists {
             expired.extend(list.extract_if(.., |read| now.since(read.since) >= READ_WAIT_MAX));
         }

@@ -10,17 +10,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Change, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId, Record,
+    self as contract, Change, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId,
     RestoreError, Service, SessionInput, SessionOutput, SnapshotMeta,
 };
-use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId, Token};
+use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, NodeId, Token};
 
 use crate::batch::Proposal;
-use crate::frame::{Frame, decode_frames, encode_frame};
+use crate::frame::{Frame, encode_frame};
 use crate::group::{Group, GroupBoot, Step, ToApply};
 use crate::reads::PendingRead;
 use crate::snapshot::{CHUNK_BYTES, Saving, Sending, TRANSFER_WAIT_MAX, restore_group};
 use crate::status::GroupStatus;
+use crate::vault::{LogWork, SnapshotWork};
 
 /// About how many commands are applied before their effects are delivered and other groups get their turn.
 const APPLY_BUDGET: usize = 1024;
@@ -56,8 +57,8 @@ pub enum Input {
     Peer {
         /// Who sent it.
         from: NodeId,
-        /// Frames.
-        bytes: Bytes,
+        /// What it said, decoded.
+        frames: Vec<Frame>,
     },
     /// A connection to this peer is up.
     PeerUp(NodeId),
@@ -78,7 +79,7 @@ pub enum Input {
     },
     /// The snapshot could not be saved; it is given up.
     SnapshotFailed(GroupId),
-    /// The answer to [`Output::SnapshotRead`]. `total` 0 says that the file is gone.
+    /// The answer to [`SnapshotWork::Read`]. `total` 0 says that the file is gone.
     SnapshotData {
         /// The group.
         group: GroupId,
@@ -93,7 +94,7 @@ pub enum Input {
         /// The bytes.
         bytes: Bytes,
     },
-    /// The answer to [`Output::SnapshotReceive`].
+    /// The answer to [`SnapshotWork::Receive`].
     SnapshotReceived {
         /// The group.
         group: GroupId,
@@ -106,7 +107,7 @@ pub enum Input {
         /// Set once the file is whole and verified: the message for the engine.
         complete: Option<Bytes>,
     },
-    /// The answer to [`Output::SnapshotLoad`].
+    /// The answer to [`SnapshotWork::Load`].
     SnapshotLoaded {
         /// The group.
         group: GroupId,
@@ -129,81 +130,10 @@ pub enum Output {
         /// Frames.
         bytes: Bytes,
     },
-    /// Bring these records to stable storage, then say [`Input::Persisted`]. All that are put out until the storage is
-    /// free again may share one sync.
-    Persist {
-        /// Its name.
-        ticket: Ticket,
-        /// The group.
-        group: GroupId,
-        /// The records.
-        records: Vec<Record>,
-    },
-    /// The log of this group is not needed up to and with `upto`.
-    Trim {
-        /// The group.
-        group: GroupId,
-        /// The last index that is not needed.
-        upto: LogIndex,
-    },
-    /// Begin a snapshot file.
-    SnapshotBegin {
-        /// The group.
-        group: GroupId,
-        /// Its meta.
-        meta: SnapshotMeta,
-    },
-    /// Append to it, then say [`Input::SnapshotWritten`].
-    SnapshotChunk {
-        /// The group.
-        group: GroupId,
-        /// What to append.
-        bytes: Bytes,
-    },
-    /// It is whole: bring it to stable storage, then say [`Input::SnapshotSaved`].
-    SnapshotFinish {
-        /// The group.
-        group: GroupId,
-        /// Its meta.
-        meta: SnapshotMeta,
-    },
-    /// Read part of a saved snapshot file for a peer; answer with [`Input::SnapshotData`].
-    SnapshotRead {
-        /// The group.
-        group: GroupId,
-        /// For this peer.
-        to: NodeId,
-        /// Which snapshot.
-        index: LogIndex,
-        /// From here.
-        offset: u64,
-        /// At most so many bytes.
-        length: usize,
-    },
-    /// Write part of a snapshot file that a peer sends; answer with [`Input::SnapshotReceived`].
-    SnapshotReceive {
-        /// The group.
-        group: GroupId,
-        /// From this peer.
-        from: NodeId,
-        /// Its meta.
-        meta: SnapshotMeta,
-        /// Where the bytes belong.
-        offset: u64,
-        /// The file's length.
-        total: u64,
-        /// The bytes.
-        bytes: Bytes,
-        /// For the engine, once the file is whole.
-        message: Bytes,
-    },
-    /// Read all chunks of a saved snapshot; answer with [`Input::SnapshotLoaded`].
-    SnapshotLoad {
-        /// The group.
-        group: GroupId,
-        /// Its meta.
-        meta: SnapshotMeta,
-    },
+    /// For the log.
+    Log(LogWork),
+    /// For the snapshot files.
+    Snapshot(SnapshotWork),
     /// This node's standing in a group changed. For logs and metrics.
     Role {
         /// The group.
@@ -307,11 +237,17 @@ impl Replica {
         self.groups.values().map(Group::status).collect()
     }
 
+    /// The fingerprint of each group's state, and the index that it is of.
+    pub fn digests(&self) -> impl Iterator<Item = (GroupId, LogIndex, Digest)> + '_ {
+        let settled = self.groups.values().filter(|group| !group.installing);
+        settled.map(|group| (group.id, group.applied, group.machine.digest()))
+    }
+
     /// Takes one input.
     pub fn on(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Session { service, input } => self.work.push_back(Work::Service(service, input)),
-            Input::Peer { from, bytes } => self.on_peer(now, from, bytes),
+            Input::Peer { from, frames } => self.on_peer(now, from, frames),
             Input::PeerUp(node) => self.on_peer_up(now, node),
             Input::PeerDown(node) => self.on_peer_down(now, node),
             Input::Persisted(ticket) => self.on_persisted(now, ticket),
@@ -397,9 +333,7 @@ impl Replica {
 
     // ---- peers
 
-    fn on_peer(&mut self, now: Now, from: NodeId, bytes: Bytes) {
-        // A peer that sends what does not decode is cut off by the driver, which decodes too; here it is ignored.
-        let Ok(frames) = decode_frames(bytes) else { return };
+    fn on_peer(&mut self, now: Now, from: NodeId, frames: Vec<Frame>) {
         for frame in frames {
             match frame {
                 Frame::Agreement { group, bytes } => self.step(now, group, contract::Input::Message { from, bytes }),
@@ -411,7 +345,15 @@ impl Replica {
                 Frame::Whisper { group, bytes } => self.call_duty(now, group, |_| DutyInput::Whisper { from, bytes }),
                 Frame::SnapshotChunk { group, meta, offset, total, bytes, message } => {
                     if self.groups.contains_key(&group) {
-                        self.out.push(Output::SnapshotReceive { group, from, meta, offset, total, bytes, message });
+                        self.out.push(Output::Snapshot(SnapshotWork::Receive {
+                            group,
+                            from,
+                            meta,
+                            offset,
+                            total,
+                            bytes,
+                            message,
+                        }));
                     }
                 }
                 Frame::SnapshotAck { group, index, next } => self.on_snapshot_ack(now, group, from, index, next),
@@ -498,7 +440,7 @@ impl Replica {
                 self.next_ticket += 1;
                 let ticket = Ticket(self.next_ticket);
                 self.tickets.push_back((ticket, id, persist));
-                self.out.push(Output::Persist { ticket, group: id, records });
+                self.out.push(Output::Log(LogWork::Persist { ticket, group: id, records }));
             }
             From::Send { to, bytes, after } => match after {
                 Some(after) if after > group.persisted => group.held.push_back((after, to, bytes)),
@@ -626,7 +568,7 @@ impl Replica {
         let group = self.groups.get_mut(&id).expect("the id was just read from the map");
         match group.apply_some(APPLY_BUDGET, &mut effects) {
             Step::Idle => {}
-            Step::Load(meta) => self.out.push(Output::SnapshotLoad { group: id, meta }),
+            Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
             Step::Applied => {
                 let applied = group.applied;
                 for (members, context) in group.members_changed.drain(..) {
@@ -811,9 +753,9 @@ impl Replica {
             group.log_bytes = 0;
             let meta = group.meta();
             group.machine.snapshot_begin();
-            self.out.push(Output::SnapshotBegin { group: group.id, meta: meta.clone() });
+            self.out.push(Output::Snapshot(SnapshotWork::Begin { group: group.id, meta: meta.clone() }));
             let header = group.header();
-            self.out.push(Output::SnapshotChunk { group: group.id, bytes: header });
+            self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: group.id, bytes: header }));
             group.saving = Some(Saving { meta, finished: false });
         }
     }
@@ -822,10 +764,10 @@ impl Replica {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(saving) = group.saving.as_mut().filter(|saving| !saving.finished) else { return };
         if let Some(bytes) = group.machine.snapshot_next(CHUNK_BYTES) {
-            self.out.push(Output::SnapshotChunk { group: id, bytes });
+            self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: id, bytes }));
         } else {
             saving.finished = true;
-            self.out.push(Output::SnapshotFinish { group: id, meta: saving.meta.clone() });
+            self.out.push(Output::Snapshot(SnapshotWork::Finish { group: id, meta: saving.meta.clone() }));
         }
     }
 
@@ -838,7 +780,7 @@ impl Replica {
         group.saved = Some(meta.clone());
         let compact_to = LogIndex(meta.index.0.saturating_sub(group.config.log_entries_kept));
         self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
-        self.out.push(Output::Trim { group: id, upto: compact_to });
+        self.out.push(Output::Log(LogWork::Trim { group: id, upto: compact_to }));
     }
 
     fn offer_snapshot(&mut self, now: Now, id: GroupId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
@@ -848,11 +790,20 @@ impl Replica {
             return;
         }
         group.sending.insert(to, Sending { meta, message, acked: 0, total: None, heard_at: now.mono });
-        self.out.push(Output::SnapshotRead { group: id, to, index, offset: 0, length: CHUNK_BYTES });
+        self.out.push(Output::Snapshot(SnapshotWork::Read { group: id, to, index, offset: 0, length: CHUNK_BYTES }));
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
-    fn on_snapshot_data(&mut self, now: Now, id: GroupId, to: NodeId, index: LogIndex, offset: u64, total: u64, bytes: Bytes) {
+    fn on_snapshot_data(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        to: NodeId,
+        index: LogIndex,
+        offset: u64,
+        total: u64,
+        bytes: Bytes,
+    ) {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(sending) = group.sending.get_mut(&to).filter(|sending| sending.meta.index == index) else { return };
         if total == 0 {
@@ -874,7 +825,13 @@ impl Replica {
         }
         sending.heard_at = now.mono;
         sending.acked = next;
-        self.out.push(Output::SnapshotRead { group: id, to: from, index, offset: next, length: CHUNK_BYTES });
+        self.out.push(Output::Snapshot(SnapshotWork::Read {
+            group: id,
+            to: from,
+            index,
+            offset: next,
+            length: CHUNK_BYTES,
+        }));
     }
 
     fn on_snapshot_loaded(&mut self, now: Now, id: GroupId, meta: SnapshotMeta, chunks: Result<Vec<Bytes>, String>) {
@@ -897,7 +854,7 @@ impl Replica {
             self.work.push_back(Work::Service(ServiceId(index), SessionInput::Restored { group: id }));
         }
         self.out.push(Output::Members { group: id, members, context: Bytes::new() });
-        self.out.push(Output::Trim { group: id, upto: applied });
+        self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
         self.step(now, id, contract::Input::Applied(applied));
     }
 }

@@ -1,1 +1,23 @@
-//! Stub.
+//! The shell around a replica: sockets, TLS, disks, host clocks, timers, faults.
+//!
+//! A node is one thread on which the replica, its sessions and their sockets live, and two threads for its disk. Nothing
+//! that decides anything is here: what the node does is what the simulator runs.
+//!
+//! Deliberately absent: any system and any agreement. Whoever starts a node brings groups and services.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod conn;
+mod core;
+mod faults;
+mod node;
+mod peer;
+mod storage;
+mod tls;
+
+pub use clock::HostClock;
+pub use faults::Faults;
+pub use node::{DoorSpec, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, Stopped, start};
+pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};
+pub use tls::{Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};

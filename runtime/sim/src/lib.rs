@@ -1,1 +1,26 @@
-//! Stub.
+//! The deterministic world: network, disks, clocks and crashes from one seed.
+//!
+//! The nodes in it are the ones that ship: the same replica, sessions, machines, log and snapshots, driven by virtual
+//! time instead of sockets and threads. One seed gives one history, byte for byte.
+//!
+//! - upon each step: every replica's invariants are asserted, and the digests of replicas at the same index compared;
+//! - upon the end of the faults: everything heals, and the workload must make progress before a deadline;
+//! - upon the end: the workload judges the history that its clients saw.
+//!
+//! Deliberately absent: any one system. A [`Workload`] brings the groups, the services and the clients.
+
+#![forbid(unsafe_code)]
+
+mod faults;
+mod mutant;
+mod network;
+mod node;
+mod trace;
+mod workload;
+mod world;
+
+pub use faults::{FaultCounts, Swarm};
+pub use mutant::{Mutant, mutate};
+pub use trace::Trace;
+pub use workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
+pub use world::{Failure, Options, Report, run};

@@ -1,0 +1,211 @@
+//! Client connections: bytes in, bytes out, nothing else.
+//!
+//! Replies gather in a connection's buffer during a turn and leave in one write at its end. A client that does not read
+//! is not read from either once [`OUT_BYTES_PAUSE`] wait for it, and is cut off at [`OUT_BYTES_MAX`].
+//!
+//! Deliberately absent: framing and protocols (the service has them).
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::Notify;
+use verity_contract::{Door, Peer, SessionInput};
+use verity_replica::{Input, ServiceId};
+use verity_types::ConnId;
+
+use crate::core::Shared;
+
+/// With this much waiting to be written, a connection is not read from.
+const OUT_BYTES_PAUSE: usize = 4 * 1024 * 1024;
+/// With this much waiting to be written, a connection is closed.
+const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How much is read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// What the core knows of a connection.
+#[derive(Debug)]
+pub(crate) struct ConnHandle {
+    pub(crate) service: ServiceId,
+    /// The socket's own writing side, where no TLS lies in between.
+    plain: Option<OwnedWriteHalf>,
+    out: RefCell<BytesMut>,
+    paused: Cell<bool>,
+    closing: Cell<bool>,
+    reader: Notify,
+    writer: Notify,
+}
+
+impl ConnHandle {
+    fn new(service: ServiceId, plain: Option<OwnedWriteHalf>) -> Rc<Self> {
+        Rc::new(Self {
+            service,
+            plain,
+            out: RefCell::default(),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            reader: Notify::new(),
+            writer: Notify::new(),
+        })
+    }
+
+    /// Adds bytes to what is written at the end of the turn.
+    pub(crate) fn push(&self, bytes: &[u8]) {
+        let mut out = self.out.borrow_mut();
+        if out.len() + bytes.len() > OUT_BYTES_MAX {
+            out.clear();
+            drop(out);
+            self.close();
+        } else if !self.closing.get() {
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Stops or resumes reading.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.set(paused);
+        self.reader.notify_one();
+    }
+
+    /// Closes once what waits is written.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        self.reader.notify_one();
+        self.writer.notify_one();
+    }
+
+    /// Ends a turn: writes as much as the socket takes now. The writing task takes the rest.
+    pub(crate) fn write_now(&self) {
+        let done = self.plain.as_ref().is_some_and(|plain| self.try_write(plain));
+        if !done || self.closing.get() {
+            self.writer.notify_one();
+        }
+    }
+
+    /// True if everything is written.
+    fn try_write(&self, plain: &OwnedWriteHalf) -> bool {
+        let mut out = self.out.borrow_mut();
+        while !out.is_empty() {
+            match plain.try_write(&out) {
+                Ok(written) => out.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(_) => {
+                    out.clear();
+                    self.closing.set(true);
+                }
+            }
+        }
+        true
+    }
+
+    fn may_read(&self) -> bool {
+        !self.paused.get() && self.out.borrow().len() < OUT_BYTES_PAUSE
+    }
+}
+
+/// A client's stream, after the TLS handshake where there is one.
+pub(crate) enum ClientStream {
+    Plain(TcpStream),
+    Tls(Box<dyn Duplex>),
+}
+
+/// Both directions of an encrypted stream.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// Serves one connection until either side closes it.
+pub(crate) async fn serve(shared: Shared, service: ServiceId, door: Door, stream: ClientStream, peer: PeerAddr) {
+    let peer = Peer { addr: peer.addr, door, certificate: peer.certificate };
+    match stream {
+        ClientStream::Plain(tcp) => {
+            let (read, write) = tcp.into_split();
+            let handle = ConnHandle::new(service, Some(write));
+            let conn = shared.open(Rc::clone(&handle), peer);
+            tokio::join!(read_loop(&shared, conn, &handle, read), write_plain(&handle));
+            shared.closed(conn);
+        }
+        ClientStream::Tls(tls) => {
+            let (read, write) = tokio::io::split(tls);
+            let handle = ConnHandle::new(service, None);
+            let conn = shared.open(Rc::clone(&handle), peer);
+            tokio::join!(read_loop(&shared, conn, &handle, read), write_tls(&handle, write));
+            shared.closed(conn);
+        }
+    }
+}
+
+/// Where a client came from, and the subject of its certificate if it showed one.
+pub(crate) struct PeerAddr {
+    pub(crate) addr: std::net::SocketAddr,
+    pub(crate) certificate: Option<String>,
+}
+
+async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut stream: impl AsyncRead + Unpin) {
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    while !handle.closing.get() {
+        if !handle.may_read() {
+            handle.reader.notified().await;
+            continue;
+        }
+        if buffer.capacity() < READ_BYTES / 4 {
+            buffer.reserve(READ_BYTES);
+        }
+        tokio::select! {
+            read = stream.read_buf(&mut buffer) => match read {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {
+                    let bytes = buffer.split().freeze();
+                    let input = SessionInput::Bytes { conn, bytes };
+                    shared.input(Input::Session { service: handle.service, input });
+                }
+            },
+            () = handle.reader.notified() => {}
+        }
+    }
+    handle.close();
+}
+
+async fn write_plain(handle: &ConnHandle) {
+    let plain = handle.plain.as_ref().expect("a plain connection keeps its socket");
+    loop {
+        if handle.try_write(plain) {
+            handle.reader.notify_one();
+            if handle.closing.get() {
+                return;
+            }
+            handle.writer.notified().await;
+        } else if plain.writable().await.is_err() {
+            return handle.close();
+        } else if handle.closing.get() && handle.out.borrow().is_empty() {
+            return;
+        }
+    }
+}
+
+async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
+    loop {
+        let bytes = handle.out.borrow_mut().split();
+        if bytes.is_empty() {
+            if handle.closing.get() {
+                // The client may be gone already; closing is all that is left to do.
+                let _ = stream.shutdown().await;
+                return;
+            }
+            handle.writer.notified().await;
+        } else {
+            let written = async {
+                stream.write_all(&bytes).await?;
+                stream.flush().await
+            };
+            if written.await.is_err() {
+                return handle.close();
+            }
+            handle.reader.notify_one();
+        }
+    }
+}

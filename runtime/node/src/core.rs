@@ -1,0 +1,231 @@
+//! The one thread on which a node's replica, sessions and sockets live.
+//!
+//! Every task of the node hands its inputs to [`Shared::input`]; the replica runs them at once. The first input of a turn
+//! wakes the flusher, which lets all other ready tasks go first and then ends the turn: what they brought in shares one
+//! entry, one barrier and one write to each socket.
+//!
+//! Deliberately absent: locks and other threads. Storage has threads of its own and answers by message.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use verity_clock::Now;
+use verity_contract::{Peer, SessionInput, SessionOutput};
+use verity_replica::{Input, Output, Replica};
+use verity_storage::Identity;
+use verity_types::{ConnId, NodeId};
+
+use crate::clock::HostClock;
+use crate::conn::ConnHandle;
+use crate::faults::Faults;
+use crate::node::NodeStatus;
+use crate::peer::Links;
+use crate::storage::StorageHandle;
+
+/// What all tasks of a node share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    core: Rc<RefCell<Core>>,
+    turn: Rc<Notify>,
+    pub(crate) faults: Rc<RefCell<Faults>>,
+}
+
+/// The node's state.
+pub(crate) struct Core {
+    pub(crate) replica: Replica,
+    pub(crate) clock: HostClock,
+    pub(crate) links: Links,
+    storage: StorageHandle,
+    conns: BTreeMap<ConnId, Rc<ConnHandle>>,
+    dirty: BTreeSet<ConnId>,
+    next_conn: u64,
+    outputs: Vec<Output>,
+    /// Set once the node must stop.
+    pub(crate) fatal: Option<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        replica: Replica,
+        clock: HostClock,
+        links: Links,
+        storage: StorageHandle,
+        faults: Faults,
+    ) -> Self {
+        let core = Core {
+            replica,
+            clock,
+            links,
+            storage,
+            conns: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            next_conn: 0,
+            outputs: Vec::new(),
+            fatal: None,
+        };
+        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), faults: Rc::new(RefCell::new(faults)) }
+    }
+
+    /// Looks at, or changes, the node's state between inputs.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Core) -> R) -> R {
+        f(&mut self.core.borrow_mut())
+    }
+
+    /// Hands one input to the replica.
+    pub(crate) fn input(&self, input: Input) {
+        self.with(|core| {
+            let now = core.clock.now();
+            core.replica.on(now, input, &mut core.outputs);
+            core.carry_out();
+        });
+        self.turn.notify_one();
+    }
+
+    /// Lets the flusher end a turn.
+    pub(crate) fn wake(&self) {
+        self.turn.notify_one();
+    }
+
+    /// Ends turns, and ticks, for as long as the node runs.
+    pub(crate) async fn flusher(&self) {
+        loop {
+            let until = self.with(|core| core.clock.until(core.replica.next_wake()));
+            // A moment that is due is a tick; input that came before it ends its turn first.
+            tokio::select! {
+                biased;
+                () = self.turn.notified() => tokio::task::yield_now().await,
+                () = tokio::time::sleep(until) => self.with(|core| {
+                    let now = core.clock.now();
+                    core.replica.on(now, Input::Tick, &mut core.outputs);
+                    core.carry_out();
+                }),
+            }
+            let backlog = self.with(Core::end_turn);
+            if backlog {
+                self.turn.notify_one();
+            }
+        }
+    }
+
+    /// Takes a new connection in.
+    pub(crate) fn open(&self, handle: Rc<ConnHandle>, peer: Peer) -> ConnId {
+        let service = handle.service;
+        let conn = self.with(|core| {
+            core.next_conn += 1;
+            let conn = ConnId(core.next_conn);
+            core.conns.insert(conn, handle);
+            conn
+        });
+        self.input(Input::Session { service, input: SessionInput::Opened { conn, peer } });
+        conn
+    }
+
+    /// Forgets a connection that ended.
+    pub(crate) fn closed(&self, conn: ConnId) {
+        let handle = self.with(|core| core.conns.remove(&conn));
+        if let Some(handle) = handle {
+            self.input(Input::Session { service: handle.service, input: SessionInput::Closed { conn } });
+        }
+    }
+
+    /// Calls the replica outside of its inputs; what follows is carried out like any turn.
+    pub(crate) fn with_replica<R>(&self, f: impl FnOnce(&mut Replica, Now) -> R) -> R {
+        let result = self.with(|core| {
+            let now = core.clock.now();
+            f(&mut core.replica, now)
+        });
+        self.turn.notify_one();
+        result
+    }
+
+    /// Replaces the faults in force.
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.with(|core| {
+            core.clock.skew(faults.clock_skew_ms);
+            core.storage.set_delay(faults.disk_delay);
+        });
+        self.faults.replace(faults);
+    }
+
+    /// How the node is.
+    pub(crate) fn status(&self, identity: &Identity) -> NodeStatus {
+        let faults = self.faults.borrow().clone();
+        self.with(|core| NodeStatus {
+            id: identity.node,
+            incarnation: identity.incarnation.0,
+            groups: core.replica.status(),
+            peers_up: core.links.up(),
+            connections: core.conns.len(),
+            connections_by_service: core.conns.values().fold(Vec::new(), |mut counts, handle| {
+                counts.resize(counts.len().max(handle.service.0 + 1), 0);
+                counts[handle.service.0] += 1;
+                counts
+            }),
+            faults,
+        })
+    }
+}
+
+impl Core {
+    /// Lets the storage threads finish what they have.
+    pub(crate) fn stop_storage(&mut self) {
+        self.storage.stop();
+    }
+
+    fn end_turn(&mut self) -> bool {
+        let now = self.clock.now();
+        self.replica.flush(now, &mut self.outputs);
+        self.carry_out();
+        for conn in std::mem::take(&mut self.dirty) {
+            if let Some(handle) = self.conns.get(&conn) {
+                handle.write_now();
+            }
+        }
+        self.replica.has_backlog()
+    }
+
+    fn carry_out(&mut self) {
+        for output in std::mem::take(&mut self.outputs) {
+            match output {
+                Output::Conn(output) => self.carry_out_conn(output),
+                Output::Send { to, bytes } => self.links.send(to, bytes),
+                Output::Role { group, role } => {
+                    let leader = role.leader.unwrap_or(NodeId(0));
+                    tracing::info!(%group, %leader, term = role.term.0, leads = role.leads, "role");
+                }
+                Output::Members { group, members, .. } => tracing::info!(%group, ?members, "members"),
+                Output::Evidence { group, .. } => tracing::warn!(%group, "a member misbehaved"),
+                Output::Fatal(reason) => self.fatal = Some(reason),
+                storage => self.storage.carry_out(storage),
+            }
+        }
+    }
+
+    fn carry_out_conn(&mut self, output: SessionOutput) {
+        match output {
+            SessionOutput::Bytes { conn, bytes } => {
+                if let Some(handle) = self.conns.get(&conn) {
+                    handle.push(&bytes);
+                    self.dirty.insert(conn);
+                }
+            }
+            SessionOutput::Pause(conn) => self.on_conn(conn, |handle| handle.pause(true)),
+            SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
+            SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
+            SessionOutput::Propose { .. }
+            | SessionOutput::Read { .. }
+            | SessionOutput::Whisper { .. }
+            | SessionOutput::Wake(_) => {
+                unreachable!("the replica keeps these to itself")
+            }
+        }
+    }
+
+    fn on_conn(&self, conn: ConnId, f: impl FnOnce(&ConnHandle)) {
+        if let Some(handle) = self.conns.get(&conn) {
+            f(handle);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! One running node: a thread with the replica and its sockets, and two for its disk.
+//!
+//! - upon [`Node::start`]: the folder is opened, every listener bound, and only then does the node serve: no connection
+//!   is accepted before it can be answered;
+//! - upon [`NodeHandle::stop`]: what was accepted for storage is written, then everything closes;
+//! - upon [`NodeHandle::crash`]: everything closes at once, as if the process had died;
+//! - upon a fatal failure of the storage: the node stops and says why.
+//!
+//! Deliberately absent: what it serves. Groups and services come from whoever starts it.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+use verity_contract::{Change, Door, Service};
+use verity_replica::{GroupSpec, GroupStatus, Opened, ServiceId};
+use verity_storage::{ClusterId, Disk, Identity};
+use verity_types::{GroupId, NodeId};
+
+use crate::clock::HostClock;
+use crate::conn::{ClientStream, PeerAddr};
+use crate::core::Shared;
+use crate::faults::Faults;
+use crate::peer::Links;
+use crate::storage::{FromStorage, StorageHandle};
+use crate::tls::{PeerTls, ServerTls};
+use crate::{conn, peer};
+
+/// A client that does not finish its TLS handshake within this is cut off.
+const TLS_WAIT: Duration = Duration::from_secs(10);
+
+/// A listener for clients.
+#[derive(Debug)]
+pub struct DoorSpec {
+    /// Which service, by its place in [`NodeSpec::services`].
+    pub service: usize,
+    /// How the service tells its doors apart.
+    pub door: Door,
+    /// Where to listen.
+    pub addr: SocketAddr,
+    /// With TLS, if set.
+    pub tls: Option<ServerTls>,
+}
+
+/// What a node is made of.
+pub struct NodeSpec {
+    /// Its id.
+    pub id: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its folder.
+    pub disk: Arc<dyn Disk>,
+    /// Feeds the engines' randomness. Differs from node to node and start to start.
+    pub seed: u64,
+    /// Where it listens for peers.
+    pub peer_addr: SocketAddr,
+    /// Where its peers listen.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Mutual TLS between nodes; without it peers must be on loopback, which whoever starts the node checks.
+    pub peer_tls: Option<PeerTls>,
+    /// What it hosts.
+    pub groups: Vec<GroupSpec>,
+    /// What it serves.
+    pub services: Vec<Box<dyn Service>>,
+    /// Where it listens for clients.
+    pub doors: Vec<DoorSpec>,
+}
+
+/// Why a node does not run.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// Its folder.
+    #[error(transparent)]
+    Open(#[from] verity_replica::OpenError),
+    /// One of its listeners.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start: {0}")]
+    Start(std::io::Error),
+    /// It stopped on its own.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// How a node is, at one moment.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its start count.
+    pub incarnation: u64,
+    /// Its groups.
+    pub groups: Vec<GroupStatus>,
+    /// Peers that it is connected to.
+    pub peers_up: Vec<NodeId>,
+    /// Open client connections.
+    pub connections: usize,
+    /// Open client connections by service.
+    pub connections_by_service: Vec<usize>,
+    /// The faults in force.
+    pub faults: Faults,
+}
+
+/// What others ask of a running node.
+enum Ask {
+    Status(oneshot::Sender<NodeStatus>),
+    Faults(Faults, oneshot::Sender<()>),
+    Reconfigure(GroupId, Change, oneshot::Sender<Result<(), String>>),
+    Transfer(GroupId, NodeId, oneshot::Sender<Result<(), String>>),
+    Peer(NodeId, Option<String>, oneshot::Sender<()>),
+    Pause(Duration, oneshot::Sender<()>),
+    Stop { clean: bool },
+}
+
+/// A running node, for whoever started it. Dropping it crashes the node.
+pub struct NodeHandle {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its doors listen, in the order of [`NodeSpec::doors`].
+    pub doors: Vec<SocketAddr>,
+    asks: mpsc::UnboundedSender<Ask>,
+    thread: Option<JoinHandle<Result<(), NodeError>>>,
+}
+
+/// Asks a running node. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeClient {
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+/// The node that was asked has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the node has stopped")]
+pub struct Stopped;
+
+impl NodeClient {
+    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(ask(answer)).map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// How the node is.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn status(&self) -> Result<NodeStatus, Stopped> {
+        self.ask(Ask::Status).await
+    }
+
+    /// Replaces the faults in force.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn set_faults(&self, faults: Faults) -> Result<(), Stopped> {
+        self.ask(|answer| Ask::Faults(faults, answer)).await
+    }
+
+    /// Begins a change of a group's members.
+    ///
+    /// # Errors
+    /// [`Stopped`]; inside, why the change cannot begin.
+    pub async fn reconfigure(&self, group: GroupId, change: Change) -> Result<Result<(), String>, Stopped> {
+        self.ask(|answer| Ask::Reconfigure(group, change, answer)).await
+    }
+
+    /// Asks another node to lead a group.
+    ///
+    /// # Errors
+    /// [`Stopped`]; inside, why it cannot be asked.
+    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<Result<(), String>, Stopped> {
+        self.ask(|answer| Ask::Transfer(group, to, answer)).await
+    }
+
+    /// Connects to a peer at an address, or with `None` ends the link.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn set_peer(&self, node: NodeId, addr: Option<String>) -> Result<(), Stopped> {
+        self.ask(|answer| Ask::Peer(node, addr, answer)).await
+    }
+
+    /// Stops the node's thread for a while, as a stopped process or a long garbage collection would.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn pause(&self, span: Duration) -> Result<(), Stopped> {
+        self.ask(|answer| Ask::Pause(span, answer)).await
+    }
+}
+
+impl NodeHandle {
+    /// Something to ask the node with.
+    #[must_use]
+    pub fn client(&self) -> NodeClient {
+        NodeClient { asks: self.asks.clone() }
+    }
+
+    /// Stops the node; what it accepted for storage is written first.
+    ///
+    /// # Errors
+    /// Why it had stopped already.
+    pub fn stop(mut self) -> Result<(), NodeError> {
+        self.end(true)
+    }
+
+    /// Ends the node at once, as if its process had died. What was not synced is lost to it.
+    ///
+    /// # Errors
+    /// Why it had stopped already.
+    pub fn crash(mut self) -> Result<(), NodeError> {
+        self.end(false)
+    }
+
+    /// True once the node has stopped on its own.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn end(&mut self, clean: bool) -> Result<(), NodeError> {
+        // A node that has stopped on its own hears nothing; its thread says why.
+        let _ = self.asks.send(Ask::Stop { clean });
+        self.thread.take().map_or(Ok(()), |thread| thread.join().expect("a node's thread does not panic"))
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        if let Err(error) = self.end(false) {
+            tracing::error!(node = %self.id, %error, "node ended");
+        }
+    }
+}
+
+struct Bound {
+    listener: StdListener,
+    spec: DoorSpec,
+}
+
+/// Starts a node on a thread of its own.
+///
+/// # Errors
+/// [`NodeError`] if its folder or one of its addresses cannot be had; nothing then runs.
+#[expect(clippy::disallowed_methods, reason = "the node's own thread")]
+pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
+    let clock = HostClock::new();
+    let peer_listener = bind(spec.peer_addr)?;
+    let mut bound = Vec::new();
+    for door in spec.doors {
+        bound.push(Bound { listener: bind(door.addr)?, spec: door });
+    }
+    let doors = bound.iter().filter_map(|bound| bound.listener.local_addr().ok()).collect();
+    let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, clock.now(), spec.groups)?;
+    if let Some(torn) = &opened.torn {
+        tracing::warn!(node = %spec.id, "{torn}");
+    }
+    let (asks, asked) = mpsc::unbounded_channel();
+    let run = Run {
+        clock,
+        opened,
+        services: spec.services,
+        peer_tls: spec.peer_tls,
+        peers: spec.peers,
+        peer_listener,
+        bound,
+        asked,
+    };
+    let thread = std::thread::Builder::new().name(format!("node-{}", spec.id)).spawn(move || run.run());
+    Ok(NodeHandle { id: spec.id, doors, asks, thread: Some(thread.map_err(NodeError::Start)?) })
+}
+
+fn bind(addr: SocketAddr) -> Result<StdListener, NodeError> {
+    let listen = || {
+        let listener = StdListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| NodeError::Listen { addr, source })
+}
+
+struct Run {
+    clock: HostClock,
+    opened: Opened,
+    services: Vec<Box<dyn Service>>,
+    peer_tls: Option<PeerTls>,
+    peers: BTreeMap<NodeId, String>,
+    peer_listener: StdListener,
+    bound: Vec<Bound>,
+    asked: mpsc::UnboundedReceiver<Ask>,
+}
+
+impl Run {
+    fn run(self) -> Result<(), NodeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Start)?;
+        let tasks = LocalSet::new();
+        let result = tasks.block_on(&runtime, self.serve());
+        drop(tasks);
+        result
+    }
+
+    async fn serve(self) -> Result<(), NodeError> {
+        let Opened { mut replica, log, snapshots, identity, .. } = self.opened;
+        for service in self.services {
+            replica.add_service(service);
+        }
+        let (answers, mut answered) = mpsc::unbounded_channel();
+        let storage = StorageHandle::start(log, snapshots, &answers);
+        let links = Links::new(identity.node, identity.cluster, self.peer_tls);
+        let shared = Shared::new(replica, self.clock, links, storage, Faults::default());
+        let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
+        tokio::task::spawn_local(peer::accept(shared.clone(), peer_listener));
+        for (node, addr) in self.peers {
+            peer::connect(&shared, node, addr);
+        }
+        for bound in self.bound {
+            let listener = TcpListener::from_std(bound.listener).map_err(NodeError::Start)?;
+            tokio::task::spawn_local(accept(shared.clone(), listener, bound.spec));
+        }
+        let flusher = shared.clone();
+        tokio::task::spawn_local(async move { flusher.flusher().await });
+        shared.wake();
+        let mut asked = self.asked;
+        let result = loop {
+            tokio::select! {
+                biased;
+                answer = answered.recv() => match answer {
+                    Some(FromStorage::Input(input)) => shared.input(input),
+                    Some(FromStorage::Fatal(reason)) => break Err(NodeError::Fatal(reason)),
+                    None => break Err(NodeError::Fatal("the storage threads ended".into())),
+                },
+                ask = asked.recv() => match ask {
+                    None | Some(Ask::Stop { clean: false }) => break Ok(()),
+                    Some(Ask::Stop { clean: true }) => {
+                        shared.with(|core| core.stop_storage());
+                        break Ok(());
+                    }
+                    Some(ask) => answer_ask(&shared, &identity, ask),
+                },
+            }
+            if let Some(reason) = shared.with(|core| core.fatal.take()) {
+                break Err(NodeError::Fatal(reason));
+            }
+        };
+        drop(answered);
+        result
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a fault that stops the node's thread on purpose")]
+fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
+    // Whoever asked may have stopped waiting.
+    match ask {
+        Ask::Status(answer) => {
+            let _ = answer.send(shared.status(identity));
+        }
+        Ask::Faults(faults, answer) => {
+            shared.set_faults(faults);
+            let _ = answer.send(());
+        }
+        Ask::Reconfigure(group, change, answer) => {
+            let _ = answer.send(shared.with_replica(|replica, now| replica.reconfigure(now, group, change)));
+        }
+        Ask::Transfer(group, to, answer) => {
+            let _ = answer.send(shared.with_replica(|replica, now| replica.transfer(now, group, to)));
+        }
+        Ask::Peer(node, Some(addr), answer) => {
+            peer::connect(shared, node, addr);
+            let _ = answer.send(());
+        }
+        Ask::Peer(node, None, answer) => {
+            peer::disconnect(shared, node);
+            let _ = answer.send(());
+        }
+        Ask::Pause(span, answer) => {
+            let _ = answer.send(());
+            std::thread::sleep(span);
+        }
+        Ask::Stop { .. } => unreachable!("the loop takes a stop itself"),
+    }
+}
+
+async fn accept(shared: Shared, listener: TcpListener, door: DoorSpec) {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, addr)) => {
+                // Without it a small reply waits for the client's acknowledgement of the one before.
+                let _ = tcp.set_nodelay(true);
+                let (shared, service, id, tls) = (shared.clone(), ServiceId(door.service), door.door, door.tls.clone());
+                tokio::task::spawn_local(async move {
+                    let (stream, certificate) = match tls {
+                        None => (ClientStream::Plain(tcp), None),
+                        Some(tls) => match tokio::time::timeout(TLS_WAIT, tls.accept(tcp)).await {
+                            Ok(Ok((stream, certificate))) => (ClientStream::Tls(Box::new(stream)), certificate),
+                            Ok(Err(error)) => return tracing::debug!(%addr, %error, "TLS handshake failed"),
+                            Err(_) => return tracing::debug!(%addr, "TLS handshake took too long"),
+                        },
+                    };
+                    conn::serve(shared, service, id, stream, PeerAddr { addr, certificate }).await;
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: let some connections end.
+                tracing::warn!(%error, "cannot accept a client");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

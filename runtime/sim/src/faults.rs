@@ -1,0 +1,190 @@
+//! Which faults a run may see, and when they come.
+//!
+//! Swarm testing: each run switches a random subset of the kinds off, so that rare combinations meet.
+
+use fastrand::Rng;
+
+/// The kinds of faults that a run may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swarm {
+    /// Nodes crash and start again, losing what was not synced.
+    pub crash: bool,
+    /// All nodes crash at once.
+    pub blackout: bool,
+    /// Nodes stop for a while and go on.
+    pub pause: bool,
+    /// Links are cut, in one or both directions.
+    pub partition: bool,
+    /// Messages are lost.
+    pub loss: bool,
+    /// Messages are doubled.
+    pub double: bool,
+    /// Messages overtake each other.
+    pub reorder: bool,
+    /// Some messages take ten times as long.
+    pub straggle: bool,
+    /// Clocks drift and jump.
+    pub clock: bool,
+    /// Syncs are slow.
+    pub slow_disk: bool,
+    /// A sync fails, and the node with it.
+    pub failed_sync: bool,
+    /// Snapshots are taken all the time.
+    pub snapshots: bool,
+    /// Leadership is handed around.
+    pub transfer: bool,
+}
+
+impl Swarm {
+    /// Every kind.
+    #[must_use]
+    pub fn all() -> Self {
+        Self {
+            crash: true,
+            blackout: true,
+            pause: true,
+            partition: true,
+            loss: true,
+            double: true,
+            reorder: true,
+            straggle: true,
+            clock: true,
+            slow_disk: true,
+            failed_sync: true,
+            snapshots: true,
+            transfer: true,
+        }
+    }
+
+    /// A random subset; each kind is on in two runs of three.
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let mut on = || rng.u32(0..3) != 0;
+        Self {
+            crash: on(),
+            blackout: on(),
+            pause: on(),
+            partition: on(),
+            loss: on(),
+            double: on(),
+            reorder: on(),
+            straggle: on(),
+            clock: on(),
+            slow_disk: on(),
+            failed_sync: on(),
+            snapshots: on(),
+            transfer: on(),
+        }
+    }
+
+    /// The kinds that are on, by name.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        let Self {
+            crash,
+            blackout,
+            pause,
+            partition,
+            loss,
+            double,
+            reorder,
+            straggle,
+            clock,
+            slow_disk,
+            failed_sync,
+            snapshots,
+            transfer,
+        } = self;
+        [
+            (crash, "crash"),
+            (blackout, "blackout"),
+            (pause, "pause"),
+            (partition, "partition"),
+            (loss, "loss"),
+            (double, "double"),
+            (reorder, "reorder"),
+            (straggle, "straggle"),
+            (clock, "clock"),
+            (slow_disk, "slow-disk"),
+            (failed_sync, "failed-sync"),
+            (snapshots, "snapshots"),
+            (transfer, "transfer"),
+        ]
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+        .collect()
+    }
+}
+
+/// What comes at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Crash,
+    Blackout,
+    Pause,
+    Isolate,
+    OneWay,
+    Split,
+    HealNetwork,
+    Clock,
+    FailedSync,
+    Transfer,
+}
+
+impl Fault {
+    /// Draws one of the kinds that are on.
+    pub(crate) fn draw(swarm: Swarm, rng: &mut Rng) -> Option<Self> {
+        let mut kinds = Vec::new();
+        let mut add = |on: bool, fault: Fault, weight: usize| {
+            kinds.extend(std::iter::repeat_n(fault, if on { weight } else { 0 }))
+        };
+        add(swarm.crash, Fault::Crash, 4);
+        add(swarm.blackout, Fault::Blackout, 1);
+        add(swarm.pause, Fault::Pause, 2);
+        add(swarm.partition, Fault::Isolate, 2);
+        add(swarm.partition, Fault::OneWay, 2);
+        add(swarm.partition, Fault::Split, 2);
+        add(swarm.partition, Fault::HealNetwork, 3);
+        add(swarm.clock, Fault::Clock, 1);
+        add(swarm.failed_sync, Fault::FailedSync, 1);
+        add(swarm.transfer, Fault::Transfer, 1);
+        rng.choice(kinds)
+    }
+}
+
+/// How many faults took effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCounts {
+    /// Crashes.
+    pub crashes: u64,
+    /// Pauses.
+    pub pauses: u64,
+    /// Cuts of the network.
+    pub partitions: u64,
+    /// Messages lost.
+    pub lost: u64,
+    /// Messages doubled.
+    pub doubled: u64,
+    /// Clock jumps.
+    pub clocks: u64,
+    /// Failed syncs.
+    pub failed_syncs: u64,
+    /// Snapshots saved.
+    pub snapshots: u64,
+    /// Leadership transfers asked for.
+    pub transfers: u64,
+}
+
+impl FaultCounts {
+    /// All together; snapshots are not faults.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.crashes
+            + self.pauses
+            + self.partitions
+            + self.lost
+            + self.doubled
+            + self.clocks
+            + self.failed_syncs
+            + self.transfers
+    }
+}

@@ -1,0 +1,212 @@
+//! One node of a world: a disk that outlives it, a clock that may lie, and, while it runs, a replica.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fastrand::Rng;
+use verity_clock::{Interval, Now};
+use verity_contract::{GroupRole, SessionOutput};
+use verity_replica::{Input, LogVault, LogWork, Opened, Output, Replica, SnapshotVault, SnapshotWork};
+use verity_storage::disk::{Crash, Faults as DiskFaults};
+use verity_storage::{ClusterId, Disk, FaultyDisk, MemoryDisk};
+use verity_types::{GroupId, Mono, NodeId};
+
+use crate::mutant::Mutant;
+use crate::workload::NodeSetup;
+
+/// Civil time at the beginning of every world.
+const EPOCH_NS: u64 = 1_700_000_000_000_000_000;
+/// Half the width of the interval around civil time.
+const CLOCK_ERROR_NS: u64 = 5_000_000;
+
+/// One node.
+pub(crate) struct SimNode {
+    pub(crate) id: NodeId,
+    pub(crate) disk: MemoryDisk,
+    pub(crate) faulty: FaultyDisk,
+    pub(crate) running: Option<Running>,
+    /// Counts starts; events of an earlier life are void.
+    pub(crate) life: u64,
+    pub(crate) paused_until: u64,
+    /// Civil time is moved by this much.
+    pub(crate) skew_ns: i64,
+    /// The monotonic clock runs by this many parts in a million too fast.
+    pub(crate) drift_ppm: i64,
+}
+
+/// A node that is up.
+pub(crate) struct Running {
+    pub(crate) replica: Replica,
+    log: LogVault,
+    snapshots: SnapshotVault,
+    log_queue: Vec<LogWork>,
+    /// Work is appended and its sync under way.
+    pub(crate) log_busy: bool,
+    pub(crate) snapshot_queue: VecDeque<SnapshotWork>,
+    pub(crate) snapshot_busy: bool,
+    pub(crate) flush_due: bool,
+    pub(crate) tick_at: u64,
+    pub(crate) roles: Vec<(GroupId, GroupRole)>,
+    _identity: verity_storage::Identity,
+}
+
+/// What the world is to do for a node.
+pub(crate) enum Deed {
+    Send { to: NodeId, bytes: bytes::Bytes },
+    Conn(SessionOutput),
+    LogWaits,
+    SnapshotWaits,
+    Fatal(String),
+}
+
+impl SimNode {
+    pub(crate) fn new(id: NodeId) -> Self {
+        let disk = MemoryDisk::new();
+        let faulty = FaultyDisk::new(Arc::new(disk.clone()));
+        Self { id, disk, faulty, running: None, life: 0, paused_until: 0, skew_ns: 0, drift_ppm: 0 }
+    }
+
+    /// The node's clocks at a moment of true time.
+    pub(crate) fn now(&self, true_ns: u64) -> Now {
+        let drift = i64::try_from(true_ns / 1_000_000).expect("a world is short") * self.drift_ppm;
+        let mono = (true_ns + 1_000_000_000).saturating_add_signed(drift);
+        let civil = (EPOCH_NS + true_ns).saturating_add_signed(self.skew_ns + drift);
+        Now { mono: Mono(mono), wall: Interval::around(civil, CLOCK_ERROR_NS) }
+    }
+
+    /// The true time at which the node's monotonic clock shows `mono`, or a little later.
+    pub(crate) fn true_time(&self, mono: Mono) -> u64 {
+        let local = mono.0.saturating_sub(1_000_000_000);
+        if local >= u64::MAX / 2 {
+            return u64::MAX;
+        }
+        let drift = i64::try_from(local / 1_000_000).expect("a world is short") * self.drift_ppm;
+        local.saturating_add_signed(-drift) + 1_000
+    }
+
+    /// Starts the node from its disk.
+    pub(crate) fn start(
+        &mut self,
+        cluster: ClusterId,
+        seed: u64,
+        true_ns: u64,
+        setup: NodeSetup,
+    ) -> Result<(), String> {
+        self.faulty.set_faults(DiskFaults::default());
+        let disk: Arc<dyn Disk> = Arc::new(self.faulty.clone());
+        let opened = verity_replica::open(&disk, cluster, self.id, seed, self.now(true_ns), setup.groups);
+        let Opened { mut replica, log, snapshots, identity, .. } = opened.map_err(|error| error.to_string())?;
+        for service in setup.services {
+            replica.add_service(service);
+        }
+        self.life += 1;
+        self.running = Some(Running {
+            replica,
+            log,
+            snapshots,
+            log_queue: Vec::new(),
+            log_busy: false,
+            snapshot_queue: VecDeque::new(),
+            snapshot_busy: false,
+            flush_due: false,
+            tick_at: u64::MAX,
+            roles: Vec::new(),
+            _identity: identity,
+        });
+        Ok(())
+    }
+
+    /// Ends the node as a power cut would.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        self.running = None;
+        self.life += 1;
+        self.paused_until = 0;
+        let crash = match rng.u32(0..4) {
+            0 => Crash::LoseAll,
+            1 => Crash::KeepAll,
+            2 => Crash::Prefix(rng.u64(..)),
+            _ => Crash::Subset(rng.u64(..)),
+        };
+        self.disk.crash(crash);
+    }
+
+    /// Makes the next sync fail.
+    pub(crate) fn fail_next_sync(&self) {
+        let at = self.faulty.counts().syncs + 1;
+        self.faulty.set_faults(DiskFaults { sync_fails_at: Some(at), ..DiskFaults::default() });
+    }
+
+    /// Hands the replica one input and sorts what follows.
+    pub(crate) fn input(&mut self, true_ns: u64, input: Input, deeds: &mut Vec<Deed>) {
+        let now = self.now(true_ns);
+        let Some(running) = self.running.as_mut() else { return };
+        let mut outputs = Vec::new();
+        running.replica.on(now, input, &mut outputs);
+        running.sort(outputs, deeds);
+    }
+
+    /// Ends a turn.
+    pub(crate) fn flush(&mut self, true_ns: u64, deeds: &mut Vec<Deed>) {
+        let now = self.now(true_ns);
+        let Some(running) = self.running.as_mut() else { return };
+        let mut outputs = Vec::new();
+        running.replica.flush(now, &mut outputs);
+        while running.replica.has_backlog() {
+            running.replica.flush(now, &mut outputs);
+        }
+        running.sort(outputs, deeds);
+    }
+}
+
+impl Running {
+    fn sort(&mut self, outputs: Vec<Output>, deeds: &mut Vec<Deed>) {
+        for output in outputs {
+            match output {
+                Output::Conn(output) => deeds.push(Deed::Conn(output)),
+                Output::Send { to, bytes } => deeds.push(Deed::Send { to, bytes }),
+                Output::Log(work) => {
+                    self.log_queue.push(work);
+                    deeds.push(Deed::LogWaits);
+                }
+                Output::Snapshot(work) => {
+                    self.snapshot_queue.push_back(work);
+                    deeds.push(Deed::SnapshotWaits);
+                }
+                Output::Role { group, role } => {
+                    self.roles.retain(|(known, _)| *known != group);
+                    self.roles.push((group, role));
+                }
+                Output::Members { .. } | Output::Evidence { .. } => {}
+                Output::Fatal(reason) => deeds.push(Deed::Fatal(reason)),
+            }
+        }
+    }
+
+    /// Appends everything that waits. With the mutant, it is acknowledged here.
+    pub(crate) fn begin_log(&mut self, mutant: Option<Mutant>) -> Result<Option<Input>, String> {
+        let work = std::mem::take(&mut self.log_queue);
+        let last = work.iter().rev().find_map(|work| match work {
+            LogWork::Persist { ticket, .. } => Some(*ticket),
+            LogWork::Trim { .. } => None,
+        });
+        self.log.append(work).map_err(|error| error.to_string())?;
+        self.log_busy = true;
+        Ok(last.filter(|_| mutant == Some(Mutant::AckBeforeSync)).map(Input::Persisted))
+    }
+
+    /// Ends the sync that was begun.
+    pub(crate) fn end_log(&mut self) -> Result<Input, String> {
+        self.log_busy = false;
+        self.log.sync().map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn log_waits(&self) -> bool {
+        !self.log_queue.is_empty()
+    }
+
+    /// Does the next piece of snapshot work.
+    pub(crate) fn snapshot_step(&mut self) -> Option<Input> {
+        let work = self.snapshot_queue.pop_front()?;
+        self.snapshots.carry_out(work).input
+    }
+}

@@ -1,0 +1,3 @@
+//! Nothing but tests: that the house stands as `ARCHITECTURE.md` draws it.
+
+#![forbid(unsafe_code)]

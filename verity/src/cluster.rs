@@ -1,0 +1,158 @@
+//! The embedded cluster of `verity up`: several nodes in one process, each on threads of its own.
+//!
+//! A node of it can be crashed, started again, paused and cut off without touching the others; the process is the lab.
+//!
+//! Deliberately absent: anything that a node of its own process would not have. The nodes talk over loopback sockets.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, bail};
+use verity_node::{NodeClient, NodeHandle};
+use verity_storage::{ClusterId, Disk, MemoryDisk, RealDisk};
+use verity_types::NodeId;
+
+use crate::compose::{self, Plan};
+use crate::secrets;
+
+/// Distance between the ports of neighbouring nodes.
+pub(crate) const PORT_STEP: u16 = 1000;
+/// The admin API of the first node.
+pub(crate) const ADMIN_PORT: u16 = 7070;
+/// The peer port of the first node.
+const PEER_PORT: u16 = 7071;
+
+/// What an embedded cluster is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct ClusterOptions {
+    pub(crate) nodes: u16,
+    /// `None` keeps everything in memory.
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) port_offset: u16,
+    pub(crate) plan: Plan,
+}
+
+/// A running embedded cluster.
+pub(crate) struct Cluster {
+    options: ClusterOptions,
+    cluster: ClusterId,
+    disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+    nodes: Mutex<BTreeMap<NodeId, NodeHandle>>,
+}
+
+/// The port of a node's service: its usual one, moved by node and by `--port-offset`.
+pub(crate) fn port(base: u16, node: NodeId, offset: u16) -> Result<u16> {
+    let step = u64::from(PORT_STEP) * (node.0 - 1);
+    u16::try_from(u64::from(base) + step + u64::from(offset))
+        .with_context(|| format!("the port {base} of node {node} does not fit with --port-offset {offset}; choose a smaller one"))
+}
+
+pub(crate) fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Cluster {
+    /// Opens the folder and starts every node.
+    pub(crate) fn start(options: ClusterOptions) -> Result<Self> {
+        let cluster = match &options.data_dir {
+            Some(dir) => secrets::cluster_id(dir)?,
+            None => ClusterId(secrets::random()?),
+        };
+        let mut disks: BTreeMap<NodeId, Arc<dyn Disk>> = BTreeMap::new();
+        for id in (1..=u64::from(options.nodes)).map(NodeId) {
+            let disk: Arc<dyn Disk> = match &options.data_dir {
+                Some(dir) => Arc::new(RealDisk::new(dir.join(format!("node-{id}")))?),
+                None => Arc::new(MemoryDisk::new()),
+            };
+            disks.insert(id, disk);
+        }
+        let started = Self { options, cluster, disks, nodes: Mutex::default() };
+        for id in started.ids() {
+            started.start_node(id)?;
+        }
+        Ok(started)
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.disks.keys().copied().collect()
+    }
+
+    /// Where each node listens for clients, by name.
+    pub(crate) fn endpoints(&self, id: NodeId) -> Result<Vec<(&'static str, SocketAddr)>> {
+        compose::doors(&self.options.plan)
+            .iter()
+            .map(|door| Ok((door.name, loopback(port(door.port, id, self.options.port_offset)?))))
+            .collect()
+    }
+
+    pub(crate) fn admin_addr(&self, id: NodeId) -> Result<SocketAddr> {
+        Ok(loopback(port(ADMIN_PORT, id, self.options.port_offset)?))
+    }
+
+    fn peer_addr(&self, id: NodeId) -> Result<SocketAddr> {
+        Ok(loopback(port(PEER_PORT, id, self.options.port_offset)?))
+    }
+
+    /// Starts a node that is not running.
+    pub(crate) fn start_node(&self, id: NodeId) -> Result<()> {
+        let Some(disk) = self.disks.get(&id) else {
+            bail!("there is no node {id}; the nodes are 1 to {}", self.options.nodes);
+        };
+        let mut nodes = self.lock();
+        if nodes.get(&id).is_some_and(|node| !node.has_stopped()) {
+            bail!("node {id} is running");
+        }
+        let mut peers = BTreeMap::new();
+        for peer in self.ids() {
+            peers.insert(peer, self.peer_addr(peer)?.to_string());
+        }
+        let place = compose::Place {
+            id,
+            cluster: self.cluster,
+            disk: Arc::clone(disk),
+            peer_addr: self.peer_addr(id)?,
+            peers,
+            peer_tls: None,
+            client_tls: None,
+            clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: Box::new(|base| port(base, id, self.options.port_offset)),
+        };
+        let spec = compose::node(&self.options.plan, place)?;
+        nodes.insert(id, verity_node::start(spec).with_context(|| format!("node {id} cannot start"))?);
+        Ok(())
+    }
+
+    /// Ends a node as if its process had died.
+    pub(crate) fn crash_node(&self, id: NodeId) -> Result<()> {
+        let Some(node) = self.lock().remove(&id) else { bail!("node {id} is not running") };
+        Ok(node.crash()?)
+    }
+
+    /// Something to ask a running node with.
+    pub(crate) fn client(&self, id: NodeId) -> Option<NodeClient> {
+        self.lock().get(&id).filter(|node| !node.has_stopped()).map(NodeHandle::client)
+    }
+
+    /// The first node that has stopped on its own, and why.
+    pub(crate) fn take_failure(&self) -> Option<(NodeId, String)> {
+        let mut nodes = self.lock();
+        let id = nodes.iter().find(|(_, node)| node.has_stopped()).map(|(id, _)| *id)?;
+        let why = nodes.remove(&id)?.stop().err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+        Some((id, why))
+    }
+
+    /// Stops every node, writing what was accepted.
+    pub(crate) fn stop(&self) -> Result<()> {
+        let nodes = std::mem::take(&mut *self.lock());
+        for (id, node) in nodes {
+            node.stop().with_context(|| format!("node {id}"))?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, NodeHandle>> {
+        self.nodes.lock().expect("nobody panics while holding the nodes")
+    }
+}

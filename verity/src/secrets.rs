@@ -1,0 +1,96 @@
+//! What a data folder knows and nobody else should: the cluster's id and the admin token.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use verity_storage::ClusterId;
+
+const CLUSTER_FILE: &str = "cluster";
+const TOKEN_FILE: &str = "admin.token";
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).context("the operating system gives no random bytes")?;
+    Ok(bytes)
+}
+
+/// A random seed for the engines' timers.
+pub(crate) fn seed() -> Result<u64> {
+    Ok(u64::from_le_bytes(random()?))
+}
+
+/// The id of the cluster whose folder this is; a new folder gets a new one.
+pub(crate) fn cluster_id(dir: &Path) -> Result<ClusterId> {
+    let hex = keep(dir, CLUSTER_FILE, || Ok(hex(&random::<16>()?)))?;
+    let bytes = unhex(&hex).and_then(|bytes| bytes.try_into().ok());
+    let Some(bytes) = bytes else {
+        bail!("{} does not hold a cluster id; restore it or choose another data folder", dir.join(CLUSTER_FILE).display());
+    };
+    Ok(ClusterId(bytes))
+}
+
+/// The token that changes through the admin API need.
+pub(crate) fn admin_token(dir: &Path) -> Result<String> {
+    keep(dir, TOKEN_FILE, || Ok(hex(&random::<16>()?)))
+}
+
+/// Reads a folder's token, if it has one.
+pub(crate) fn read_admin_token(dir: &Path) -> Option<String> {
+    fs::read_to_string(dir.join(TOKEN_FILE)).ok().map(|token| token.trim().to_owned())
+}
+
+/// A fresh token for a cluster without a folder.
+pub(crate) fn new_token() -> Result<String> {
+    Ok(hex(&random::<16>()?))
+}
+
+fn keep(dir: &Path, file: &str, make: impl FnOnce() -> Result<String>) -> Result<String> {
+    let path = dir.join(file);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_dir_all(dir).with_context(|| format!("cannot create the data folder {}", dir.display()))?;
+            let text = make()?;
+            write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(text)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Writes a file that only its owner can read.
+pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || text.len() % 2 != 0 {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trip() {
+        assert_eq!(unhex(&hex(&[0, 15, 255])), Some(vec![0, 15, 255]));
+        assert_eq!(unhex("0g"), None);
+        assert_eq!(unhex("000"), None);
+    }
+}

@@ -443,7 +443,7 @@ impl Replica {
                 self.out.push(Output::Log(LogWork::Persist { ticket, group: id, records }));
             }
             From::Send { to, bytes, after } => match after {
-                Some(after) if after > group.persisted => group.held.push_back((after, to, bytes)),
+                Some(after) if after > group.persisted => group.held.push((after, to, bytes)),
                 _ => self.post(to, &Frame::Agreement { group: id, bytes }),
             },
             From::Commit(entries) => group.queue.extend(entries.into_iter().map(ToApply::Entry)),
@@ -498,10 +498,7 @@ impl Replica {
         for (id, persisted) in last {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.persisted = persisted;
-            let mut due = Vec::new();
-            while group.held.front().is_some_and(|(after, ..)| *after <= persisted) {
-                due.extend(group.held.pop_front());
-            }
+            let due: Vec<_> = group.held.extract_if(.., |(after, ..)| *after <= persisted).collect();
             for (_, to, bytes) in due {
                 self.post(to, &Frame::Agreement { group: id, bytes });
             }

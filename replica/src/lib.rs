@@ -33,5 +33,6 @@ pub use replica::{Input, Output, Replica, ReplicaConfig, ServiceId, Ticket};
 pub use snapshot::{Restored, restore_group};
 pub use status::{GroupStatus, LaneStatus};
 pub use vault::{
-    EngineFactory, GroupSpec, LogVault, LogWork, OpenError, Opened, SnapshotAnswer, SnapshotVault, SnapshotWork, open,
+    EngineFactory, GroupSpec, LogVault, LogWork, OpenError, Opened, ServiceFactory, SnapshotAnswer, SnapshotVault,
+    SnapshotWork, open,
 };

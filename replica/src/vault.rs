@@ -15,12 +15,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 use verity_clock::Now;
-use verity_contract::{Agreement, Boot, Duty, Members, Record, RestoreError, SnapshotMeta, StateMachine};
+use verity_contract::{Agreement, Boot, Duty, Members, Record, RestoreError, Service, SnapshotMeta, StateMachine};
 use verity_storage::snapshot::{SnapshotReceiver, SnapshotWriter};
 use verity_storage::{
     ClusterId, Disk, Error as StorageError, Identity, RecoveredGroup, SnapshotConfig, SnapshotStore, Wal, WalConfig,
 };
-use verity_types::{GroupId, LogIndex, Mono, NodeId};
+use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId};
 
 use crate::group::{GroupBoot, GroupConfig};
 use crate::replica::{Input, Replica, ReplicaConfig, Ticket};
@@ -113,6 +113,9 @@ pub enum SnapshotWork {
 
 /// Starts a group's engine; the error is one line for an operator.
 pub type EngineFactory = Box<dyn Fn(Boot, Mono) -> Result<Box<dyn Agreement>, String> + Send>;
+
+/// Makes a service of a node that has just counted its start.
+pub type ServiceFactory = Box<dyn FnOnce(Incarnation) -> Box<dyn Service> + Send>;
 
 /// A group that this node hosts.
 pub struct GroupSpec {

@@ -45,8 +45,9 @@ pub(crate) struct Cluster {
 /// The port of a node's service: its usual one, moved by node and by `--port-offset`.
 pub(crate) fn port(base: u16, node: NodeId, offset: u16) -> Result<u16> {
     let step = u64::from(PORT_STEP) * (node.0 - 1);
-    u16::try_from(u64::from(base) + step + u64::from(offset))
-        .with_context(|| format!("the port {base} of node {node} does not fit with --port-offset {offset}; choose a smaller one"))
+    u16::try_from(u64::from(base) + step + u64::from(offset)).with_context(|| {
+        format!("the port {base} of node {node} does not fit with --port-offset {offset}; choose a smaller one")
+    })
 }
 
 pub(crate) fn loopback(port: u16) -> SocketAddr {
@@ -81,7 +82,7 @@ impl Cluster {
 
     /// Where each node listens for clients, by name.
     pub(crate) fn endpoints(&self, id: NodeId) -> Result<Vec<(&'static str, SocketAddr)>> {
-        compose::doors(&self.options.plan)
+        compose::doors(false)
             .iter()
             .map(|door| Ok((door.name, loopback(port(door.port, id, self.options.port_offset)?))))
             .collect()
@@ -108,6 +109,7 @@ impl Cluster {
         for peer in self.ids() {
             peers.insert(peer, self.peer_addr(peer)?.to_string());
         }
+        let offset = self.options.port_offset;
         let place = compose::Place {
             id,
             cluster: self.cluster,
@@ -117,7 +119,7 @@ impl Cluster {
             peer_tls: None,
             client_tls: None,
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: Box::new(|base| port(base, id, self.options.port_offset)),
+            port: Box::new(move |base| port(base, id, offset)),
         };
         let spec = compose::node(&self.options.plan, place)?;
         nodes.insert(id, verity_node::start(spec).with_context(|| format!("node {id} cannot start"))?);

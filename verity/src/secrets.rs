@@ -27,7 +27,10 @@ pub(crate) fn cluster_id(dir: &Path) -> Result<ClusterId> {
     let hex = keep(dir, CLUSTER_FILE, || Ok(hex(&random::<16>()?)))?;
     let bytes = unhex(&hex).and_then(|bytes| bytes.try_into().ok());
     let Some(bytes) = bytes else {
-        bail!("{} does not hold a cluster id; restore it or choose another data folder", dir.join(CLUSTER_FILE).display());
+        bail!(
+            "{} does not hold a cluster id; restore it or choose another data folder",
+            dir.join(CLUSTER_FILE).display()
+        );
     };
     Ok(ClusterId(bytes))
 }

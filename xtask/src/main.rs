@@ -1,1 +1,57 @@
-fn main() {}
+//! `cargo xtask`: builds, tests and measures the workspace, installing what that needs.
+//!
+//! Deliberately absent: anything that ships. The binary is `verity`.
+
+#![forbid(unsafe_code)]
+
+mod install;
+mod shell;
+mod suite;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "xtask", about = "Builds, tests and measures Verity")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test; what a suite needs is installed first.
+    Test {
+        /// Run only the suites with these names.
+        #[arg(value_name = "SUITE")]
+        suites: Vec<String>,
+        /// Only what takes a few minutes: format, lints, unit tests, 30 s of simulation.
+        #[arg(long)]
+        fast: bool,
+        /// Name the suites and stop.
+        #[arg(long)]
+        list: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let run = || -> Result<bool> {
+        match Cli::parse().command {
+            Command::Test { list: true, .. } => {
+                suite::ALL.iter().for_each(|suite| println!("{:<14} {}", suite.name, suite.about));
+                Ok(true)
+            }
+            Command::Test { suites, fast, .. } => suite::run_suites(&suites, fast),
+        }
+    };
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -23,6 +23,6 @@ pub use agreement::{
 };
 pub use duty::{Duty, DutyInput, DutyOutput};
 pub use machine::{
-    Applied, Command, Effect, Effects, ExternalCall, ReadOutcome, RequestId, RestoreError, StateMachine,
+    Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, StateMachine,
 };
 pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};

@@ -73,27 +73,6 @@ impl Effects {
     }
 }
 
-/// A question to something outside (an ABCI application), to be asked by the driver.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExternalCall {
-    /// The system's own bytes.
-    pub bytes: Bytes,
-}
-
-/// How far a batch got.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// All of it.
-    Done,
-    /// The first `count` commands; the next needs the answer of `call`, which comes as a further command.
-    Await {
-        /// How many commands of the batch are applied.
-        count: usize,
-        /// What to ask.
-        call: ExternalCall,
-    },
-}
-
 /// What a query answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
@@ -121,8 +100,8 @@ pub trait StateMachine: Send {
         Verdict::Accept
     }
 
-    /// Applies a batch in order. Bytes that do not decode are answered with an error reply, never a panic.
-    fn apply(&mut self, batch: &[Command], effects: &mut Effects) -> Applied;
+    /// Applies a batch in order and puts out exactly one reply for each command. Bytes that do not decode are answered with an error reply, never a panic.
+    fn apply(&mut self, batch: &[Command], effects: &mut Effects);
 
     /// The group's members changed at `index`; `context` is the change's own.
     fn on_members(&mut self, _index: LogIndex, _members: &Members, _context: &Bytes, _effects: &mut Effects) {}

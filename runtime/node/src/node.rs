@@ -18,8 +18,8 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
-use verity_contract::{Change, Door, Service};
-use verity_replica::{GroupSpec, GroupStatus, Opened, ServiceId};
+use verity_contract::{Change, Door};
+use verity_replica::{GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
 use verity_storage::{ClusterId, Disk, Identity};
 use verity_types::{GroupId, NodeId};
 
@@ -67,7 +67,7 @@ pub struct NodeSpec {
     /// What it hosts.
     pub groups: Vec<GroupSpec>,
     /// What it serves.
-    pub services: Vec<Box<dyn Service>>,
+    pub services: Vec<ServiceFactory>,
     /// Where it listens for clients.
     pub doors: Vec<DoorSpec>,
 }
@@ -294,7 +294,7 @@ fn bind(addr: SocketAddr) -> Result<StdListener, NodeError> {
 struct Run {
     clock: HostClock,
     opened: Opened,
-    services: Vec<Box<dyn Service>>,
+    services: Vec<ServiceFactory>,
     peer_tls: Option<PeerTls>,
     peers: BTreeMap<NodeId, String>,
     peer_listener: StdListener,
@@ -314,7 +314,7 @@ impl Run {
     async fn serve(self) -> Result<(), NodeError> {
         let Opened { mut replica, log, snapshots, identity, .. } = self.opened;
         for service in self.services {
-            replica.add_service(service);
+            replica.add_service(service(identity.incarnation));
         }
         let (answers, mut answered) = mpsc::unbounded_channel();
         let storage = StorageHandle::start(log, snapshots, &answers);

@@ -97,7 +97,7 @@ impl SimNode {
         let opened = verity_replica::open(&disk, cluster, self.id, seed, self.now(true_ns), setup.groups);
         let Opened { mut replica, log, snapshots, identity, .. } = opened.map_err(|error| error.to_string())?;
         for service in setup.services {
-            replica.add_service(service);
+            replica.add_service(service(identity.incarnation));
         }
         self.life += 1;
         self.running = Some(Running {

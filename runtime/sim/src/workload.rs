@@ -1,8 +1,8 @@
 //! What runs in a world: the groups and services of its nodes, and the clients that use and judge them.
 
 use bytes::Bytes;
-use verity_contract::{Door, Service};
-use verity_replica::GroupSpec;
+use verity_contract::Door;
+use verity_replica::{GroupSpec, ServiceFactory};
 use verity_types::NodeId;
 
 use crate::mutant::Mutant;
@@ -16,7 +16,7 @@ pub struct NodeSetup {
     /// Its groups.
     pub groups: Vec<GroupSpec>,
     /// Its services. Clients connect to the first.
-    pub services: Vec<Box<dyn Service>>,
+    pub services: Vec<ServiceFactory>,
 }
 
 /// What happens to a client.

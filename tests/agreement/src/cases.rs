@@ -390,6 +390,41 @@ fn step(world: &mut World, tally: &mut Tally, value: &mut u64) {
     world.run(ms);
 }
 
+/// Two nodes lead at once for a moment: the old leader does not hear the new one, both propose, and whoever stands
+/// between them crashes at times. Returns how many moments there were at which more than one node led.
+pub fn rival_leaders(factory: Factory, seed: u64, mutant: Mutant) -> u64 {
+    let mut world = World::of_voters(seed, 3, factory);
+    world.mutant = mutant;
+    let (mut rivalry, mut value) = (0, 1u64);
+    for round in 1..=12u64 {
+        let old = settle(&mut world);
+        commit(&mut world, round << 30);
+        let (new, between) = (NodeId(old.0 % 3 + 1), NodeId((old.0 + 1) % 3 + 1));
+        world.cut_one_way(new, old);
+        world.faults.sync_ms_max = 1 + world.rng.below(4);
+        world.transfer(new);
+        let crash_at = world.rng.below(120);
+        for ms in 0..60 {
+            let leading: Vec<_> =
+                world.up().into_iter().filter(|id| world.status(*id).is_some_and(|status| status.leads)).collect();
+            rivalry += u64::from(leading.len() > 1);
+            for id in leading {
+                world.propose(id, value);
+                value += 1;
+            }
+            if ms == crash_at {
+                world.crash(between);
+                world.start(between);
+            }
+            world.run(1);
+        }
+        world.heal();
+    }
+    commit(&mut world, 1 << 50);
+    converge(&mut world);
+    rivalry
+}
+
 fn goes_on(world: &mut World, old: NodeId) -> bool {
     let before = world.committed();
     let mut value = 1 << 45;

@@ -132,7 +132,10 @@ fn every_dependency_has_its_line() {
     let crates = crates();
     for (folder, dependencies) in crates.values() {
         for name in dependencies.iter().filter(|name| !crates.contains_key(*name)) {
-            assert!(listed.contains(&format!("`{name}`")), "{folder} uses {name}, which docs/dependencies.md does not explain");
+            assert!(
+                listed.contains(&format!("`{name}`")),
+                "{folder} uses {name}, which docs/dependencies.md does not explain"
+            );
         }
     }
 }

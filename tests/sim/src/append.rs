@@ -14,8 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_clock::Now;
 use verity_contract::{
-    Agreement, Applied, Boot, Command, Consistency, Door, Effects, Members, ReadOutcome, RestoreError, Service,
-    SessionInput, SessionOutput, StateMachine,
+    Agreement, Boot, Command, Consistency, Door, Effects, Members, ReadOutcome, RestoreError, Service, SessionInput,
+    SessionOutput, StateMachine,
 };
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_sim::{ClientId, ClientInput, ClientOutput, Mutant, NodeSetup, Workload, mutate};
@@ -43,12 +43,11 @@ impl List {
 }
 
 impl StateMachine for List {
-    fn apply(&mut self, batch: &[Command], effects: &mut Effects) -> Applied {
+    fn apply(&mut self, batch: &[Command], effects: &mut Effects) {
         for command in batch {
             self.push(command.bytes.clone().get_u64());
             effects.reply(command.request, Bytes::copy_from_slice(&(self.values.len() as u64).to_be_bytes()));
         }
-        Applied::Done
     }
 
     fn read(&mut self, query: &[u8]) -> ReadOutcome {
@@ -155,8 +154,7 @@ impl Service for ListService {
             SessionInput::Event { .. }
             | SessionInput::Role { .. }
             | SessionInput::Restored { .. }
-            | SessionInput::Wake
-            => {}
+            | SessionInput::Wake => {}
         }
     }
 
@@ -241,7 +239,8 @@ impl Appends {
             if buffer.len() < 17 {
                 return;
             }
-            let length = usize::try_from(u64::from_be_bytes(buffer[9..17].try_into().expect("eight bytes"))).unwrap_or(0);
+            let length =
+                usize::try_from(u64::from_be_bytes(buffer[9..17].try_into().expect("eight bytes"))).unwrap_or(0);
             if buffer.len() < 17 + length {
                 return;
             }
@@ -264,7 +263,7 @@ impl Workload for Appends {
             machine: Box::new(List::default()),
             duty: None,
         };
-        NodeSetup { groups: vec![group], services: vec![Box::new(ListService::default())] }
+        NodeSetup { groups: vec![group], services: vec![Box::new(|_| Box::new(ListService::default()))] }
     }
 
     fn clients(&self) -> usize {

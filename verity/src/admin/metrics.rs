@@ -37,9 +37,17 @@ fn exposition(node: &NodeReport) -> String {
     gauge("group_term", "The group's term.", groups(&|group| group.term));
     gauge("group_applied_index", "The last applied log index.", groups(&|group| group.applied));
     gauge("group_committed_index", "The last committed log index.", groups(&|group| group.committed));
-    gauge("group_log_entries", "Entries in the local log.", groups(&|group| (group.last + 1).saturating_sub(group.first)));
+    gauge(
+        "group_log_entries",
+        "Entries in the local log.",
+        groups(&|group| (group.last + 1).saturating_sub(group.first)),
+    );
     gauge("group_snapshot_index", "The last log index in the latest snapshot.", groups(&|group| group.snapshot));
-    gauge("group_waiting_commands", "Commands of this node that wait for the order.", groups(&|group| group.waiting as u64));
+    gauge(
+        "group_waiting_commands",
+        "Commands of this node that wait for the order.",
+        groups(&|group| group.waiting as u64),
+    );
     gauge("group_state_bytes", "Memory that the state holds, roughly.", groups(&|group| group.state_bytes));
     gauge("group_hibernating", "1 while the group sleeps.", groups(&|group| u64::from(group.hibernating)));
     out

@@ -32,7 +32,7 @@ use verity_node::NodeClient;
 use verity_types::NodeId;
 
 pub(crate) use fault::FaultRequest;
-pub(crate) use status::{GroupReport, NodeReport, StatusReport};
+pub(crate) use status::{GroupReport, StatusReport};
 
 /// The nodes of this process, as the admin API sees them.
 pub(crate) trait Lab: Send + Sync + 'static {
@@ -68,8 +68,9 @@ impl AdminServer {
     pub(crate) fn start(listeners: Vec<(SocketAddr, Admin)>) -> Result<Self> {
         let mut bound = Vec::new();
         for (addr, admin) in listeners {
-            let listener = std::net::TcpListener::bind(addr)
-                .with_context(|| format!("the admin API cannot listen on {addr}; another program has the port, or try --port-offset"))?;
+            let listener = std::net::TcpListener::bind(addr).with_context(|| {
+                format!("the admin API cannot listen on {addr}; another program has the port, or try --port-offset")
+            })?;
             listener.set_nonblocking(true)?;
             bound.push((listener, admin));
         }
@@ -147,7 +148,8 @@ async fn from_this_machine(request: Request, next: Next) -> Response {
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("?"));
     let origin_host = origin.map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
     if !is_local(host) || origin_host.is_some_and(|origin| !is_local(origin)) {
-        return Refused(StatusCode::FORBIDDEN, "the admin API answers only to this machine's own names".into()).into_response();
+        return Refused(StatusCode::FORBIDDEN, "the admin API answers only to this machine's own names".into())
+            .into_response();
     }
     next.run(request).await
 }

@@ -42,7 +42,7 @@ impl Tree {
         Bytes::from(out)
     }
 
-    fn on_query(&self, envelope: &Envelope<'_>, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    pub(super) fn on_query(&self, envelope: &Envelope<'_>, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let mut reader = Reader::new(envelope.body);
         let ids = envelope.ids;
         // The one read that matters most takes the shortest way, with one allocation of the right size.

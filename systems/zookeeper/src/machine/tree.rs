@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use verity_contract::{Applied, Command, Effects, Members, ReadOutcome, RestoreError, StateMachine};
+use verity_contract::{Command, Effects, Members, ReadOutcome, RestoreError, StateMachine};
 use verity_types::{Digest, LogIndex};
 
 use super::acl::{self, Acls};
@@ -436,11 +436,10 @@ impl Tree {
 }
 
 impl StateMachine for Tree {
-    fn apply(&mut self, batch: &[Command], effects: &mut Effects) -> Applied {
+    fn apply(&mut self, batch: &[Command], effects: &mut Effects) {
         for command in batch {
             self.apply_one(command, effects);
         }
-        Applied::Done
     }
 
     /// `context` is the whole text of `/zookeeper/config`; an empty one leaves it as it is.

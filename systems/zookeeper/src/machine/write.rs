@@ -124,7 +124,10 @@ impl Tree {
         }
         let Some(op) = OpCode::from_number(envelope.op) else { return Err(ErrorCode::Unimplemented) };
         if !is_write(op) {
-            return Err(ErrorCode::Unimplemented);
+            // A session logs a read that a later write of its own must not overtake.
+            let mut out = Vec::new();
+            self.on_query(envelope, &mut out)?;
+            return Ok(out.split_off(REPLY_HEAD));
         }
         self.zxid = self.zxid.checked_add(1).expect("2^63 transactions cannot be made");
         match op {

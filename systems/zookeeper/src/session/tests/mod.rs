@@ -1,0 +1,9 @@
+//! Sessions against real trees, by raw bytes.
+
+mod client;
+mod requests;
+mod sessions;
+mod texts;
+mod watches;
+mod wild;
+mod world;

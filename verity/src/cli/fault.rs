@@ -1,0 +1,118 @@
+//! `verity fault`: breaks a running cluster through its admin API.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::admin::FaultRequest;
+use crate::secrets;
+
+#[derive(Args, Debug)]
+pub(crate) struct Fault {
+    /// The admin API of the cluster, or of the node for `verity server`.
+    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "VERITY_ADMIN")]
+    admin: String,
+    /// The data folder, whose admin.token allows this.
+    #[arg(long, global = true, value_name = "DIR", default_value = "verity-data", env = "VERITY_DATA_DIR")]
+    data_dir: PathBuf,
+    /// The token itself, if the data folder is elsewhere.
+    #[arg(long, global = true, env = "VERITY_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Debug, Subcommand)]
+enum Kind {
+    /// Cut a node off from another, or from all others.
+    Partition {
+        /// The node to cut off.
+        from: u64,
+        /// From this one only.
+        to: Option<u64>,
+        /// Cut only what it sends; it still hears the others.
+        #[arg(long)]
+        one_way: bool,
+    },
+    /// End a node as if its process had died.
+    Crash {
+        /// Which.
+        node: u64,
+    },
+    /// Start a crashed node again.
+    Restart {
+        /// Which.
+        node: u64,
+    },
+    /// Stop a node for a while, as a long garbage collection would.
+    Pause {
+        /// Which.
+        node: u64,
+        /// For how many milliseconds.
+        #[arg(long = "for", value_name = "MS", default_value_t = 5000)]
+        ms: u64,
+    },
+    /// Move a node's civil time.
+    Clock {
+        /// Which.
+        node: u64,
+        /// By how many milliseconds; negative for back.
+        #[arg(long = "skew", value_name = "MS", allow_negative_numbers = true)]
+        skew_ms: i64,
+    },
+    /// Slow a node's disk down.
+    Disk {
+        /// Which.
+        node: u64,
+        /// How many milliseconds longer each sync takes; 0 heals it.
+        #[arg(long = "delay", value_name = "MS", default_value_t = 100)]
+        delay_ms: u64,
+    },
+    /// Heal everything: network, clocks and disks; crashed nodes start again.
+    Heal,
+}
+
+impl Kind {
+    fn request(self) -> FaultRequest {
+        match self {
+            Self::Partition { from, to, one_way } => FaultRequest::Partition { from, to, one_way },
+            Self::Crash { node } => FaultRequest::Crash { node },
+            Self::Restart { node } => FaultRequest::Restart { node },
+            Self::Pause { node, ms } => FaultRequest::Pause { node, ms },
+            Self::Clock { node, skew_ms } => FaultRequest::Clock { node, skew_ms },
+            Self::Disk { node, delay_ms } => FaultRequest::Disk { node, delay_ms },
+            Self::Heal => FaultRequest::Heal,
+        }
+    }
+}
+
+impl Fault {
+    pub(crate) fn run(self, json: bool) -> Result<()> {
+        let Some(token) = self.token.or_else(|| secrets::read_admin_token(&self.data_dir)) else {
+            bail!(
+                "there is no admin.token in {}; name the cluster's data folder with --data-dir, or give --token",
+                self.data_dir.display()
+            );
+        };
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut response = agent
+            .post(format!("http://{}/api/fault", self.admin))
+            .header("Authorization", format!("Bearer {token}"))
+            .send_json(self.kind.request())
+            .with_context(|| {
+                format!("no Verity answers at {}; start one with `verity up`, or name it with --admin", self.admin)
+            })?;
+        let ok = response.status().is_success();
+        let answer: serde_json::Value = response.body_mut().read_json().context("the answer is not Verity's")?;
+        if !ok {
+            bail!("{}", answer["error"].as_str().unwrap_or("refused"));
+        }
+        if json {
+            println!("{answer}");
+        } else {
+            println!("{}", answer["done"].as_str().unwrap_or("done"));
+        }
+        Ok(())
+    }
+}

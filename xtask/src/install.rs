@@ -1,0 +1,56 @@
+//! What the suites need beyond cargo: a Python environment with clients, and Debian packages of peers.
+//!
+//! Everything lands beside the build output, or through the system's package manager; nothing in the checkout.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::shell::{command, has, output, root, run, target};
+
+/// The Python of an environment that holds what `tests/requirements.txt` lists.
+pub(crate) fn python() -> Result<PathBuf> {
+    let wanted = std::fs::read_to_string(root().join("tests/requirements.txt"))?;
+    let venv = target().join("xtask/venv");
+    let python = venv.join("bin/python");
+    let mark = venv.join("installed.txt");
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    if !has("python3") {
+        apt(&["python3", "python3-venv"])?;
+    }
+    let dir = venv.to_string_lossy().into_owned();
+    if run(&mut command("python3", &["-m", "venv", "--clear", &dir])).is_err() {
+        apt(&["python3-venv"])?;
+        run(&mut command("python3", &["-m", "venv", "--clear", &dir]))?;
+    }
+    run(&mut command(&python, &["-m", "pip", "install", "--quiet", "-r", "tests/requirements.txt"]))?;
+    std::fs::write(&mark, wanted)?;
+    Ok(python)
+}
+
+/// Installs Debian packages that are not there yet.
+pub(crate) fn apt(packages: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !has("apt-get") {
+        bail!("this suite needs {}; install what provides them on this system", missing.join(", "));
+    }
+    let sudo: &[&str] = if output(&mut command("id", &["-u"]))?.trim() == "0" { &[] } else { &["sudo"] };
+    let apt_get = |args: &[&str]| {
+        let line: Vec<&str> = sudo.iter().copied().chain(["apt-get"]).chain(args.iter().copied()).collect();
+        run(command(line[0], &line[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null()))
+    };
+    apt_get(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(&missing);
+    apt_get(&install)
+}
+
+fn installed(package: &str) -> bool {
+    let query = command("dpkg-query", &["-W", "-f", "${Status}", package]).output();
+    query.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).contains("install ok installed"))
+}

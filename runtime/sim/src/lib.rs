@@ -7,7 +7,9 @@
 //! - upon the end of the faults: everything heals, and the workload must make progress before a deadline;
 //! - upon the end: the workload judges the history that its clients saw.
 //!
-//! Deliberately absent: any one system. A [`Workload`] brings the groups, the services and the clients.
+//! A [`Workload`] brings the groups, the services and the clients; [`ZooKeeperClients`] is one.
+//!
+//! Deliberately absent: any agreement. The workload is handed one.
 
 #![forbid(unsafe_code)]
 
@@ -18,9 +20,11 @@ mod node;
 mod trace;
 mod workload;
 mod world;
+mod zookeeper;
 
 pub use faults::{FaultCounts, Swarm};
 pub use mutant::{Mutant, mutate};
 pub use trace::Trace;
 pub use workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
 pub use world::{Failure, Options, Report, run};
+pub use zookeeper::{EngineFn, ZooKeeperClients};

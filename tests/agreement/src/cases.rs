@@ -439,6 +439,36 @@ fn goes_on(world: &mut World, old: NodeId) -> bool {
     world.committed() > before && (1..=8).any(|offset| world.has((1 << 45) + offset))
 }
 
+/// The link between the leader and one follower comes and goes for fifteen seconds. The group goes on all along; returns
+/// how often leadership changed.
+pub fn a_flapping_link(factory: Factory, seed: u64) -> u64 {
+    let mut world = World::of_voters(seed, 3, factory);
+    commit(&mut world, 1 << 40);
+    let leader = settle(&mut world);
+    let (other, mut changes) = (NodeId(leader.0 % 3 + 1), 0);
+    let term = |w: &World| w.leader().and_then(|leader| w.status(leader)).map(|status| status.term);
+    let mut last = term(&world);
+    let mut done = 0;
+    for value in 1..=100 {
+        if world.rng.chance(50) {
+            world.heal()
+        } else {
+            world.cut_link(leader, other)
+        }
+        if let Some(at) = world.leader() {
+            world.propose(at, value);
+        }
+        world.run(150);
+        done += u64::from(world.has(value));
+        changes += u64::from(term(&world) != last);
+        last = term(&world);
+    }
+    assert!(done >= 90, "a majority is connected all along, and yet only {done} of 100 proposals were committed");
+    world.heal();
+    converge(&mut world);
+    changes
+}
+
 fn leads_at(world: &mut World, node: NodeId) -> bool {
     settle(world);
     if world.leader() != Some(node) {

@@ -1,0 +1,56 @@
+//! The ZooKeeper world under the default swarm.
+
+use verity_contract::{Agreement, Boot};
+use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, run};
+use verity_types::Mono;
+
+fn raft(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
+    let raft = verity_raft::Raft::start(boot, verity_raft::Config::default(), now);
+    raft.map(|raft| Box::new(raft) as Box<dyn Agreement>).map_err(|error| error.to_string())
+}
+
+fn world(engine: EngineFn, options: &Options) -> Result<Report, String> {
+    let mut workload = ZooKeeperClients::new(engine, options.nodes, 4, 10_000_000);
+    run(options, &mut workload).map_err(|failure| format!("seed {}: {}", options.seed, failure.reason))
+}
+
+/// From `VERITY_SEEDS`, as `first..last`; the default is what every test run takes.
+fn seeds() -> std::ops::Range<u64> {
+    let given = std::env::var("VERITY_SEEDS").ok();
+    let range = given.as_deref().and_then(|given| given.split_once(".."));
+    let parsed = range.and_then(|(first, last)| Some(first.parse().ok()?..last.parse().ok()?));
+    assert!(parsed.is_some() || given.is_none(), "VERITY_SEEDS is first..last");
+    parsed.unwrap_or(0..20)
+}
+
+#[test]
+fn a_calm_world_answers_everything() {
+    let options = Options { seed: 1, swarm: Some(Swarm::default()), ..Options::default() };
+    let report = world(raft, &options).expect("nothing is broken");
+    assert!(report.acknowledged > 3_000, "{} answers", report.acknowledged);
+}
+
+#[test]
+fn raft_holds_under_the_swarm() {
+    let (mut acknowledged, mut faults) = (0, 0);
+    for seed in seeds() {
+        let report = world(raft, &Options { seed, ..Options::default() }).unwrap_or_else(|failure| panic!("{failure}"));
+        acknowledged += report.acknowledged;
+        faults += report.faults.total();
+    }
+    println!("{acknowledged} answers, {faults} faults");
+    assert!(acknowledged > 0 && faults > 0, "{acknowledged} answers, {faults} faults");
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    use Mutant::{EphemeralSurvivesSession, SnapshotMissingSession, WatchAfterReply};
+    for mutant in [SnapshotMissingSession, EphemeralSurvivesSession, WatchAfterReply] {
+        let caught = (0..1_000).find(|seed| {
+            let options = Options { seed: *seed, mutant: Some(mutant), ..Options::default() };
+            std::panic::catch_unwind(|| world(raft, &options).is_err()).unwrap_or(true)
+        });
+        println!("{}: seed {caught:?}", mutant.name());
+        assert!(caught.is_some(), "{} was not caught", mutant.name());
+    }
+}

@@ -37,6 +37,8 @@ pub(crate) enum Agreement {
     /// Raft, by the engine inside TiKV.
     #[default]
     Raft,
+    /// Multi-Paxos, our own.
+    Paxos,
 }
 
 /// What a cluster serves.
@@ -146,10 +148,24 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
 }
 
 fn engine(agreement: Agreement) -> EngineFactory {
+    Box::new(move |boot, now| start_engine(agreement, boot, now, verity_paxos::Config::default()))
+}
+
+/// Starts an engine; Paxos as `paxos` says.
+pub(crate) fn start_engine(
+    agreement: Agreement,
+    boot: Boot,
+    now: Mono,
+    paxos: verity_paxos::Config,
+) -> Result<Box<dyn Engine>, String> {
     match agreement {
-        Agreement::Raft => Box::new(|boot: Boot, now: Mono| {
+        Agreement::Raft => {
             let raft = verity_raft::Raft::start(boot, verity_raft::Config::default(), now);
             raft.map(|raft| Box::new(raft) as Box<dyn Engine>).map_err(|error| error.to_string())
-        }),
+        }
+        Agreement::Paxos => {
+            let paxos = verity_paxos::Paxos::start(boot, paxos, now);
+            paxos.map(|paxos| Box::new(paxos) as Box<dyn Engine>).map_err(|error| error.to_string())
+        }
     }
 }

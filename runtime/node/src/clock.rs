@@ -45,7 +45,6 @@ impl HostClock {
 
     /// How long from now until `at`.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the node's one place that reads the monotonic clock")]
     pub fn until(&self, at: Mono) -> std::time::Duration {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX) + 1_000_000_000;
         std::time::Duration::from_nanos(at.0.saturating_sub(now))

@@ -254,7 +254,6 @@ struct Bound {
 ///
 /// # Errors
 /// [`NodeError`] if its folder or one of its addresses cannot be had; nothing then runs.
-#[expect(clippy::disallowed_methods, reason = "the node's own thread")]
 pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
     let clock = HostClock::new();
     let peer_listener = bind(spec.peer_addr)?;

@@ -58,10 +58,14 @@ impl StorageHandle {
         // A thread that is gone has already said why.
         match output {
             Output::Log(work) => {
-                let _ = self.log.as_ref().map(|log| log.send(work));
+                if let Some(log) = &self.log {
+                    let _ = log.send(work);
+                }
             }
             Output::Snapshot(work) => {
-                let _ = self.snapshots.as_ref().map(|snapshots| snapshots.send(work));
+                if let Some(snapshots) = &self.snapshots {
+                    let _ = snapshots.send(work);
+                }
             }
             other => unreachable!("{other:?} is not for storage"),
         }

@@ -61,7 +61,7 @@ impl Mutant {
 #[must_use]
 pub fn mutate(engine: Box<dyn Agreement>, mutant: Option<Mutant>) -> Box<dyn Agreement> {
     match mutant {
-        Some(mutant @ (Mutant::VoteNotPersisted | Mutant::CommitWithoutQuorum | Mutant::StaleReadWithoutBarrier)) => {
+        Some(mutant @ (Mutant::VoteNotPersisted | Mutant::StaleReadWithoutBarrier)) => {
             Box::new(Mutated { inner: engine, mutant, applied: LogIndex(0) })
         }
         _ => engine,

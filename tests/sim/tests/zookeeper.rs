@@ -9,6 +9,18 @@ fn raft(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Agreem
     raft.map(|raft| Box::new(raft) as Box<dyn Agreement>).map_err(|error| error.to_string())
 }
 
+fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
+    let mutant = match mutant {
+        Some(Mutant::AcceptBelowPromise) => Some(verity_paxos::Mutant::AcceptBelowPromise),
+        Some(Mutant::ValueChoiceIgnored) => Some(verity_paxos::Mutant::ValueChoiceIgnored),
+        Some(Mutant::CommitWithoutQuorum) => Some(verity_paxos::Mutant::CommitWithoutQuorum),
+        _ => None,
+    };
+    let config = verity_paxos::Config { mutant, ..verity_paxos::Config::default() };
+    let paxos = verity_paxos::Paxos::start(boot, config, now);
+    paxos.map(|paxos| Box::new(paxos) as Box<dyn Agreement>).map_err(|error| error.to_string())
+}
+
 fn world(engine: EngineFn, options: &Options) -> Result<Report, String> {
     let mut workload = ZooKeeperClients::new(engine, options.nodes, 4, 10_000_000);
     run(options, &mut workload).map_err(|failure| format!("seed {}: {}", options.seed, failure.reason))
@@ -30,11 +42,11 @@ fn a_calm_world_answers_everything() {
     assert!(report.acknowledged > 3_000, "{} answers", report.acknowledged);
 }
 
-#[test]
-fn raft_holds_under_the_swarm() {
+fn holds(engine: EngineFn) {
     let (mut acknowledged, mut faults) = (0, 0);
     for seed in seeds() {
-        let report = world(raft, &Options { seed, ..Options::default() }).unwrap_or_else(|failure| panic!("{failure}"));
+        let report =
+            world(engine, &Options { seed, ..Options::default() }).unwrap_or_else(|failure| panic!("{failure}"));
         acknowledged += report.acknowledged;
         faults += report.faults.total();
     }
@@ -43,14 +55,33 @@ fn raft_holds_under_the_swarm() {
 }
 
 #[test]
-fn planted_bugs_are_caught() {
-    use Mutant::{EphemeralSurvivesSession, SnapshotMissingSession, WatchAfterReply};
-    for mutant in [SnapshotMissingSession, EphemeralSurvivesSession, WatchAfterReply] {
+fn raft_holds_under_the_swarm() {
+    holds(raft);
+}
+
+#[test]
+fn paxos_holds_under_the_swarm() {
+    holds(paxos);
+}
+
+fn assert_caught(engine: EngineFn, mutants: &[Mutant]) {
+    for mutant in mutants {
         let caught = (0..1_000).find(|seed| {
-            let options = Options { seed: *seed, mutant: Some(mutant), ..Options::default() };
-            std::panic::catch_unwind(|| world(raft, &options).is_err()).unwrap_or(true)
+            let options = Options { seed: *seed, mutant: Some(*mutant), ..Options::default() };
+            std::panic::catch_unwind(|| world(engine, &options).is_err()).unwrap_or(true)
         });
         println!("{}: seed {caught:?}", mutant.name());
         assert!(caught.is_some(), "{} was not caught", mutant.name());
     }
+}
+
+#[test]
+fn planted_bugs_of_the_tree_are_caught() {
+    use Mutant::{EphemeralSurvivesSession, SnapshotMissingSession, WatchAfterReply};
+    assert_caught(raft, &[SnapshotMissingSession, EphemeralSurvivesSession, WatchAfterReply]);
+}
+
+#[test]
+fn planted_bugs_of_paxos_are_caught() {
+    assert_caught(paxos, &[Mutant::CommitWithoutQuorum, Mutant::ValueChoiceIgnored]);
 }

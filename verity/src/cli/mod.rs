@@ -1,6 +1,8 @@
 //! The commands.
 
+mod check;
 mod fault;
+mod sim;
 mod status;
 mod up;
 
@@ -44,6 +46,10 @@ enum Command {
     Status(status::Status),
     /// Break a running cluster on purpose, and heal it.
     Fault(fault::Fault),
+    /// Run a cluster in a deterministic world full of faults: one seed, one history.
+    Sim(sim::Sim),
+    /// Judge a history of your own: is it linearizable, and if not, why?
+    Check(check::Check),
 }
 
 impl Cli {
@@ -54,6 +60,8 @@ impl Cli {
             Command::Up(up) => up.run(json),
             Command::Status(status) => status.run(json),
             Command::Fault(fault) => fault.run(json),
+            Command::Sim(sim) => sim.run(json),
+            Command::Check(check) => check.run(json),
         }
     }
 

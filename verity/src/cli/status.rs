@@ -47,7 +47,7 @@ fn ask(admin: &str) -> Result<StatusReport> {
 
 fn table(report: &StatusReport) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{:<6} {:<8} {:<7} {:<7} {}", "node", "state", "starts", "clients", "faults");
+    let _ = writeln!(out, "{:<6} {:<8} {:<7} {:<7} faults", "node", "state", "starts", "clients");
     for node in &report.nodes {
         let state = if node.running { "up" } else { "down" };
         let faults = if node.faults.is_empty() { "-".to_owned() } else { node.faults.join("; ") };

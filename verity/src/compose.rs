@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot, Door, Members, Service};
 use verity_node::{DoorSpec, NodeSpec, PeerTls, ServerTls};
 use verity_replica::{EngineFactory, GroupConfig, GroupSpec};
@@ -32,7 +33,8 @@ pub(crate) const ZOOKEEPER_TLS_PORT: u16 = 2182;
 const VOTERS_MAX: u16 = 3;
 
 /// How the nodes of a group come to one order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Agreement {
     /// Raft, by the engine inside TiKV.
     #[default]

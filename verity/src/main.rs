@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod compose;
 mod secrets;
+mod settings;
 
 use std::process::ExitCode;
 

@@ -22,7 +22,5 @@ pub use agreement::{
     PersistId, Progress, Reconfigure, Record, RecordKind, SnapshotMeta, Transfer, Verdict,
 };
 pub use duty::{Duty, DutyInput, DutyOutput};
-pub use machine::{
-    Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, StateMachine,
-};
+pub use machine::{Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, StateMachine};
 pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};

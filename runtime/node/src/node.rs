@@ -79,12 +79,12 @@ pub enum NodeError {
     #[error(transparent)]
     Open(#[from] verity_replica::OpenError),
     /// One of its listeners.
-    #[error("cannot listen on {addr}: {source}")]
+    #[error("cannot listen on {addr}: {reason}; is another program using the port?")]
     Listen {
         /// Where.
         addr: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A thread cannot be started.
     #[error("cannot start: {0}")]
@@ -287,7 +287,7 @@ fn bind(addr: SocketAddr) -> Result<StdListener, NodeError> {
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    listen().map_err(|source| NodeError::Listen { addr, source })
+    listen().map_err(|reason| NodeError::Listen { addr, reason })
 }
 
 struct Run {

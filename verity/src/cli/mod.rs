@@ -1,7 +1,9 @@
 //! The commands.
 
+mod cert;
 mod check;
 mod fault;
+mod server;
 mod sim;
 mod status;
 mod up;
@@ -42,6 +44,10 @@ enum LogFormat {
 enum Command {
     /// Start a cluster in this process: loopback only, data under ./verity-data.
     Up(up::Up),
+    /// Run one node of a cluster, one process a node.
+    Server(server::Server),
+    /// Make the certificates of a cluster.
+    Cert(cert::Cert),
     /// Show nodes, groups, leaders and lag of a running cluster.
     Status(status::Status),
     /// Break a running cluster on purpose, and heal it.
@@ -58,6 +64,8 @@ impl Cli {
         let json = self.json;
         match self.command {
             Command::Up(up) => up.run(json),
+            Command::Server(server) => server.run(json),
+            Command::Cert(cert) => cert.run(json),
             Command::Status(status) => status.run(json),
             Command::Fault(fault) => fault.run(json),
             Command::Sim(sim) => sim.run(json),

@@ -10,6 +10,7 @@ mod cluster;
 mod compose;
 mod secrets;
 mod settings;
+mod tour;
 
 use std::process::ExitCode;
 

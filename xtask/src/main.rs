@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod install;
 mod shell;
 mod suite;
@@ -34,6 +35,17 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// Measure against another system, in turns on the same disk; writes docs/benchmarks.
+    Bench {
+        #[command(subcommand)]
+        peer: Peer,
+    },
+}
+
+#[derive(Subcommand)]
+enum Peer {
+    /// Debian's ZooKeeper, standalone and on three nodes.
+    Zookeeper(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +56,7 @@ fn main() -> ExitCode {
                 Ok(true)
             }
             Command::Test { suites, fast, .. } => suite::run_suites(&suites, fast),
+            Command::Bench { peer: Peer::Zookeeper(options) } => bench::zookeeper(options).map(|()| true),
         }
     };
     match run() {

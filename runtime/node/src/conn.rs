@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,6 +25,8 @@ use crate::core::Shared;
 const OUT_BYTES_PAUSE: usize = 4 * 1024 * 1024;
 /// With this much waiting to be written, a connection is closed.
 const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a closed connection may take to deliver what was put out before.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -126,16 +129,29 @@ pub(crate) async fn serve(shared: Shared, service: ServiceId, door: Door, stream
             let (read, write) = tcp.into_split();
             let handle = ConnHandle::new(service, Some(write));
             let conn = shared.open(Rc::clone(&handle), peer);
-            tokio::join!(read_loop(&shared, conn, &handle, read), write_plain(&handle));
+            until_both_ended(read_loop(&shared, conn, &handle, read), write_plain(&handle)).await;
             shared.closed(conn);
         }
         ClientStream::Tls(tls) => {
             let (read, write) = tokio::io::split(tls);
             let handle = ConnHandle::new(service, None);
             let conn = shared.open(Rc::clone(&handle), peer);
-            tokio::join!(read_loop(&shared, conn, &handle, read), write_tls(&handle, write));
+            until_both_ended(read_loop(&shared, conn, &handle, read), write_tls(&handle, write)).await;
             shared.closed(conn);
         }
+    }
+}
+
+/// Runs both directions. Reading ends when either side closes; a client that then takes no more bytes is given up after
+/// [`CLOSE_WAIT`]. Writing ends only once the connection is closing.
+async fn until_both_ended(reading: impl Future<Output = ()>, writing: impl Future<Output = ()>) {
+    let patience = async {
+        reading.await;
+        tokio::time::sleep(CLOSE_WAIT).await;
+    };
+    tokio::select! {
+        () = writing => {}
+        () = patience => {}
     }
 }
 

@@ -6,6 +6,7 @@ mod fault;
 mod server;
 mod sim;
 mod status;
+mod tour;
 mod up;
 
 use std::io::IsTerminal as _;
@@ -54,6 +55,8 @@ enum Command {
     Fault(fault::Fault),
     /// Run a cluster in a deterministic world full of faults: one seed, one history.
     Sim(sim::Sim),
+    /// Watch a system's best-known recipe on a cluster of its own.
+    Tour(tour::Tour),
     /// Judge a history of your own: is it linearizable, and if not, why?
     Check(check::Check),
 }
@@ -69,6 +72,7 @@ impl Cli {
             Command::Status(status) => status.run(json),
             Command::Fault(fault) => fault.run(json),
             Command::Sim(sim) => sim.run(json),
+            Command::Tour(tour) => tour.run(json),
             Command::Check(check) => check.run(json),
         }
     }

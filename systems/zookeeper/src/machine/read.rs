@@ -59,7 +59,12 @@ impl Tree {
         let Some(op) = OpCode::from_number(envelope.op) else { return Err(ErrorCode::Unimplemented) };
         match op {
             OpCode::Exists => {
-                let id = self.find(PathWatch::decode(&mut reader)?.path).ok_or(ErrorCode::NoNode)?;
+                let path = PathWatch::decode(&mut reader)?.path;
+                // The one read whose argument ZooKeeper looks at.
+                if path.contains('\0') {
+                    return Err(ErrorCode::BadArguments);
+                }
+                let id = self.find(path).ok_or(ErrorCode::NoNode)?;
                 self.slab.get(id).stat().encode(out);
                 Ok(())
             }

@@ -11,7 +11,8 @@ use crate::machine::{
     configure, create_session, delete_container, internal, move_session, request,
 };
 use crate::wire::{
-    Acl, CreateRequest, Decode, Encode, OpCode, PathOnly, PathVersion, ReconfigRequest, Request, SetWatches2, Strings,
+    Acl, CreateRequest, Decode, Encode, ErrorCode, OpCode, PathOnly, PathVersion, ReconfigRequest, Request,
+    SetWatches2, Strings,
 };
 
 #[test]
@@ -202,6 +203,14 @@ fn watches_after_a_reconnect() {
     let missed: Vec<_> = answer.missed.iter().map(|event| (event.kind, event.path)).collect();
     assert_eq!(missed, [(4, "/p"), (1, "/r/x"), (1, "/r/x/y")]);
     assert!(answer.missed.windows(2).all(|pair| pair[0].zxid < pair[1].zxid));
+}
+
+/// ZooKeeper 3.8 looks for a NUL in the path of `exists`, and of no other read.
+#[test]
+fn exists_refuses_a_nul_in_a_path() {
+    let mut rig = Rig::open();
+    assert_eq!(rig.stat("/a\0b"), Err(ErrorCode::BadArguments.number()));
+    assert_eq!(rig.data("/a\0b"), Err(ErrorCode::NoNode.number()));
 }
 
 #[test]

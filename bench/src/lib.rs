@@ -1,0 +1,14 @@
+//! A raw-wire load client for servers that speak ZooKeeper's protocol.
+//!
+//! The client is deliberately thin: what it spends is spent from the same cores as the server's share. It fails on
+//! the first reply that is an error, out of order or of the wrong size, so a figure never counts work not done.
+//!
+//! Deliberately absent: reconnects, watches, and everything else that a client library does for its user.
+
+#![forbid(unsafe_code)]
+
+pub mod floor;
+pub mod load;
+pub mod process;
+pub mod session;
+pub mod wire;

@@ -1,0 +1,50 @@
+//! `verity tour`: plays a recipe on a cluster of its own.
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::compose::{Agreement, Plan};
+use crate::{secrets, tour};
+
+/// The tour's nodes, on ports of their own.
+const NODES: u16 = 4;
+/// Port offsets that are tried, so that a running cluster is not in the way.
+const OFFSETS: [u16; 5] = [20_000, 25_000, 30_000, 35_000, 40_000];
+
+#[derive(Args, Debug)]
+pub(crate) struct Tour {
+    #[command(subcommand)]
+    system: System,
+    /// How the nodes come to one order.
+    #[arg(long, global = true, value_enum, default_value_t = Agreement::Raft)]
+    agreement: Agreement,
+}
+
+#[derive(Debug, Subcommand)]
+enum System {
+    /// The distributed lock: three clients, one lock, first come first served, no herd, cleanup on death.
+    Zookeeper,
+}
+
+impl Tour {
+    pub(crate) fn run(self, json: bool) -> Result<()> {
+        let cluster = start(self.agreement)?;
+        match self.system {
+            System::Zookeeper => tour::zookeeper::play(&cluster, json)?,
+        }
+        cluster.stop()
+    }
+}
+
+fn start(agreement: Agreement) -> Result<Cluster> {
+    let mut failures = Vec::new();
+    for port_offset in OFFSETS {
+        let plan = Plan::new(NODES, agreement, secrets::seed()?, secrets::random()?);
+        match Cluster::start(ClusterOptions { nodes: NODES, data_dir: None, port_offset, plan }) {
+            Ok(cluster) => return Ok(cluster),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    bail!("no ports for the tour's cluster: {}", failures.join("; "))
+}

@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn only_this_machines_names_pass() {
-        for host in ["localhost", "localhost:7070", "127.0.0.1:7070", "[::1]:7070", "::1"] {
+        for host in ["localhost", "localhost:7070", "127.0.0.1:7070", "[::1]:7070", "[::1]"] {
             assert!(is_local(host), "{host}");
         }
         for host in ["evil.example", "evil.example:7070", "localhost.evil.example", "", "127.0.0.1.evil.example:80"] {

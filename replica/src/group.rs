@@ -8,11 +8,13 @@ use bytes::Bytes;
 use verity_contract::{
     Agreement, Committed, CommittedKind, Duty, Effects, GroupRole, Members, PersistId, SnapshotMeta, StateMachine,
 };
-use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
+use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
 use crate::batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
+use crate::change::{self, Changing};
 use crate::lane::{LANE_PROPOSALS_MAX, Lane, Lanes};
 use crate::reads::Reads;
+use crate::roster::{Context, Roster};
 use crate::snapshot::{Restored, Saving, Sending};
 use crate::status::{GroupStatus, LaneStatus};
 
@@ -21,13 +23,16 @@ use crate::status::{GroupStatus, LaneStatus};
 pub struct GroupConfig {
     /// A snapshot is taken once this many bytes of log were applied since the last one.
     pub snapshot_log_bytes: u64,
-    /// This many entries before a snapshot stay in the log, so that a peer that is a little behind needs no snapshot.
-    pub log_entries_kept: u64,
+    /// One is also taken once nothing was applied for this long and this many bytes of log would have to be replayed, so
+    /// that a group at rest holds no log in memory and starts at once.
+    pub rest: (Nanos, u64),
+    /// About this many bytes of log before a snapshot stay, so that a peer that is a little behind needs no snapshot.
+    pub log_bytes_kept: u64,
 }
 
 impl Default for GroupConfig {
     fn default() -> Self {
-        Self { snapshot_log_bytes: 32 * 1024 * 1024, log_entries_kept: 2_000 }
+        Self { snapshot_log_bytes: 32 << 20, rest: (Nanos::from_millis(1_000), 4 << 20), log_bytes_kept: 4 << 20 }
     }
 }
 
@@ -71,8 +76,14 @@ pub(crate) struct Group {
     pub(crate) duty: Option<Box<dyn Duty>>,
     pub(crate) config: GroupConfig,
     pub(crate) members: Members,
-    /// Changes that the driver was not told of yet.
-    pub(crate) members_changed: Vec<(Members, Bytes)>,
+    /// The driver was not told of the members yet.
+    pub(crate) members_changed: bool,
+    /// Where members that joined are met.
+    pub(crate) roster: Roster,
+    /// On a leader: the change of members under way.
+    pub(crate) changing: Option<Changing>,
+    /// On a leader: what became of it, for the duty.
+    pub(crate) changed: Option<Result<(), String>>,
     pub(crate) role: GroupRole,
     /// True once this node leads and has applied everything from before its term.
     pub(crate) ready: bool,
@@ -95,6 +106,10 @@ pub(crate) struct Group {
     applied_term: Term,
     pub(crate) reads: Reads,
     pub(crate) log_bytes: u64,
+    /// The entries that the log still holds, applied ones, with their sizes.
+    sizes: VecDeque<(LogIndex, u64)>,
+    /// When something was last applied.
+    pub(crate) applied_at: Mono,
     pub(crate) snapshot_wanted: bool,
     pub(crate) saving: Option<Saving>,
     pub(crate) saved: Option<SnapshotMeta>,
@@ -104,7 +119,7 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(node: NodeId, incarnation: Incarnation, now: Mono, boot: GroupBoot) -> Self {
-        let Restored { meta, lanes, time } = boot.restored;
+        let Restored { meta, lanes, time, roster } = boot.restored;
         let saved = (meta.index > LogIndex(0)).then(|| meta.clone());
         let members = boot.engine.status().members;
         Self {
@@ -114,7 +129,10 @@ impl Group {
             duty: boot.duty,
             config: boot.config,
             members,
-            members_changed: Vec::new(),
+            members_changed: false,
+            roster,
+            changing: None,
+            changed: None,
             role: GroupRole::default(),
             ready: false,
             lane: Lane::new(node, incarnation),
@@ -133,6 +151,8 @@ impl Group {
             applied_term: meta.term,
             reads: Reads::default(),
             log_bytes: 0,
+            sizes: VecDeque::new(),
+            applied_at: now,
             snapshot_wanted: false,
             saving: None,
             saved,
@@ -190,6 +210,8 @@ impl Group {
         self.inbox.clear();
         self.to_propose.clear();
         self.sending.clear();
+        self.changing = None;
+        self.changed = None;
     }
 
     /// Applies up to about `budget` commands. Effects are appended; the caller delivers them before the next step.
@@ -217,13 +239,20 @@ impl Group {
     fn apply_entry(&mut self, entry: Committed, effects: &mut Effects) -> usize {
         self.applied = entry.index;
         self.applied_term = entry.term;
-        self.log_bytes += entry.payload.len() as u64 + 32;
+        let size = entry.payload.len() as u64 + 32;
+        self.log_bytes += size;
+        self.sizes.push_back((entry.index, size));
         match entry.kind {
             CommittedKind::Noop => 1,
             CommittedKind::Members(members) => {
-                self.machine.on_members(entry.index, &members, &entry.payload, effects);
-                self.members = members.clone();
-                self.members_changed.push((members, entry.payload));
+                let context = Context::decode(entry.payload).unwrap_or_default();
+                self.machine.on_members(entry.index, &members, &context.system, effects);
+                change::merge(&mut self.roster, context.roster, &members);
+                self.members = members;
+                self.members_changed = true;
+                if context.last && self.changing.take().is_some() {
+                    self.changed = Some(Ok(()));
+                }
                 1
             }
             CommittedKind::Normal => self.apply_batch(entry.index, entry.payload, effects),
@@ -258,13 +287,33 @@ impl Group {
         false
     }
 
+    /// True if a snapshot is worth its writing now.
+    pub(crate) fn wants_snapshot(&self, now: Mono) -> bool {
+        let (span, bytes) = self.config.rest;
+        let rests = self.log_bytes >= bytes && now.since(self.applied_at) >= span;
+        self.snapshot_wanted || rests || self.log_bytes >= self.config.snapshot_log_bytes
+    }
+
+    /// How far the log may go behind a snapshot at `index`: what stays is about what the configuration says.
+    pub(crate) fn compact_to(&mut self, index: LogIndex) -> LogIndex {
+        let behind = self.sizes.partition_point(|(at, _)| *at <= index);
+        let mut kept = 0;
+        let keep = self.sizes.range(..behind).rev().take_while(|(_, size)| {
+            kept += size;
+            kept <= self.config.log_bytes_kept
+        });
+        let keep = keep.count();
+        self.sizes.drain(..behind - keep);
+        self.sizes.front().map_or(index, |(at, _)| LogIndex(at.0 - 1)).min(index)
+    }
+
     /// What a snapshot taken now would say of itself.
     pub(crate) fn meta(&self) -> SnapshotMeta {
         SnapshotMeta { index: self.applied, term: self.applied_term, members: self.members.clone() }
     }
 
     pub(crate) fn header(&self) -> Bytes {
-        crate::snapshot::encode_header(self.time, &self.lanes)
+        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster)
     }
 
     /// The state machine was restored; the group goes on from there.
@@ -276,8 +325,10 @@ impl Group {
         self.members = restored.meta.members.clone();
         self.lanes = restored.lanes;
         self.time = restored.time;
+        self.roster = restored.roster;
         self.saved = Some(restored.meta);
         self.log_bytes = 0;
+        self.sizes.clear();
     }
 
     pub(crate) fn admitted(&self, origin: NodeId) -> Option<(Incarnation, u64)> {

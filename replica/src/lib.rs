@@ -16,20 +16,24 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod change;
 mod frame;
 mod group;
 mod lane;
 mod reads;
 mod replica;
+mod roster;
 mod snapshot;
 mod status;
 mod vault;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
+pub use change::CHANGE_WAIT_MAX;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, decode_frames, encode_frame};
 pub use group::{GroupBoot, GroupConfig};
 pub use lane::{LANE_BYTES_MAX, LANE_PROPOSALS_MAX};
 pub use replica::{Input, Output, Replica, ReplicaConfig, ServiceId, Ticket};
+pub use roster::{Roster, put_roster, take_roster};
 pub use snapshot::{Restored, restore_group};
 pub use status::{GroupStatus, LaneStatus};
 pub use vault::{

@@ -10,15 +10,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Change, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId,
-    RestoreError, Service, SessionInput, SessionOutput, SnapshotMeta,
+    self as contract, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId, RestoreError,
+    Service, SessionInput, SessionOutput, SnapshotMeta,
 };
 use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, NodeId, Token};
 
 use crate::batch::Proposal;
+use crate::change::{Changing, Next};
 use crate::frame::{Frame, encode_frame};
 use crate::group::{Group, GroupBoot, Step, ToApply};
 use crate::reads::PendingRead;
+use crate::roster::Roster;
 use crate::snapshot::{CHUNK_BYTES, Saving, Sending, TRANSFER_WAIT_MAX, restore_group};
 use crate::status::GroupStatus;
 use crate::vault::{LogWork, SnapshotWork};
@@ -147,8 +149,15 @@ pub enum Output {
         group: GroupId,
         /// Who they are.
         members: contract::Members,
-        /// The change's own bytes.
-        context: Bytes,
+        /// Where those are met that joined since the group began.
+        roster: Roster,
+    },
+    /// The answer to [`Replica::propose`] or [`Replica::read`].
+    Answer {
+        /// Which.
+        token: Token,
+        /// The state machine's bytes.
+        result: Result<Bytes, Failure>,
     },
     /// A proof that a member misbehaved.
     Evidence {
@@ -167,6 +176,9 @@ enum Waker {
     Duty(GroupId),
 }
 
+/// Whose answers go to the driver itself.
+const OPERATOR: ServiceId = ServiceId(usize::MAX);
+
 enum Work {
     Service(ServiceId, SessionInput),
     Read(GroupId, PendingRead),
@@ -183,6 +195,8 @@ pub struct Replica {
     next_ticket: u64,
     outbox: BTreeMap<NodeId, BytesMut>,
     wakes: BTreeSet<(Mono, Waker)>,
+    /// Peers that there is a connection to.
+    up: BTreeSet<NodeId>,
     session_out: Vec<SessionOutput>,
     out: Vec<Output>,
 }
@@ -200,15 +214,18 @@ impl Replica {
             next_ticket: 0,
             outbox: BTreeMap::new(),
             wakes: BTreeSet::new(),
+            up: BTreeSet::new(),
             session_out: Vec::new(),
             out: Vec::new(),
         }
     }
 
-    /// Hosts a service.
+    /// Hosts a service. It hears `Wake` once, soon.
     pub fn add_service(&mut self, service: Box<dyn Service>) -> ServiceId {
         self.services.push(service);
-        ServiceId(self.services.len() - 1)
+        let id = ServiceId(self.services.len() - 1);
+        self.wakes.insert((Mono(0), Waker::Service(id)));
+        id
     }
 
     /// Hosts a group.
@@ -277,24 +294,21 @@ impl Replica {
             self.flush_group(now, id);
         }
         self.pump(now);
-        self.take_snapshots();
+        self.take_snapshots(now);
         for (to, bytes) in std::mem::take(&mut self.outbox) {
             self.out.push(Output::Send { to, bytes: bytes.freeze() });
         }
         out.append(&mut self.out);
     }
 
-    /// Begins a change of a group's members.
-    ///
-    /// # Errors
-    /// Why it cannot begin, in one line.
-    pub fn reconfigure(&mut self, now: Now, group: GroupId, change: Change) -> Result<(), String> {
-        let mut outputs = Vec::new();
-        let hosted = self.groups.get_mut(&group).ok_or_else(|| format!("this node does not host group {group}"))?;
-        let engine = hosted.engine.reconfigure().ok_or("this agreement's members are fixed")?;
-        let result = engine.on_reconfigure(now.mono, change, &mut outputs);
-        self.absorb(now, group, outputs);
-        result
+    /// Places a command of the driver's own, for an operator, in a group's order. [`Output::Answer`] follows.
+    pub fn propose(&mut self, now: Now, group: GroupId, token: Token, command: Bytes) {
+        self.on_propose(now, OPERATOR, token, group, command);
+    }
+
+    /// Asks a group's state machine on behalf of an operator. [`Output::Answer`] follows.
+    pub fn read(&mut self, now: Now, group: GroupId, token: Token, query: Bytes, consistency: Consistency) {
+        self.on_read(group, PendingRead { service: OPERATOR, token, query, since: now.mono }, consistency);
     }
 
     /// Asks `to` to lead a group.
@@ -362,12 +376,14 @@ impl Replica {
     }
 
     fn on_peer_up(&mut self, now: Now, node: NodeId) {
+        self.up.insert(node);
         for group in self.groups.values_mut().filter(|group| group.role.leader == Some(node)) {
             group.lane.rewind(now.mono);
         }
     }
 
     fn on_peer_down(&mut self, now: Now, node: NodeId) {
+        self.up.remove(&node);
         let ids: Vec<GroupId> =
             self.groups.values().filter(|group| group.members.contains(node)).map(|group| group.id).collect();
         for id in ids {
@@ -415,6 +431,7 @@ impl Replica {
             self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
         }
         self.step(now, id, contract::Input::Tick);
+        self.drive_change(now, id);
     }
 
     // ---- the engine
@@ -522,7 +539,7 @@ impl Replica {
         let group = self.groups.get_mut(&id).expect("the id was just read from the map");
         if group.role.leads {
             if group.ready {
-                self.propose(now, id);
+                self.propose_entries(now, id);
             }
         } else if let Some(leader) = group.role.leader
             && group.lane.has_unsent()
@@ -534,7 +551,7 @@ impl Replica {
         }
     }
 
-    fn propose(&mut self, now: Now, id: GroupId) {
+    fn propose_entries(&mut self, now: Now, id: GroupId) {
         let group = self.groups.get_mut(&id).expect("the id was just read from the map");
         let own: Vec<Proposal> = group.lane.unsent().collect();
         group.inbox.extend(own);
@@ -567,9 +584,11 @@ impl Replica {
             Step::Idle => {}
             Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
             Step::Applied => {
+                group.applied_at = now.mono;
                 let applied = group.applied;
-                for (members, context) in group.members_changed.drain(..) {
-                    self.out.push(Output::Members { group: id, members, context });
+                if std::mem::take(&mut group.members_changed) {
+                    let (members, roster) = (group.members.clone(), group.roster.clone());
+                    self.out.push(Output::Members { group: id, members, roster });
                 }
                 self.queue_effects(now, id, effects);
                 self.deliver(now);
@@ -611,6 +630,9 @@ impl Replica {
     fn deliver(&mut self, now: Now) {
         while let Some(work) = self.work.pop_front() {
             match work {
+                Work::Service(OPERATOR, SessionInput::Completed { token, result }) => {
+                    self.out.push(Output::Answer { token, result });
+                }
                 Work::Service(service, input) => self.call_service(now, service, input),
                 Work::Read(group, read) => self.run_read(group, read),
                 Work::DutyEvent(group, topic, bytes) => {
@@ -698,6 +720,12 @@ impl Replica {
         match group.role.leader {
             Some(leader) if leader != self.config.id => self.post(leader, &Frame::Whisper { group: id, bytes }),
             Some(from) => self.call_duty(now, id, |_| DutyInput::Whisper { from, bytes }),
+            // A node that is no member yet does not know who leads: everybody hears it, the leader's duty listens.
+            None if !group.members.contains(self.config.id) => {
+                for node in self.up.clone() {
+                    self.post(node, &Frame::Whisper { group: id, bytes: bytes.clone() });
+                }
+            }
             None => {}
         }
     }
@@ -729,7 +757,12 @@ impl Replica {
                 DutyOutput::Propose(command) if group.ready => {
                     group.inbox.push(Proposal { request: contract::RequestId::default(), command });
                 }
-                DutyOutput::Propose(_) => {}
+                DutyOutput::Reconfigure { change, addresses } if group.ready => {
+                    group.changing = Some(Changing::new(now.mono, &group.members, change, addresses));
+                    group.changed = None;
+                }
+                // Who leads no more has nothing to say.
+                DutyOutput::Propose(_) | DutyOutput::Reconfigure { .. } => {}
                 DutyOutput::Wake(at) => {
                     self.wakes.insert((at, Waker::Duty(id)));
                 }
@@ -737,11 +770,39 @@ impl Replica {
         }
     }
 
+    // ---- changes of members
+
+    /// Takes the change of members under way a step further.
+    fn drive_change(&mut self, now: Now, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id).filter(|group| group.ready) else { return };
+        if let Some(changing) = &mut group.changing {
+            match changing.next(now.mono, self.config.id, &group.engine.status()) {
+                Next::Wait => {}
+                Next::Failed => {
+                    group.changing = None;
+                    group.changed = Some(Err("the new members do not answer".into()));
+                }
+                Next::Ask(change) => {
+                    let mut outputs = Vec::new();
+                    // What is refused now (a change is under way, leadership moves) is asked for again until the deadline.
+                    if let Some(engine) = group.engine.reconfigure() {
+                        let _ = engine.on_reconfigure(now.mono, change, &mut outputs);
+                    }
+                    self.absorb(now, id, outputs);
+                }
+            }
+        }
+        let changed = self.groups.get_mut(&id).and_then(|group| group.changed.take());
+        if let Some(result) = changed {
+            self.call_duty(now, id, |_| DutyInput::Reconfigured(result));
+        }
+    }
+
     // ---- snapshots
 
-    fn take_snapshots(&mut self) {
+    fn take_snapshots(&mut self, now: Now) {
         for group in self.groups.values_mut() {
-            let due = group.snapshot_wanted || group.log_bytes >= group.config.snapshot_log_bytes;
+            let due = group.wants_snapshot(now.mono);
             let fresh = group.saved.as_ref().is_none_or(|saved| saved.index < group.applied);
             if !due || !fresh || group.saving.is_some() || group.installing || group.applied == LogIndex(0) {
                 continue;
@@ -775,7 +836,7 @@ impl Replica {
             return;
         }
         group.saved = Some(meta.clone());
-        let compact_to = LogIndex(meta.index.0.saturating_sub(group.config.log_entries_kept));
+        let compact_to = group.compact_to(meta.index);
         self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
         self.out.push(Output::Log(LogWork::Trim { group: id, upto: compact_to }));
     }
@@ -842,7 +903,7 @@ impl Replica {
             Err(error) => return self.out.push(Output::Fatal(format!("group {id}: {error}"))),
         };
         group.on_restored(restored);
-        let (applied, members) = (group.applied, group.members.clone());
+        let (applied, members, roster) = (group.applied, group.members.clone(), group.roster.clone());
         for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
             let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
             self.work.push_back(Work::Service(lost.service, input));
@@ -850,7 +911,7 @@ impl Replica {
         for index in 0..self.services.len() {
             self.work.push_back(Work::Service(ServiceId(index), SessionInput::Restored { group: id }));
         }
-        self.out.push(Output::Members { group: id, members, context: Bytes::new() });
+        self.out.push(Output::Members { group: id, members, roster });
         self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
         self.step(now, id, contract::Input::Applied(applied));
     }

@@ -8,7 +8,7 @@
 //! A snapshot file's content is one header chunk of the replica, then the state machine's chunks:
 //!
 //! ```text
-//! header = version:u8 (1) time_ms:u64 count:u32 (origin:u64 incarnation:u64 sequence:u64)*count
+//! header = version:u8 (1) time_ms:u64 count:u32 (origin:u64 incarnation:u64 sequence:u64)*count roster
 //! ```
 //! Deliberately absent: files and their checksums (the storage room has them).
 
@@ -17,6 +17,7 @@ use verity_contract::{RestoreError, SnapshotMeta, StateMachine};
 use verity_types::{Incarnation, Mono, Nanos, NodeId, WallMs};
 
 use crate::lane::Lanes;
+use crate::roster::{Roster, put_roster, take_roster};
 
 /// How many bytes of state are drawn, or sent to a peer, at once.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
@@ -48,9 +49,10 @@ pub struct Restored {
     pub(crate) meta: SnapshotMeta,
     pub(crate) lanes: Lanes,
     pub(crate) time: WallMs,
+    pub(crate) roster: Roster,
 }
 
-pub(crate) fn encode_header(time: WallMs, lanes: &Lanes) -> Bytes {
+pub(crate) fn encode_header(time: WallMs, lanes: &Lanes, roster: &Roster) -> Bytes {
     let mut out = BytesMut::with_capacity(13 + 24 * lanes.len());
     out.put_u8(VERSION);
     out.put_u64(time.0);
@@ -60,16 +62,17 @@ pub(crate) fn encode_header(time: WallMs, lanes: &Lanes) -> Bytes {
         out.put_u64(incarnation.0);
         out.put_u64(sequence);
     }
+    put_roster(&mut out, roster);
     out.freeze()
 }
 
-fn decode_header(mut bytes: Bytes) -> Option<(WallMs, Lanes)> {
+fn decode_header(mut bytes: Bytes) -> Option<(WallMs, Lanes, Roster)> {
     if bytes.try_get_u8().ok()? != VERSION {
         return None;
     }
     let time = WallMs(bytes.try_get_u64().ok()?);
     let count = bytes.try_get_u32().ok()? as usize;
-    if count.checked_mul(24)? != bytes.remaining() {
+    if count.checked_mul(24)? > bytes.remaining() {
         return None;
     }
     let mut lanes = Lanes::default();
@@ -78,7 +81,8 @@ fn decode_header(mut bytes: Bytes) -> Option<(WallMs, Lanes)> {
         let incarnation = Incarnation(bytes.get_u64());
         lanes.insert(origin, incarnation, bytes.get_u64());
     }
-    Some((time, lanes))
+    let roster = take_roster(&mut bytes)?;
+    bytes.is_empty().then_some((time, lanes, roster))
 }
 
 /// Restores a group's state machine from the chunks of a saved snapshot.
@@ -91,10 +95,10 @@ pub fn restore_group(
     chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>,
 ) -> Result<Restored, RestoreError> {
     let header = chunks.next().ok_or_else(|| RestoreError::Invalid("the snapshot is empty".into()))??;
-    let (time, lanes) =
+    let (time, lanes, roster) =
         decode_header(header).ok_or_else(|| RestoreError::Invalid("the snapshot's header is not ours".into()))?;
     machine.restore(chunks)?;
-    Ok(Restored { meta, lanes, time })
+    Ok(Restored { meta, lanes, time, roster })
 }
 
 #[cfg(test)]
@@ -106,8 +110,9 @@ mod tests {
         let mut lanes = Lanes::default();
         lanes.insert(NodeId(1), Incarnation(2), 3);
         lanes.insert(NodeId(4), Incarnation(5), 6);
-        let bytes = encode_header(WallMs(99), &lanes);
-        assert_eq!(decode_header(bytes.clone()), Some((WallMs(99), lanes)));
+        let roster = Roster::from([(NodeId(7), "host:7071".to_owned())]);
+        let bytes = encode_header(WallMs(99), &lanes, &roster);
+        assert_eq!(decode_header(bytes.clone()), Some((WallMs(99), lanes, roster)));
         assert_eq!(decode_header(bytes.slice(..bytes.len() - 1)), None);
         assert_eq!(decode_header(Bytes::new()), None);
     }

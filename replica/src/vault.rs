@@ -197,7 +197,7 @@ pub fn open(
     specs: Vec<GroupSpec>,
 ) -> Result<Opened, OpenError> {
     let identity = Identity::open(disk.as_ref(), cluster, node)?;
-    let seed = seed ^ node.0.rotate_left(32) ^ identity.incarnation.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let seed = seed_of(seed, node, identity.incarnation);
     let (wal, mut recovered) = Wal::open(Arc::clone(disk), WalConfig::with_salt(seed), &identity)?;
     let store = SnapshotStore::open(Arc::clone(disk), SnapshotConfig::default(), cluster)?;
     let torn = recovered.torn.map(|torn| format!("{}: dropped an unfinished write at byte {}", torn.path, torn.offset));
@@ -209,6 +209,15 @@ pub fn open(
     let log = LogVault { wal, appended: Ticket(0) };
     let snapshots = SnapshotVault { store, writing: BTreeMap::new(), receiving: BTreeMap::new() };
     Ok(Opened { replica, log, snapshots, identity, torn })
+}
+
+/// One start's own seed. Its bits are mixed, so that no engine that adds the node once more takes the node out again: nodes
+/// with one seed would stand for election all at once.
+fn seed_of(seed: u64, node: NodeId, incarnation: Incarnation) -> u64 {
+    let mut z = seed ^ node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ incarnation.0.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 fn boot_group(
@@ -430,4 +439,18 @@ impl SnapshotVault {
 
 fn answer(input: Input) -> SnapshotAnswer {
     SnapshotAnswer { input: Some(input), error: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Engines mix in their node by this rotation, as the seed once did: all nodes of a cluster drew the same timeouts.
+    #[test]
+    fn nodes_that_share_a_seed_draw_apart() {
+        let drawn = |node: u64, start| seed_of(7, NodeId(node), Incarnation(start)) ^ node.rotate_left(32);
+        let all: std::collections::BTreeSet<u64> =
+            (1..=5).flat_map(|node| (1..=5).map(move |start| drawn(node, start))).collect();
+        assert_eq!(all.len(), 25);
+    }
 }

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, bail};
-use verity_node::{NodeClient, NodeHandle};
+use anyhow::{Context, Result, anyhow, bail};
+use verity_node::{NodeClient, NodeError, NodeHandle};
 use verity_storage::{ClusterId, Disk, MemoryDisk, RealDisk};
 use verity_types::NodeId;
 
+use crate::admin::About;
 use crate::compose::{self, Plan};
 use crate::secrets;
 
@@ -54,6 +55,10 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
+fn node_dir(dir: &Path, id: NodeId) -> PathBuf {
+    dir.join(format!("node-{id}"))
+}
+
 impl Cluster {
     /// Opens the folder and starts every node.
     pub(crate) fn start(options: ClusterOptions) -> Result<Self> {
@@ -64,7 +69,7 @@ impl Cluster {
         let mut disks: BTreeMap<NodeId, Arc<dyn Disk>> = BTreeMap::new();
         for id in (1..=u64::from(options.nodes)).map(NodeId) {
             let disk: Arc<dyn Disk> = match &options.data_dir {
-                Some(dir) => Arc::new(RealDisk::new(dir.join(format!("node-{id}")))?),
+                Some(dir) => Arc::new(RealDisk::new(node_dir(dir, id))?),
                 None => Arc::new(MemoryDisk::new()),
             };
             disks.insert(id, disk);
@@ -82,7 +87,7 @@ impl Cluster {
 
     /// Where each node listens for clients, by name.
     pub(crate) fn endpoints(&self, id: NodeId) -> Result<Vec<(&'static str, SocketAddr)>> {
-        compose::doors(false)
+        compose::doors(&self.options.plan.zookeeper, false)
             .iter()
             .map(|door| Ok((door.name, loopback(port(door.port, id, self.options.port_offset)?))))
             .collect()
@@ -96,6 +101,21 @@ impl Cluster {
         Ok(loopback(port(PEER_PORT, id, self.options.port_offset)?))
     }
 
+    pub(crate) fn about(&self) -> About {
+        let agreement = self.options.plan.agreement.to_string();
+        About { cluster: self.cluster.to_string(), agreement, tls: false }
+    }
+
+    /// Where each node's clients and peers meet it.
+    fn seats(&self) -> Result<BTreeMap<NodeId, compose::Seat>> {
+        let zookeeper = self.options.plan.zookeeper.port;
+        let seat = |id: NodeId| {
+            let client = loopback(port(zookeeper, id, self.options.port_offset)?).to_string();
+            Ok((id, compose::Seat { peer: self.peer_addr(id)?.to_string(), client }))
+        };
+        self.ids().into_iter().map(seat).collect()
+    }
+
     /// Starts a node that is not running.
     pub(crate) fn start_node(&self, id: NodeId) -> Result<()> {
         let Some(disk) = self.disks.get(&id) else {
@@ -105,25 +125,39 @@ impl Cluster {
         if nodes.get(&id).is_some_and(|node| !node.has_stopped()) {
             bail!("node {id} is running");
         }
-        let mut peers = BTreeMap::new();
-        for peer in self.ids() {
-            peers.insert(peer, self.peer_addr(peer)?.to_string());
-        }
         let offset = self.options.port_offset;
         let place = compose::Place {
             id,
             cluster: self.cluster,
             disk: Arc::clone(disk),
             peer_addr: self.peer_addr(id)?,
-            peers,
+            seats: self.seats()?,
+            join: false,
+            observer: false,
             peer_tls: None,
             client_tls: None,
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),
             port: Box::new(move |base| port(base, id, offset)),
         };
         let spec = compose::node(&self.options.plan, place)?;
-        nodes.insert(id, verity_node::start(spec).with_context(|| format!("node {id} cannot start"))?);
+        nodes.insert(id, verity_node::start(spec).map_err(|error| self.explain(id, &error))?);
         Ok(())
+    }
+
+    /// Why a node does not start, and what to do if it is for a port.
+    fn explain(&self, id: NodeId, error: &NodeError) -> anyhow::Error {
+        let endpoints = self.endpoints(id).unwrap_or_default();
+        let admin_addr = endpoints.iter().find(|(name, _)| *name == "zookeeper-admin").map(|(_, addr)| addr);
+        let hint = match error {
+            NodeError::Listen { addr, .. } if Some(addr) == admin_addr => {
+                " --zookeeper-admin-port takes another, 0 goes without"
+            }
+            NodeError::Listen { .. } => " --port-offset moves them all",
+            _ => "",
+        };
+        anyhow!("node {id} cannot start: {error}{hint}")
     }
 
     /// Ends a node as if its process had died.

@@ -8,8 +8,10 @@ mod admin;
 mod cli;
 mod cluster;
 mod compose;
+mod join;
 mod secrets;
 mod settings;
+mod telemetry;
 mod tour;
 
 use std::process::ExitCode;

@@ -2,7 +2,8 @@
 //!
 //! ```toml
 //! cluster = "production"          # every node of a cluster says the same
-//! voters = [1, 2, 3]              # who votes in a new cluster; every other node learns
+//! voters = [1, 2, 3]              # who votes in a new cluster; every other node learns.
+//!                                 # [] for a node that a running cluster is to take in
 //!
 //! [node]
 //! id = 1
@@ -10,23 +11,59 @@
 //! clients = "127.0.0.1"           # the address on which clients are served
 //! peer = "127.0.0.1:7071"         # where this node listens for its peers
 //! admin = "127.0.0.1:7070"
+//! observer = false                # with voters = []: it shall learn and not vote
 //!
 //! [peers]                         # where the nodes listen for each other
 //! 1 = "127.0.0.1:7071"
 //! 2 = "127.0.0.1:8071"
 //! 3 = "127.0.0.1:9071"
 //!
-//! [zookeeper]
-//! port = 2181
-//! tls_port = 2182
+//! [clients]                       # where clients find the nodes, for /zookeeper/config; by default the host of
+//! 1 = "127.0.0.1:2181"            # the peer address with zookeeper.port
+//!
+//! [zookeeper]                     # all of it may be left out; this is what then holds
+//! port = 2181                     # clients; 0 for no such listener, as with the next two
+//! tls_port = 2182                 # clients with TLS, if there are certificates
+//! admin_port = 8080               # ZooKeeper's AdminServer, on the address of node.admin
+//! tls_dir = "..."                 # certificates towards clients, if not those of [tls]
+//! client_certificates = "need"    # on the TLS port: none, want or need
+//! admin_hosts = []                # names of the AdminServer, beside addresses and localhost
+//! tick_time_ms = 2000             # the unit of session expiry
+//! min_session_timeout_ms = 0      # 0: 2 ticks
+//! max_session_timeout_ms = 0      # 0: 20 ticks
+//! max_packet_bytes = 1048575      # jute.maxbuffer
+//! max_connections_per_address = 60
+//! words = ["ruok", "srvr", ...]   # four-letter words that are answered; "*" for all
+//! super_digest = "super:..."      # user:base64(sha1(user:password)) of the super user
+//! super_certificate = "CN=..."    # the subject of the certificate that is super
+//! super_sasl_user = "..."         # the SASL user who is super
+//! read_only_mode = true           # reads without a leader, for clients that ask for them
+//! local_sessions = false          # sessions begin unreplicated
+//! upgrade_local_sessions = false  # and become global with their first ephemeral
+//! linearizable_reads = false      # every read, not only those of clients that ask for it
+//! extended_types = false          # nodes with a time to live
+//! reconfig_enabled = false
+//! enforce_quota = false           # quotas refuse, and do not only count
+//! skip_acl = false                # access lists are stored and never asked
+//!
+//! [zookeeper.sasl_users]          # SASL DIGEST-MD5; without users it is off
+//! alice = "her password"
 //!
 //! [tls]
-//! dir = "/etc/verity/tls"         # ca.pem, node.pem, node.key; see `verity cert`
+//! dir = "/etc/verity/tls"         # ca.pem, node.pem, node.key; see `verity cert`. Read again when they change
+//!
+//! [telemetry]
+//! otlp_endpoint = "http://127.0.0.1:4318"   # where OpenTelemetry is sent, by OTLP over HTTP; nowhere by default
+//! interval_s = 10
 //!
 //! [lab]
 //! enabled = false                 # true allows `verity fault`
+//! disk = "real"                   # "volatile": a kill takes what was not synced; "forgetful": syncs do nothing
 //! ```
-//! An environment variable `VERITY_NODE__ID=1` sets `node.id`.
+//! An environment variable `VERITY_NODE__ID=1` sets `node.id`. `verity up --config FILE` takes `[zookeeper]` and
+//! `[telemetry]` of such a file; a file for it holds nothing else.
+
+mod zookeeper;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -39,7 +76,14 @@ use serde::Deserialize;
 use verity_storage::ClusterId;
 use verity_types::NodeId;
 
-use crate::compose::Agreement;
+use crate::compose::{Agreement, Seat};
+
+pub(crate) use zookeeper::ZooKeeper;
+
+/// The keys of a file that are in no section, as the environment spells them.
+const TOP_KEYS: [&str; 3] = ["cluster", "voters", "agreement"];
+/// What is measured is sent at least once a day.
+const INTERVAL_S_MAX: u64 = 86_400;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,10 +96,22 @@ pub(crate) struct Settings {
     pub(crate) node: Node,
     pub(crate) peers: BTreeMap<String, String>,
     #[serde(default)]
+    pub(crate) clients: BTreeMap<String, String>,
+    #[serde(default)]
     pub(crate) zookeeper: ZooKeeper,
     pub(crate) tls: Option<Tls>,
     #[serde(default)]
+    pub(crate) telemetry: Telemetry,
+    #[serde(default)]
     pub(crate) lab: Lab,
+}
+
+/// The sections that do not say where nodes run: what `verity up` takes from a file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Features {
+    pub(crate) zookeeper: ZooKeeper,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// `[node]`
@@ -68,14 +124,8 @@ pub(crate) struct Node {
     pub(crate) clients: IpAddr,
     pub(crate) peer: SocketAddr,
     pub(crate) admin: SocketAddr,
-}
-
-/// `[zookeeper]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct ZooKeeper {
-    pub(crate) port: u16,
-    pub(crate) tls_port: u16,
+    #[serde(default)]
+    pub(crate) observer: bool,
 }
 
 /// `[tls]`
@@ -85,20 +135,91 @@ pub(crate) struct Tls {
     pub(crate) dir: PathBuf,
 }
 
+/// `[telemetry]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Telemetry {
+    /// The base address of a collector; `/v1/metrics` is added.
+    pub(crate) otlp_endpoint: Option<String>,
+    pub(crate) interval_s: u64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, interval_s: 10 }
+    }
+}
+
+impl Telemetry {
+    fn check(&self) -> Result<()> {
+        if !(1..=INTERVAL_S_MAX).contains(&self.interval_s) {
+            bail!("telemetry.interval_s is between 1 and {INTERVAL_S_MAX}");
+        }
+        let plain = |endpoint: &String| !endpoint.starts_with("http://") && !endpoint.starts_with("https://");
+        if let Some(endpoint) = self.otlp_endpoint.as_ref().filter(|endpoint| plain(endpoint)) {
+            bail!("telemetry.otlp_endpoint is an address such as http://127.0.0.1:4318, not {endpoint:?}");
+        }
+        Ok(())
+    }
+}
+
 /// `[lab]`
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lab {
     pub(crate) enabled: bool,
+    #[serde(default)]
+    pub(crate) disk: LabDisk,
+}
+
+/// What the node's disk is made to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LabDisk {
+    /// What it is.
+    #[default]
+    Real,
+    /// A kill of the process takes what was not synced, as a power cut would.
+    Volatile,
+    /// The same, and no sync does anything: the mutant that a durability test must catch.
+    Forgetful,
 }
 
 fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
-impl Default for ZooKeeper {
-    fn default() -> Self {
-        Self { port: crate::compose::ZOOKEEPER_PORT, tls_port: crate::compose::ZOOKEEPER_TLS_PORT }
+/// The environment's part. The variables of flags, such as `VERITY_LOG`, begin alike and are none of it.
+fn environment() -> Env {
+    Env::prefixed("VERITY_")
+        .filter(|key| key.as_str().contains("__") || TOP_KEYS.iter().any(|top| key == *top))
+        .split("__")
+}
+
+impl Features {
+    /// Reads a file, if there is to be one, and what the environment adds to it.
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
+        let sections = |key: &figment::value::UncasedStr| key.starts_with("zookeeper") || key.starts_with("telemetry");
+        let mut figment = Figment::new();
+        if let Some(path) = path {
+            if !path.exists() {
+                bail!("there is no {}", path.display());
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        let source = path.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
+        let features: Self = figment
+            .merge(environment().filter(sections))
+            .extract()
+            .with_context(|| format!("{source} cannot be used"))?;
+        features.check()?;
+        Ok(features)
+    }
+
+    /// Refuses values that cannot be meant.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.zookeeper.check()?;
+        self.telemetry.check()
     }
 }
 
@@ -108,7 +229,7 @@ impl Settings {
         if !path.exists() {
             bail!("there is no {}; `verity server --help` shows what stands in one", path.display());
         }
-        let figment = Figment::new().merge(Toml::file_exact(path)).merge(Env::prefixed("VERITY_").split("__"));
+        let figment = Figment::new().merge(Toml::file_exact(path)).merge(environment());
         let settings: Self = figment.extract().with_context(|| format!("{} cannot be used", path.display()))?;
         settings.check()?;
         Ok(settings)
@@ -123,21 +244,28 @@ impl Settings {
         if let Some(unknown) = self.voters.iter().find(|voter| !peers.contains_key(&NodeId(**voter))) {
             bail!("voter {unknown} has no address in [peers]");
         }
-        if self.voters.is_empty() {
-            bail!("voters names nobody");
-        }
         if !peers.contains_key(&NodeId(id)) {
             bail!("node {id} has no address in [peers]");
         }
-        Ok(())
+        if self.lab.disk != LabDisk::Real && !self.lab.enabled {
+            bail!("lab.disk loses data on purpose; set lab.enabled = true as well, or take it out");
+        }
+        self.zookeeper.check()?;
+        self.telemetry.check()
     }
 
     /// Refuses what would serve strangers without knowing who they are.
     pub(crate) fn check_exposure(&self, insecure: bool) -> Result<()> {
         let exposed = [self.node.clients, self.node.peer.ip(), self.node.admin.ip()];
-        match exposed.iter().find(|addr| !addr.is_loopback()) {
-            Some(addr) if self.tls.is_none() && !insecure => bail!(
+        let strangers = exposed.iter().find(|addr| !addr.is_loopback());
+        match strangers {
+            _ if insecure => Ok(()),
+            Some(addr) if self.tls.is_none() => bail!(
                 "{addr} is not loopback and there is no [tls]; make certificates with `verity cert`, or say --insecure"
+            ),
+            _ if !self.node.clients.is_loopback() && self.zookeeper.port != 0 => bail!(
+                "zookeeper.port would be served on {} without TLS; set it to 0, or say --insecure",
+                self.node.clients
             ),
             _ => Ok(()),
         }
@@ -153,8 +281,26 @@ impl Settings {
         self.peers.iter().map(parse).collect()
     }
 
-    /// Nodes of one cluster share its name, and therefore its id.
+    /// Where each node is met.
+    pub(crate) fn seats(&self) -> Result<BTreeMap<NodeId, Seat>> {
+        if let Some(unknown) = self.clients.keys().find(|id| !self.peers.contains_key(*id)) {
+            bail!("[clients] names node {unknown}, which is not in [peers]");
+        }
+        let seat = |(id, peer): (NodeId, String)| {
+            let host = peer.rsplit_once(':').map_or("", |(host, _)| host);
+            let usual = || format!("{host}:{}", self.zookeeper.port);
+            let client = self.clients.get(&id.to_string()).cloned().unwrap_or_else(usual);
+            (id, Seat { peer, client })
+        };
+        Ok(self.peers()?.into_iter().map(seat).collect())
+    }
+
+    /// Nodes of one cluster share its name, and therefore its id; `id:` and 32 digits name the id itself.
     pub(crate) fn cluster_id(&self) -> ClusterId {
+        let id = self.cluster.strip_prefix("id:").and_then(|hex| u128::from_str_radix(hex, 16).ok());
+        if let Some(id) = id {
+            return ClusterId(id.to_be_bytes());
+        }
         ClusterId(xxhash_rust::xxh3::xxh3_128(self.cluster.as_bytes()).to_be_bytes())
     }
 }
@@ -183,11 +329,36 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_loses_data_is_for_the_lab_only() {
+        assert_eq!(parse("lab = { enabled = true }").expect("the disk is optional").lab.disk, LabDisk::Real);
+        let lab = parse("lab = { enabled = true, disk = \"volatile\" }").expect("this is the lab").lab;
+        assert_eq!(lab.disk, LabDisk::Volatile);
+        let error = parse("lab = { enabled = false, disk = \"forgetful\" }").expect_err("this is not the lab");
+        assert!(error.to_string().contains("lab.enabled"), "{error}");
+    }
+
+    #[test]
     fn strangers_are_served_only_on_purpose() {
         let mut settings = parse("").expect("nothing is missing");
         assert!(settings.check_exposure(false).is_ok());
         settings.node.clients = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         assert!(settings.check_exposure(false).is_err());
         assert!(settings.check_exposure(true).is_ok());
+        settings.tls = Some(Tls { dir: "tls".into() });
+        assert!(settings.check_exposure(false).is_err(), "the plain port has no TLS");
+        settings.zookeeper.port = 0;
+        assert!(settings.check_exposure(false).is_ok());
+    }
+
+    #[test]
+    fn the_sections_of_services_are_read_and_checked() {
+        let settings = parse("[zookeeper]\ntick_time_ms = 500\n[zookeeper.sasl_users]\nalice = \"x\"\n");
+        let settings = settings.expect("both keys exist");
+        assert_eq!(settings.zookeeper.tick_time_ms, 500);
+        assert_eq!(settings.zookeeper.sasl_users["alice"], "x");
+        let error = parse("[zookeeper]\nwords = [\"rouk\"]\n").expect_err("there is no such word");
+        assert!(error.to_string().contains("rouk"), "{error}");
+        let error = parse("[telemetry]\notlp_endpoint = \"collector:4318\"\n").expect_err("it has no scheme");
+        assert!(error.to_string().contains("otlp_endpoint"), "{error}");
     }
 }

@@ -142,7 +142,7 @@ impl Reconfigure for Paxos {
         if lead.wish.is_some() || lead.stop.is_some() {
             return Err("another change of members is under way".into());
         }
-        if self.members == members {
+        if self.members == members && change.context.is_empty() {
             return Err("the group already has these members".into());
         }
         lead.wish = Some(Wish { members, context: change.context, until });

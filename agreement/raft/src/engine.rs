@@ -655,7 +655,13 @@ impl Raft {
         let gone = now.all().into_iter().filter(|n| !change.voters.contains(n) && !change.learners.contains(n));
         gone.for_each(|node| push(ConfChangeType::RemoveNode, &node));
         match wish.changes.len() {
-            0 => Err("the group already has these members".into()),
+            0 if change.context.is_empty() => Err("the group already has these members".into()),
+            // Only what the change carries is new: a voter that is one already becomes one.
+            0 => {
+                let same = ConfChangeSingle { node_id: self.id.0, ..ConfChangeSingle::default() };
+                wish.mut_changes().push(same);
+                Ok(wish)
+            }
             count if count > MAX_MEMBERS => Err(format!("{count} changes at once; the most is {MAX_MEMBERS}")),
             _ => Ok(wish),
         }

@@ -3,10 +3,13 @@
 //! A duty never changes state; it proposes commands, which every replica applies. It may therefore be wrong about who
 //! leads (a deposed leader's duty) without harm: its proposals do not commit.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use verity_clock::Now;
 use verity_types::{Mono, NodeId};
 
+use crate::agreement::Change;
 use crate::machine::StateMachine;
 
 /// What happens to a duty.
@@ -29,6 +32,8 @@ pub enum DutyInput<'a> {
         /// The system's own bytes.
         bytes: &'a Bytes,
     },
+    /// What became of [`DutyOutput::Reconfigure`]: the group has the members, or why it cannot have them.
+    Reconfigured(Result<(), String>),
     /// The moment asked for by `Wake` has come. The state machine may be read.
     Wake(&'a mut dyn StateMachine),
 }
@@ -38,6 +43,14 @@ pub enum DutyInput<'a> {
 pub enum DutyOutput {
     /// Place this command in the group's order.
     Propose(Bytes),
+    /// Give the group these members, one change at a time. New ones learn the log first and vote when they have caught
+    /// up. Answered by [`DutyInput::Reconfigured`], unless this node stops leading: then the next leader's duty asks.
+    Reconfigure {
+        /// Who shall vote and learn. Its context reaches the state machine when all of it is done.
+        change: Change,
+        /// Where each of them is met.
+        addresses: BTreeMap<NodeId, String>,
+    },
     /// Call again with `Wake` at this moment or soon after.
     Wake(Mono),
 }

@@ -12,10 +12,12 @@ use crate::Error;
 mod faulty;
 mod memory;
 mod real;
+mod volatile;
 
 pub use faulty::{FaultCounts, Faults, FaultyDisk};
 pub use memory::{Crash, MemoryDisk};
 pub use real::RealDisk;
+pub use volatile::{IMAGE_SIZE_MAX, VolatileDisk};
 
 /// How many zeros are written at once when a file is preallocated.
 pub(crate) const ZERO_CHUNK: usize = 256 << 10;

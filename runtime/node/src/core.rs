@@ -10,18 +10,20 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
 use verity_clock::Now;
-use verity_contract::{Peer, SessionInput, SessionOutput};
+use verity_contract::{Consistency, Failure, Peer, SessionInput, SessionOutput};
 use verity_replica::{Input, Output, Replica};
 use verity_storage::Identity;
-use verity_types::{ConnId, NodeId};
+use verity_types::{ConnId, GroupId, NodeId, Token};
 
+use crate::book::{Book, Moves};
 use crate::clock::HostClock;
 use crate::conn::ConnHandle;
 use crate::faults::Faults;
 use crate::node::NodeStatus;
-use crate::peer::Links;
+use crate::peer::{self, Links};
 use crate::storage::StorageHandle;
 
 /// What all tasks of a node share.
@@ -32,12 +34,22 @@ pub(crate) struct Shared {
     pub(crate) faults: Rc<RefCell<Faults>>,
 }
 
+/// What an operator asks of a group.
+pub(crate) enum Question {
+    Command(Bytes),
+    Query(Bytes, Consistency),
+}
+
 /// The node's state.
 pub(crate) struct Core {
     pub(crate) replica: Replica,
     pub(crate) clock: HostClock,
     pub(crate) links: Links,
     storage: StorageHandle,
+    pub(crate) book: Book,
+    moves: Vec<Moves>,
+    asked: BTreeMap<Token, oneshot::Sender<Result<Bytes, Failure>>>,
+    next_token: u64,
     conns: BTreeMap<ConnId, Rc<ConnHandle>>,
     dirty: BTreeSet<ConnId>,
     next_conn: u64,
@@ -47,25 +59,23 @@ pub(crate) struct Core {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        replica: Replica,
-        clock: HostClock,
-        links: Links,
-        storage: StorageHandle,
-        faults: Faults,
-    ) -> Self {
+    pub(crate) fn new(replica: Replica, clock: HostClock, links: Links, storage: StorageHandle, book: Book) -> Self {
         let core = Core {
             replica,
             clock,
             links,
             storage,
+            book,
+            moves: Vec::new(),
+            asked: BTreeMap::new(),
+            next_token: 0,
             conns: BTreeMap::new(),
             dirty: BTreeSet::new(),
             next_conn: 0,
             outputs: Vec::new(),
             fatal: None,
         };
-        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), faults: Rc::new(RefCell::new(faults)) }
+        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), faults: Rc::default() }
     }
 
     /// Looks at, or changes, the node's state between inputs.
@@ -79,6 +89,30 @@ impl Shared {
             let now = core.clock.now();
             core.replica.on(now, input, &mut core.outputs);
             core.carry_out();
+        });
+        self.follow_members();
+        self.turn.notify_one();
+    }
+
+    /// Connects to who joined and lets go who left.
+    fn follow_members(&self) {
+        let moves = self.with(|core| std::mem::take(&mut core.moves));
+        for Moves { connect, disconnect } in moves {
+            connect.into_iter().for_each(|(node, addr)| peer::connect(self, node, addr));
+            disconnect.into_iter().for_each(|node| peer::disconnect(self, node));
+        }
+    }
+
+    /// Places an operator's command in a group's order, or asks its state machine; the answer comes by `answer`.
+    pub(crate) fn ask(&self, group: GroupId, question: Question, answer: oneshot::Sender<Result<Bytes, Failure>>) {
+        self.with(|core| {
+            core.next_token += 1;
+            let (token, now) = (Token(core.next_token), core.clock.now());
+            core.asked.insert(token, answer);
+            match question {
+                Question::Command(command) => core.replica.propose(now, group, token, command),
+                Question::Query(query, consistency) => core.replica.read(now, group, token, query, consistency),
+            }
         });
         self.turn.notify_one();
     }
@@ -103,6 +137,7 @@ impl Shared {
                 }),
             }
             let backlog = self.with(Core::end_turn);
+            self.follow_members();
             if backlog {
                 self.turn.notify_one();
             }
@@ -195,7 +230,14 @@ impl Core {
                     let leader = role.leader.unwrap_or(NodeId(0));
                     tracing::info!(%group, %leader, term = role.term.0, leads = role.leads, "role");
                 }
-                Output::Members { group, members, .. } => tracing::info!(%group, ?members, "members"),
+                Output::Members { group, members, roster } => {
+                    tracing::info!(%group, ?members, "members");
+                    self.moves.push(self.book.on_members(group, members, roster));
+                }
+                Output::Answer { token, result } => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = self.asked.remove(&token).map(|answer| answer.send(result));
+                }
                 Output::Evidence { group, .. } => tracing::warn!(%group, "a member misbehaved"),
                 Output::Fatal(reason) => self.fatal = Some(reason),
                 storage => self.storage.carry_out(storage),

@@ -7,12 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod book;
 mod clock;
 mod conn;
 mod core;
 mod faults;
 mod node;
 mod peer;
+mod rotation;
 mod storage;
 mod tls;
 
@@ -20,4 +22,4 @@ pub use clock::HostClock;
 pub use faults::Faults;
 pub use node::{DoorSpec, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, Stopped, start};
 pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};
-pub use tls::{Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};
+pub use tls::{ClientCertificates, Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};

@@ -14,18 +14,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
-use verity_contract::{Change, Door};
+use verity_contract::{Consistency, Door, Failure};
 use verity_replica::{GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
 use verity_storage::{ClusterId, Disk, Identity};
 use verity_types::{GroupId, NodeId};
 
+use crate::book::Book;
 use crate::clock::HostClock;
 use crate::conn::{ClientStream, PeerAddr};
-use crate::core::Shared;
+use crate::core::{Question, Shared};
 use crate::faults::Faults;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
@@ -117,9 +119,8 @@ pub struct NodeStatus {
 enum Ask {
     Status(oneshot::Sender<NodeStatus>),
     Faults(Faults, oneshot::Sender<()>),
-    Reconfigure(GroupId, Change, oneshot::Sender<Result<(), String>>),
+    Group(GroupId, Question, oneshot::Sender<Result<Bytes, Failure>>),
     Transfer(GroupId, NodeId, oneshot::Sender<Result<(), String>>),
-    Peer(NodeId, Option<String>, oneshot::Sender<()>),
     Pause(Duration, oneshot::Sender<()>),
     Stop { clean: bool },
 }
@@ -168,12 +169,25 @@ impl NodeClient {
         self.ask(|answer| Ask::Faults(faults, answer)).await
     }
 
-    /// Begins a change of a group's members.
+    /// Places a command in a group's order and answers with what the state machine says.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why the change cannot begin.
-    pub async fn reconfigure(&self, group: GroupId, change: Change) -> Result<Result<(), String>, Stopped> {
-        self.ask(|answer| Ask::Reconfigure(group, change, answer)).await
+    /// [`Stopped`]; inside, why there is no answer.
+    pub async fn propose(&self, group: GroupId, command: Bytes) -> Result<Result<Bytes, Failure>, Stopped> {
+        self.ask(|answer| Ask::Group(group, Question::Command(command), answer)).await
+    }
+
+    /// Asks a group's state machine.
+    ///
+    /// # Errors
+    /// [`Stopped`]; inside, why there is no answer.
+    pub async fn read(
+        &self,
+        group: GroupId,
+        query: Bytes,
+        consistency: Consistency,
+    ) -> Result<Result<Bytes, Failure>, Stopped> {
+        self.ask(|answer| Ask::Group(group, Question::Query(query, consistency), answer)).await
     }
 
     /// Asks another node to lead a group.
@@ -182,14 +196,6 @@ impl NodeClient {
     /// [`Stopped`]; inside, why it cannot be asked.
     pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<Result<(), String>, Stopped> {
         self.ask(|answer| Ask::Transfer(group, to, answer)).await
-    }
-
-    /// Connects to a peer at an address, or with `None` ends the link.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn set_peer(&self, node: NodeId, addr: Option<String>) -> Result<(), Stopped> {
-        self.ask(|answer| Ask::Peer(node, addr, answer)).await
     }
 
     /// Stops the node's thread for a while, as a stopped process or a long garbage collection would.
@@ -273,6 +279,7 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         services: spec.services,
         peer_tls: spec.peer_tls,
         peers: spec.peers,
+        disk: spec.disk,
         peer_listener,
         bound,
         asked,
@@ -296,6 +303,7 @@ struct Run {
     services: Vec<ServiceFactory>,
     peer_tls: Option<PeerTls>,
     peers: BTreeMap<NodeId, String>,
+    disk: Arc<dyn Disk>,
     peer_listener: StdListener,
     bound: Vec<Bound>,
     asked: mpsc::UnboundedReceiver<Ask>,
@@ -303,11 +311,10 @@ struct Run {
 
 impl Run {
     fn run(self) -> Result<(), NodeError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Start)?;
-        let tasks = LocalSet::new();
-        let result = tasks.block_on(&runtime, self.serve());
-        drop(tasks);
-        result
+        // A `LocalSet` would wake itself through a system call whenever a socket wakes one of its tasks.
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(LocalOptions::default()).map_err(NodeError::Start)?;
+        runtime.block_on(self.serve())
     }
 
     async fn serve(self) -> Result<(), NodeError> {
@@ -318,10 +325,12 @@ impl Run {
         let (answers, mut answered) = mpsc::unbounded_channel();
         let storage = StorageHandle::start(log, snapshots, &answers);
         let links = Links::new(identity.node, identity.cluster, self.peer_tls);
-        let shared = Shared::new(replica, self.clock, links, storage, Faults::default());
+        let book = Book::open(identity.node, self.disk, self.peers);
+        let peers = book.peers();
+        let shared = Shared::new(replica, self.clock, links, storage, book);
         let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
         tokio::task::spawn_local(peer::accept(shared.clone(), peer_listener));
-        for (node, addr) in self.peers {
+        for (node, addr) in peers {
             peer::connect(&shared, node, addr);
         }
         for bound in self.bound {
@@ -369,19 +378,9 @@ fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
             shared.set_faults(faults);
             let _ = answer.send(());
         }
-        Ask::Reconfigure(group, change, answer) => {
-            let _ = answer.send(shared.with_replica(|replica, now| replica.reconfigure(now, group, change)));
-        }
+        Ask::Group(group, question, answer) => shared.ask(group, question, answer),
         Ask::Transfer(group, to, answer) => {
             let _ = answer.send(shared.with_replica(|replica, now| replica.transfer(now, group, to)));
-        }
-        Ask::Peer(node, Some(addr), answer) => {
-            peer::connect(shared, node, addr);
-            let _ = answer.send(());
-        }
-        Ask::Peer(node, None, answer) => {
-            peer::disconnect(shared, node);
-            let _ = answer.send(());
         }
         Ask::Pause(span, answer) => {
             let _ = answer.send(());

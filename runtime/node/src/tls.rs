@@ -2,7 +2,7 @@
 //!
 //! A cluster has one certificate authority. Each node's certificate carries the name `node-<id>.verity`; a peer is
 //! whoever its certificate says, and nobody without one is heard. Client doors use the node's certificate as well and
-//! may ask clients for theirs.
+//! may ask clients for theirs. Replaced files are read again, see [`crate::rotation`].
 //!
 //! Deliberately absent: revocation. A node that left is no longer a member, and its messages are ignored.
 
@@ -18,12 +18,15 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use verity_types::NodeId;
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+use crate::rotation::Rotating;
 
 /// Why certificates cannot be made or used.
 #[derive(Debug, Error)]
@@ -120,14 +123,21 @@ fn node_name(node: NodeId) -> String {
     format!("node-{node}.verity")
 }
 
-struct Loaded {
+/// The files of a node's folder.
+pub(crate) const FILES: [&str; 3] = [CA_FILE, CERTIFICATE_FILE, KEY_FILE];
+const CA_FILE: &str = "ca.pem";
+const CERTIFICATE_FILE: &str = "node.pem";
+const KEY_FILE: &str = "node.key";
+
+/// What a folder holds.
+pub(crate) struct Loaded {
     roots: Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
 /// Reads `ca.pem`, `node.pem` and `node.key` from a folder.
-fn load(dir: &Path) -> Result<Loaded, TlsError> {
+pub(crate) fn load(dir: &Path) -> Result<Loaded, TlsError> {
     let read = |file: &str| {
         let path = dir.join(file);
         fs::read(&path).map_err(|source| TlsError::File { path: path.display().to_string(), source })
@@ -139,23 +149,25 @@ fn load(dir: &Path) -> Result<Loaded, TlsError> {
             .map_err(|error| invalid(file, error.to_string()))
     };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates("ca.pem")? {
-        roots.add(certificate).map_err(|error| invalid("ca.pem", error.to_string()))?;
+    for certificate in certificates(CA_FILE)? {
+        roots.add(certificate).map_err(|error| invalid(CA_FILE, error.to_string()))?;
     }
-    let key =
-        PrivateKeyDer::from_pem_slice(&read("node.key")?).map_err(|error| invalid("node.key", error.to_string()))?;
-    Ok(Loaded { roots: Arc::new(roots), chain: certificates("node.pem")?, key })
+    let key = PrivateKeyDer::from_pem_slice(&read(KEY_FILE)?).map_err(|error| invalid(KEY_FILE, error.to_string()))?;
+    Ok(Loaded { roots: Arc::new(roots), chain: certificates(CERTIFICATE_FILE)?, key })
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
+fn refuse(error: impl std::fmt::Display) -> TlsError {
+    TlsError::Rustls(error.to_string())
+}
+
 /// Mutual TLS between nodes.
 #[derive(Clone)]
 pub struct PeerTls {
-    acceptor: TlsAcceptor,
-    connector: TlsConnector,
+    certificates: Arc<Rotating<(TlsAcceptor, TlsConnector)>>,
 }
 
 impl std::fmt::Debug for PeerTls {
@@ -164,30 +176,31 @@ impl std::fmt::Debug for PeerTls {
     }
 }
 
+fn peer_tls(loaded: Loaded) -> Result<(TlsAcceptor, TlsConnector), TlsError> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&loaded.roots), provider()).build().map_err(refuse)?;
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refuse)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(loaded.chain.clone(), loaded.key.clone_key())
+        .map_err(refuse)?;
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refuse)?
+        .with_root_certificates(loaded.roots)
+        .with_client_auth_cert(loaded.chain, loaded.key)
+        .map_err(refuse)?;
+    Ok((TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client))))
+}
+
 impl PeerTls {
     /// Reads the certificates of a node from a folder: `ca.pem`, `node.pem`, `node.key`.
     ///
     /// # Errors
     /// [`TlsError`].
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
-        let refuse = |error: rustls::Error| TlsError::Rustls(error.to_string());
-        let loaded = load(dir)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&loaded.roots), provider())
-            .build()
-            .map_err(|error| TlsError::Rustls(error.to_string()))?;
-        let server = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(refuse)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(loaded.chain.clone(), loaded.key.clone_key())
-            .map_err(refuse)?;
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(refuse)?
-            .with_root_certificates(loaded.roots)
-            .with_client_auth_cert(loaded.chain, loaded.key)
-            .map_err(refuse)?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) })
+        Ok(Self { certificates: Arc::new(Rotating::load(dir, peer_tls)?) })
     }
 
     /// Opens the stream to `node`; fails if the other end cannot prove that it is that node.
@@ -197,7 +210,7 @@ impl PeerTls {
         tcp: TcpStream,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let name = ServerName::try_from(node_name(node)).map_err(io::Error::other)?;
-        self.connector.connect(name, tcp).await
+        self.certificates.current().1.connect(name, tcp).await
     }
 
     /// Accepts a stream and tells which node proved itself at the other end.
@@ -205,7 +218,7 @@ impl PeerTls {
         &self,
         tcp: TcpStream,
     ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, NodeId)> {
-        let stream = self.acceptor.accept(tcp).await?;
+        let stream = self.certificates.current().0.accept(tcp).await?;
         let node = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(certified_node);
         let node = node.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the certificate names no node"))?;
         Ok((stream, node))
@@ -224,10 +237,21 @@ fn certified_node(certificate: &CertificateDer<'_>) -> Option<NodeId> {
     })
 }
 
+/// Whether clients show certificates. One that is shown is checked against `ca.pem`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    Ignored,
+    /// They are asked, and may have none.
+    Wanted,
+    /// Without one there is no connection.
+    Required,
+}
+
 /// TLS for clients.
 #[derive(Clone)]
 pub struct ServerTls {
-    acceptor: TlsAcceptor,
+    certificates: Arc<Rotating<TlsAcceptor>>,
 }
 
 impl std::fmt::Debug for ServerTls {
@@ -236,27 +260,35 @@ impl std::fmt::Debug for ServerTls {
     }
 }
 
+fn server_tls(loaded: Loaded, clients: ClientCertificates) -> Result<TlsAcceptor, TlsError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(loaded.roots, provider());
+    let verifier = match clients {
+        ClientCertificates::Ignored => WebPkiClientVerifier::no_client_auth(),
+        ClientCertificates::Wanted => verifier.allow_unauthenticated().build().map_err(refuse)?,
+        ClientCertificates::Required => verifier.build().map_err(refuse)?,
+    };
+    let key = provider().key_provider.load_private_key(loaded.key).map_err(refuse)?;
+    let certified = CertifiedKey::new(loaded.chain, key);
+    // A certificate that rustls does not understand, as of version 1, is for the clients to judge.
+    if let Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) = certified.keys_match() {
+        return Err(refuse(error));
+    }
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(refuse)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    Ok(TlsAcceptor::from(Arc::new(server)))
+}
+
 impl ServerTls {
-    /// Reads a node's certificates from a folder. A client's certificate is asked for, checked against `ca.pem`, and
-    /// needed if `client_certificates_required`.
+    /// Reads a node's certificates from a folder: `ca.pem`, `node.pem`, `node.key`.
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn load(dir: &Path, client_certificates_required: bool) -> Result<Self, TlsError> {
-        let refuse = |error: rustls::Error| TlsError::Rustls(error.to_string());
-        let loaded = load(dir)?;
-        let mut verifier = WebPkiClientVerifier::builder_with_provider(loaded.roots, provider());
-        if !client_certificates_required {
-            verifier = verifier.allow_unauthenticated();
-        }
-        let verifier = verifier.build().map_err(|error| TlsError::Rustls(error.to_string()))?;
-        let server = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(refuse)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(loaded.chain, loaded.key)
-            .map_err(refuse)?;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)) })
+    pub fn load(dir: &Path, clients: ClientCertificates) -> Result<Self, TlsError> {
+        let certificates = Rotating::load(dir, move |loaded| server_tls(loaded, clients))?;
+        Ok(Self { certificates: Arc::new(certificates) })
     }
 
     /// Accepts a stream and tells the subject of the client's certificate, if it showed one.
@@ -264,7 +296,7 @@ impl ServerTls {
         &self,
         tcp: TcpStream,
     ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<String>)> {
-        let stream = self.acceptor.accept(tcp).await?;
+        let stream = self.certificates.current().accept(tcp).await?;
         let subject = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(subject);
         Ok((stream, subject))
     }
@@ -302,6 +334,57 @@ mod tests {
 
     fn der(pem: &str) -> CertificateDer<'static> {
         CertificateDer::from_pem_slice(pem.as_bytes()).expect("what was just made is PEM")
+    }
+
+    fn write(dir: &Path, ca: &Issued, node: &Issued) {
+        for (file, text) in FILES.into_iter().zip([&ca.certificate, &node.certificate, &node.key]) {
+            fs::write(dir.join(file), text).expect("the folder can be written");
+        }
+    }
+
+    /// Connects once, and tells the certificate that the server shows.
+    async fn shown(tls: &ServerTls, ca: &Issued) -> CertificateDer<'static> {
+        let mut roots = RootCertStore::empty();
+        roots.add(der(&ca.certificate)).expect("an authority");
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let serve = async {
+            let (tcp, _) = listener.accept().await.expect("the client connects");
+            tls.accept(tcp).await.expect("the client trusts the authority")
+        };
+        let connect = async {
+            let tcp = TcpStream::connect(addr).await.expect("the listener is there");
+            let name = ServerName::try_from("localhost").expect("a name");
+            TlsConnector::from(Arc::new(client)).connect(name, tcp).await.expect("the server is trusted")
+        };
+        let (_, stream) = tokio::join!(serve, connect);
+        let chain = stream.get_ref().1.peer_certificates().expect("servers show theirs");
+        chain[0].clone().into_owned()
+    }
+
+    #[tokio::test]
+    async fn replaced_certificates_serve_the_next_connection() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ca = make_ca("test").expect("a key can be made");
+        let [first, second] = ["a.example", "longer-name.example"]
+            .map(|host| issue_node(&ca, NodeId(1), &[host.into()]).expect("the authority can sign"));
+        write(dir.path(), &ca, &first);
+        let ignored = |loaded| server_tls(loaded, ClientCertificates::Ignored);
+        let rotating = Rotating::looking_every(std::time::Duration::ZERO, dir.path(), ignored).expect("usable files");
+        let tls = ServerTls { certificates: Arc::new(rotating) };
+        assert_eq!(shown(&tls, &ca).await, der(&first.certificate));
+        write(dir.path(), &ca, &second);
+        assert_eq!(shown(&tls, &ca).await, der(&second.certificate));
+        // A key without its certificate: halfway through a replacement.
+        fs::write(dir.path().join(CERTIFICATE_FILE), &first.certificate).expect("the folder can be written");
+        assert_eq!(shown(&tls, &ca).await, der(&second.certificate), "what cannot be used is not used");
+        fs::write(dir.path().join(KEY_FILE), first.key.clone() + "\n").expect("the folder can be written");
+        assert_eq!(shown(&tls, &ca).await, der(&first.certificate));
     }
 
     #[test]

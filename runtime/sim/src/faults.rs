@@ -33,6 +33,8 @@ pub struct Swarm {
     pub snapshots: bool,
     /// Leadership is handed around.
     pub transfer: bool,
+    /// Members join, leave, and change between voting and learning; there is one node more than at first.
+    pub members: bool,
 }
 
 impl Swarm {
@@ -53,6 +55,7 @@ impl Swarm {
             failed_sync: true,
             snapshots: true,
             transfer: true,
+            members: true,
         }
     }
 
@@ -73,6 +76,7 @@ impl Swarm {
             failed_sync: on(),
             snapshots: on(),
             transfer: on(),
+            members: on(),
         }
     }
 
@@ -93,6 +97,7 @@ impl Swarm {
             failed_sync,
             snapshots,
             transfer,
+            members,
         } = self;
         [
             (crash, "crash"),
@@ -108,6 +113,7 @@ impl Swarm {
             (failed_sync, "failed-sync"),
             (snapshots, "snapshots"),
             (transfer, "transfer"),
+            (members, "members"),
         ]
         .into_iter()
         .filter_map(|(on, name)| on.then_some(name))
@@ -128,6 +134,7 @@ pub(crate) enum Fault {
     Clock,
     FailedSync,
     Transfer,
+    Members,
 }
 
 impl Fault {
@@ -147,6 +154,7 @@ impl Fault {
         add(swarm.clock, Fault::Clock, 1);
         add(swarm.failed_sync, Fault::FailedSync, 1);
         add(swarm.transfer, Fault::Transfer, 1);
+        add(swarm.members, Fault::Members, 2);
         rng.choice(kinds)
     }
 }
@@ -172,6 +180,8 @@ pub struct FaultCounts {
     pub snapshots: u64,
     /// Leadership transfers asked for.
     pub transfers: u64,
+    /// Changes of members that came into force.
+    pub members: u64,
 }
 
 impl FaultCounts {
@@ -186,5 +196,6 @@ impl FaultCounts {
             + self.clocks
             + self.failed_syncs
             + self.transfers
+            + self.members
     }
 }

@@ -56,6 +56,7 @@ pub(crate) enum Deed {
     Conn(SessionOutput),
     LogWaits,
     SnapshotWaits,
+    MembersChanged,
     Fatal(String),
 }
 
@@ -176,7 +177,12 @@ impl Running {
                     self.roles.retain(|(known, _)| *known != group);
                     self.roles.push((group, role));
                 }
-                Output::Members { .. } | Output::Evidence { .. } => {}
+                Output::Members { group, .. } => {
+                    if self.roles.iter().any(|(led, role)| *led == group && role.leads) {
+                        deeds.push(Deed::MembersChanged);
+                    }
+                }
+                Output::Evidence { .. } | Output::Answer { .. } => {}
                 Output::Fatal(reason) => deeds.push(Deed::Fatal(reason)),
             }
         }

@@ -1,9 +1,9 @@
 //! What runs in a world: the groups and services of its nodes, and the clients that use and judge them.
 
 use bytes::Bytes;
-use verity_contract::Door;
+use verity_contract::{Door, Members};
 use verity_replica::{GroupSpec, ServiceFactory};
-use verity_types::NodeId;
+use verity_types::{GroupId, NodeId};
 
 use crate::mutant::Mutant;
 
@@ -47,8 +47,14 @@ pub enum ClientOutput {
 
 /// What runs in a world.
 pub trait Workload {
-    /// The groups and services of a node, made anew for each start. `mutant` is planted where it belongs.
-    fn setup(&self, node: NodeId, nodes: usize, mutant: Option<Mutant>) -> NodeSetup;
+    /// The groups and services of a node, made anew for each start; its groups begin with these members, or wait to be
+    /// joined if there are none. `mutant` is planted where it belongs.
+    fn setup(&self, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup;
+
+    /// The command that gives a group these members, if the workload has groups whose members change.
+    fn reconfigure(&self, _members: &Members) -> Option<(GroupId, Bytes)> {
+        None
+    }
 
     /// How many clients there are.
     fn clients(&self) -> usize;

@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use fastrand::Rng;
-use verity_contract::{Door, Peer, SessionInput, SessionOutput};
+use verity_contract::{Door, Members, Peer, SessionInput, SessionOutput};
 use verity_replica::{Input, ServiceId, decode_frames};
 use verity_storage::ClusterId;
-use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId};
+use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId, Token};
 
 use crate::faults::{Fault, FaultCounts, Swarm};
 use crate::mutant::Mutant;
@@ -147,6 +147,9 @@ struct World<'w> {
     order: u64,
     queue: BinaryHeap<Reverse<Queued>>,
     nodes: Vec<SimNode>,
+    founders: Members,
+    /// The members last asked for.
+    wish: Members,
     network: Network,
     link_at: BTreeMap<(NodeId, NodeId), u64>,
     connections: BTreeMap<usize, Connection>,
@@ -178,7 +181,9 @@ impl<'w> World<'w> {
     fn new(options: Options, workload: &'w mut dyn Workload) -> Self {
         let mut rng = Rng::with_seed(options.seed);
         let swarm = options.swarm.unwrap_or_else(|| Swarm::draw(&mut rng));
-        let nodes = (1..=options.nodes as u64).map(|id| SimNode::new(NodeId(id))).collect();
+        let founders = Members::of_voters((1..=options.nodes as u64).map(NodeId));
+        let count = options.nodes as u64 + u64::from(swarm.members);
+        let nodes = (1..=count).map(|id| SimNode::new(NodeId(id))).collect();
         let mut network = Network::calm();
         network.delay_max = rng.u64(200_000..3_000_000);
         network.loss = if swarm.loss { rng.u32(20..200) } else { 0 };
@@ -194,6 +199,8 @@ impl<'w> World<'w> {
             order: 0,
             queue: BinaryHeap::new(),
             nodes,
+            wish: founders.clone(),
+            founders,
             network,
             link_at: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -399,11 +406,13 @@ impl<'w> World<'w> {
             return;
         }
         let id = self.nodes[node].id;
-        let mut setup = self.workload.setup(id, self.nodes.len(), self.options.mutant);
+        let nobody = Members::default();
+        let members = if self.founders.contains(id) { &self.founders } else { &nobody };
+        let mut setup = self.workload.setup(id, members, self.options.mutant);
         if self.swarm.snapshots {
             for group in &mut setup.groups {
                 group.config.snapshot_log_bytes = 4 << self.rng.u32(10..14);
-                group.config.log_entries_kept = self.rng.u64(0..50);
+                group.config.log_bytes_kept = self.rng.u64(0..8_000);
             }
         }
         self.trace.event(self.now, "start", id.0, &[]);
@@ -498,6 +507,7 @@ impl<'w> World<'w> {
                 Deed::Conn(output) => self.carry_out_conn(output),
                 Deed::LogWaits => self.begin_log(node),
                 Deed::SnapshotWaits => self.begin_snapshot(node),
+                Deed::MembersChanged => self.counts.members += 1,
                 Deed::Fatal(reason) => self.failure = Some(format!("node {}: {reason}", self.nodes[node].id)),
             }
         }
@@ -711,6 +721,7 @@ impl<'w> World<'w> {
                 self.nodes[victim].fail_next_sync();
             }
             Fault::Transfer => self.hand_over(victim),
+            Fault::Members => self.change_members(victim),
         }
     }
 
@@ -739,6 +750,26 @@ impl<'w> World<'w> {
                 }
             }
             self.schedule_flush(node);
+        }
+    }
+
+    /// Asks for other members: a node joins, leaves, begins to vote, or ceases to.
+    fn change_members(&mut self, node: usize) {
+        let id = self.nodes[node].id;
+        let votes = self.wish.voters.remove(&id);
+        let learns = self.wish.learners.remove(&id);
+        let coin = self.rng.bool();
+        if self.wish.voters.is_empty() || (coin && !votes) {
+            self.wish.voters.insert(id);
+        } else if coin || !learns && !votes {
+            self.wish.learners.insert(id);
+        }
+        let Some((group, command)) = self.workload.reconfigure(&self.wish) else { return };
+        let at = self.rng.usize(0..self.nodes.len());
+        let now = self.nodes[at].now(self.now);
+        if let Some(running) = self.nodes[at].running.as_mut() {
+            running.replica.propose(now, group, Token(0), command);
+            self.schedule_flush(at);
         }
     }
 

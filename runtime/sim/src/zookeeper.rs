@@ -17,8 +17,9 @@ use fastrand::Rng;
 use verity_contract::{Agreement, Boot, Door, Members};
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_types::{GroupId, Mono, NodeId};
-use verity_zookeeper::machine::{Mutant as TreeMutant, Tree, TreeConfig};
+use verity_zookeeper::machine::{Mutant as TreeMutant, Tree, TreeConfig, reconfig};
 use verity_zookeeper::session::{Config, DutyConfig, ZooKeeper, ZooKeeperDuty};
+use verity_zookeeper::wire::ReconfigRequest;
 
 use crate::mutant::{Mutant, mutate};
 use crate::workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
@@ -389,7 +390,7 @@ impl Client {
 }
 
 impl Workload for ZooKeeperClients {
-    fn setup(&self, node: NodeId, nodes: usize, mutant: Option<Mutant>) -> NodeSetup {
+    fn setup(&self, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
         let engine = self.engine;
         let tree_mutant = match mutant {
             Some(Mutant::SnapshotMissingSession) => TreeMutant::SnapshotMissingSession,
@@ -400,7 +401,7 @@ impl Workload for ZooKeeperClients {
         let duty = DutyConfig { tick_ms: TICK_MS, ..DutyConfig::default() };
         let group = GroupSpec {
             id: GROUP,
-            members: Members::of_voters((1..=nodes as u64).map(NodeId)),
+            members: members.clone(),
             config: GroupConfig::default(),
             engine: Box::new(move |boot, now| Ok(mutate(engine(boot, now, mutant)?, mutant))),
             machine: Box::new(Tree::with_index_seed(TreeConfig::default(), 1).with_mutant(tree_mutant)),
@@ -411,6 +412,14 @@ impl Workload for ZooKeeperClients {
             Box::new(ZooKeeper::new(config)) as Box<dyn verity_contract::Service>
         };
         NodeSetup { groups: vec![group], services: vec![Box::new(service)] }
+    }
+
+    fn reconfigure(&self, members: &Members) -> Option<(GroupId, Bytes)> {
+        let line = |node: &NodeId, role: &str| format!("server.{node}=node-{node}:1:2:{role};node-{node}:3");
+        let voters = members.voters.iter().map(|node| line(node, "participant"));
+        let all: Vec<String> = voters.chain(members.learners.iter().map(|node| line(node, "observer"))).collect();
+        let request = ReconfigRequest { joining: "", leaving: "", members: &all.join(","), config: -1 };
+        Some((GROUP, reconfig(&request)))
     }
 
     fn clients(&self) -> usize {

@@ -1,105 +1,17 @@
-"""A cluster for each test module, started from the binary in $VERITY, ended by its own process id."""
+"""A cluster for each test module, and kazoo's clients of it."""
 
-import itertools
-import json
-import os
-import signal
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
-
+import clusters
 import pytest
 from kazoo.client import KazooClient
 
-OFFSETS = itertools.count(10_000 + (os.getpid() % 40) * 50, 7)
 
-
-class Cluster:
-    """`verity up` in a process of its own."""
-
-    def __init__(self, data_dir, *arguments):
-        self.data_dir = str(data_dir)
-        self.arguments = arguments
-        self.offset = free_offset()
-        self.process = None
-        self.nodes = []
-
-    def start(self):
-        command = [os.environ["VERITY"], "up", "--json", "--data-dir", self.data_dir]
-        command += ["--port-offset", str(self.offset), *self.arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        assert line, f"{command} printed nothing; exit status {self.process.wait()}"
-        self.nodes = json.loads(line)["nodes"]
-        deadline = time.monotonic() + 30
-        while not all(self.is_ready(node) for node in self.nodes):
-            assert time.monotonic() < deadline, "the cluster is not ready after 30 s"
-            time.sleep(0.01)
-        return self
-
-    def is_ready(self, node):
-        try:
-            with urllib.request.urlopen(f"http://{node['admin']}/readyz", timeout=1) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def stop(self, how=signal.SIGTERM):
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(how)
-            self.process.wait(timeout=30)
-
-    def hosts(self, *ids):
-        chosen = [node for node in self.nodes if not ids or node["id"] in ids]
-        return ",".join(node["endpoints"]["zookeeper"] for node in chosen)
-
-    def status(self):
-        with urllib.request.urlopen(f"http://{self.nodes[0]['admin']}/api/status", timeout=5) as answer:
-            return json.load(answer)["nodes"]
-
-    def leader(self):
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            for node in self.status():
-                if any(group["role"] == "leader" for group in node["groups"]):
-                    return node["id"]
-            time.sleep(0.02)
-        raise AssertionError("no leader after 20 s")
-
-    def fault(self, fault, **fields):
-        with open(os.path.join(self.data_dir, "admin.token"), encoding="ascii") as file:
-            token = file.read().strip()
-        request = urllib.request.Request(
-            f"http://{self.nodes[0]['admin']}/api/fault",
-            data=json.dumps({"fault": fault, **fields}).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)["done"]
+class Cluster(clusters.Cluster):
+    """A cluster that hands out clients."""
 
     def client(self, *ids, **options):
         client = KazooClient(hosts=self.hosts(*ids), timeout=options.pop("timeout", 10), **options)
         client.start(timeout=15)
         return client
-
-
-def free_offset():
-    for offset in OFFSETS:
-        bases = [2181 + offset + 1000 * node for node in range(4)] + [7070 + offset, 7071 + offset]
-        if all(is_free(port) for port in bases):
-            return offset
-    raise AssertionError("no free ports")
-
-
-def is_free(port):
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -253,11 +253,11 @@ impl Appends {
 }
 
 impl Workload for Appends {
-    fn setup(&self, _node: NodeId, nodes: usize, mutant: Option<Mutant>) -> NodeSetup {
+    fn setup(&self, _node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
         let engine = self.engine;
         let group = GroupSpec {
             id: GROUP,
-            members: Members::of_voters((1..=nodes as u64).map(NodeId)),
+            members: members.clone(),
             config: GroupConfig::default(),
             engine: Box::new(move |boot, now| engine(boot, now).map(|engine| mutate(engine, mutant))),
             machine: Box::new(List::default()),

@@ -5,6 +5,7 @@
 //! GET  /readyz       200 once every group of the node has a leader and this node can serve; 503 before
 //! GET  /metrics      Prometheus text
 //! GET  /api/status   how every node of this process is, as JSON
+//! GET  /api/members  who takes part, as JSON; POST changes it, and needs the token
 //! POST /api/fault    break or heal something; needs the token of the data folder in `Authorization: Bearer`
 //! ```
 //! Requests whose `Host` or `Origin` is not this machine are refused, so that a web page in a browser cannot reach a
@@ -13,6 +14,7 @@
 //! Deliberately absent: what a fault does. The nodes know.
 
 mod fault;
+mod members;
 mod metrics;
 mod status;
 
@@ -32,7 +34,9 @@ use verity_node::NodeClient;
 use verity_types::NodeId;
 
 pub(crate) use fault::FaultRequest;
-pub(crate) use status::{GroupReport, StatusReport};
+pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
+pub(crate) use metrics::{Figure, figures};
+pub(crate) use status::{StatusReport, report};
 
 /// The nodes of this process, as the admin API sees them.
 pub(crate) trait Lab: Send + Sync + 'static {
@@ -46,6 +50,8 @@ pub(crate) trait Lab: Send + Sync + 'static {
     fn restart(&self, id: NodeId) -> Result<()>;
     /// True if faults may be brought about.
     fn is_lab(&self) -> bool;
+    /// What the cluster is.
+    fn about(&self) -> About;
 }
 
 /// What the handlers share.
@@ -110,6 +116,7 @@ fn router(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::serve))
         .route("/api/status", get(status::serve))
+        .route("/api/members", get(members::list).post(members::change))
         .route("/api/fault", post(fault::serve))
         .layer(axum::middleware::from_fn(from_this_machine))
         .with_state(admin)

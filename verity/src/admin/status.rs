@@ -7,7 +7,7 @@ use verity_node::NodeStatus;
 use verity_replica::GroupStatus;
 use verity_types::NodeId;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Lab};
 use crate::compose;
 
 /// All nodes of one process.
@@ -55,10 +55,10 @@ pub(crate) struct GroupReport {
 }
 
 /// Asks every node of the process.
-pub(crate) async fn report(admin: &Admin) -> StatusReport {
+pub(crate) async fn report(lab: &dyn Lab) -> StatusReport {
     let mut nodes = Vec::new();
-    for id in admin.lab.ids() {
-        let status = match admin.lab.client(id) {
+    for id in lab.ids() {
+        let status = match lab.client(id) {
             Some(client) => client.status().await.ok(),
             None => None,
         };
@@ -68,7 +68,7 @@ pub(crate) async fn report(admin: &Admin) -> StatusReport {
 }
 
 pub(crate) async fn serve(State(admin): State<Admin>) -> Json<StatusReport> {
-    Json(report(&admin).await)
+    Json(report(admin.lab.as_ref()).await)
 }
 
 fn down(id: NodeId) -> NodeReport {

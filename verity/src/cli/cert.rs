@@ -84,7 +84,7 @@ impl Cert {
     }
 }
 
-fn read_ca(dir: &Path) -> Result<Issued> {
+pub(crate) fn read_ca(dir: &Path) -> Result<Issued> {
     let read = |file: &str| {
         let path = dir.join(file);
         std::fs::read_to_string(&path)

@@ -3,6 +3,7 @@
 mod cert;
 mod check;
 mod fault;
+mod node;
 mod server;
 mod sim;
 mod status;
@@ -10,9 +11,12 @@ mod tour;
 mod up;
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
 
 /// Verity serves every level of truth over the wire protocols that its users already speak, and lets you break it on
 /// purpose and see what holds.
@@ -28,12 +32,22 @@ pub(crate) struct Cli {
     /// How logs are written.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "VERITY_LOG_FORMAT")]
     log_format: LogFormat,
-    /// What is logged: off, error, warn, info, debug, or a filter such as verity_node=debug.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "VERITY_LOG")]
-    log: String,
+    /// What is logged: off, error, warn, info, debug, or a filter such as verity_node=debug. Without it, RUST_LOG
+    /// decides; without that, warn.
+    #[arg(long, global = true, value_name = "FILTER", env = "VERITY_LOG")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
+
+/// Ctrl-C and SIGTERM. A file at its size limit fails the write, as a full disk does: the signal for it is caught.
+fn end_signals() -> Result<Signals> {
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    Ok(Signals::new([SIGINT, SIGTERM])?)
+}
+
+/// What is logged if nobody says otherwise.
+const LOG_DEFAULT: &str = "warn";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
@@ -51,6 +65,8 @@ enum Command {
     Cert(cert::Cert),
     /// Show nodes, groups, leaders and lag of a running cluster.
     Status(status::Status),
+    /// Show, add and remove the nodes of a running cluster.
+    Node(node::Node),
     /// Break a running cluster on purpose, and heal it.
     Fault(fault::Fault),
     /// Run a cluster in a deterministic world full of faults: one seed, one history.
@@ -70,6 +86,7 @@ impl Cli {
             Command::Server(server) => server.run(json),
             Command::Cert(cert) => cert.run(json),
             Command::Status(status) => status.run(json),
+            Command::Node(node) => node.run(json),
             Command::Fault(fault) => fault.run(json),
             Command::Sim(sim) => sim.run(json),
             Command::Tour(tour) => tour.run(json),
@@ -79,7 +96,10 @@ impl Cli {
 
     /// Logs go to standard error, so that standard output stays what the command says.
     fn start_logs(&self) -> Result<()> {
-        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)?;
+        let wanted = self.log.clone().or_else(|| std::env::var("RUST_LOG").ok());
+        let wanted = wanted.as_deref().filter(|wanted| !wanted.is_empty()).unwrap_or(LOG_DEFAULT);
+        let filter = tracing_subscriber::EnvFilter::try_new(wanted)
+            .with_context(|| format!("{wanted:?} does not say what to log; try --log info"))?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_format {
             LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),

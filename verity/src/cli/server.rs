@@ -1,21 +1,24 @@
 //! `verity server`: one node, one process.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use verity_contract::Members;
 use verity_node::{NodeClient, PeerTls, ServerTls};
-use verity_storage::RealDisk;
+use verity_storage::{Disk, RealDisk, VolatileDisk};
 use verity_types::NodeId;
 
-use crate::admin::{Admin, AdminServer, Lab};
+use crate::admin::{About, Admin, AdminServer, Lab};
+use crate::cli::end_signals;
 use crate::compose::{self, Place, Plan};
+use crate::join::{JoinToken, Seat};
 use crate::secrets;
-use crate::settings::Settings;
+use crate::settings::{LabDisk, Settings};
+use crate::telemetry::Exporter;
 
 /// How often the node is looked at, in case it stopped on its own.
 const LOOK: Duration = Duration::from_millis(100);
@@ -24,20 +27,59 @@ const LOOK: Duration = Duration::from_millis(100);
 #[command(after_help = "A small verity.toml:\n  cluster = \"demo\"\n  voters = [1, 2, 3]\n  [node]\n  id = 1\n  \
     data_dir = \"data-1\"\n  peer = \"127.0.0.1:7071\"\n  admin = \"127.0.0.1:7070\"\n  [peers]\n  \
     1 = \"127.0.0.1:7071\"\n  2 = \"127.0.0.1:8071\"\n  3 = \"127.0.0.1:9071\"\n  [zookeeper]\n  port = 2181\n\n\
-    VERITY_NODE__ID=2 in the environment overrides node.id, and so on.")]
+    Further sections, each with defaults: [tls] dir; [telemetry] otlp_endpoint, interval_s; [lab] enabled, disk;\n\
+    [zookeeper] port, tls_port, admin_port, tls_dir, client_certificates, admin_hosts, tick_time_ms,\n  \
+    min_session_timeout_ms, max_session_timeout_ms, max_packet_bytes, max_connections_per_address, words,\n  \
+    super_digest, super_certificate, super_sasl_user, sasl_users, read_only_mode, local_sessions,\n  \
+    upgrade_local_sessions, linearizable_reads, extended_types, reconfig_enabled, enforce_quota, skip_acl\n\
+    README.md has a table of them. VERITY_NODE__ID=2 in the environment overrides node.id, and so on.")]
 pub(crate) struct Server {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = "verity.toml", env = "VERITY_CONFIG")]
     config: PathBuf,
+    /// Join a running cluster: a token of `verity node token`, or @FILE that holds one. The configuration is then made
+    /// from it, once, in the data folder.
+    #[arg(long, value_name = "TOKEN", conflicts_with = "config")]
+    join: Option<String>,
+    #[command(flatten)]
+    seat: JoinSeat,
     /// Serve strangers without TLS.
     #[arg(long)]
     insecure: bool,
+}
+
+/// Where a node that joins listens. Of use with --join alone.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "With --join")]
+struct JoinSeat {
+    /// The new node's data folder.
+    #[arg(long, value_name = "DIR", requires = "join")]
+    data_dir: Option<PathBuf>,
+    /// Where its peers meet it.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7071")]
+    peer: SocketAddr,
+    /// Where its admin API listens.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
+    admin: SocketAddr,
+    /// The address on which it serves clients.
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    clients: IpAddr,
+    /// Its port for ZooKeeper's clients.
+    #[arg(long, value_name = "PORT", default_value_t = 2181)]
+    zookeeper_port: u16,
+    /// Its port for ZooKeeper's clients with TLS; 0 for none.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    zookeeper_tls_port: u16,
+    /// It learns and does not vote.
+    #[arg(long, requires = "join")]
+    observer: bool,
 }
 
 struct OneNode {
     id: NodeId,
     client: NodeClient,
     lab: bool,
+    about: About,
 }
 
 impl Lab for OneNode {
@@ -64,20 +106,41 @@ impl Lab for OneNode {
     fn is_lab(&self) -> bool {
         self.lab
     }
+
+    fn about(&self) -> About {
+        self.about.clone()
+    }
 }
 
 impl Server {
+    /// The configuration's place; made from the token first, if there is one.
+    fn settings_file(&self) -> Result<PathBuf> {
+        let Some(token) = &self.join else { return Ok(self.config.clone()) };
+        let token = JoinToken::read(token)?;
+        let JoinSeat { data_dir, peer, admin, clients, zookeeper_port, zookeeper_tls_port, observer } = &self.seat;
+        let data_dir = data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("verity-data-{}", token.id)));
+        let (peer, admin, clients) = (*peer, *admin, *clients);
+        let (zookeeper_port, zookeeper_tls_port, observer) = (*zookeeper_port, *zookeeper_tls_port, *observer);
+        token.unpack(&Seat { data_dir, peer, admin, clients, zookeeper_port, zookeeper_tls_port, observer })
+    }
+
     pub(crate) fn run(self, json: bool) -> Result<()> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        let settings = Settings::read(&self.config)?;
+        let mut signals = end_signals()?;
+        let settings = Settings::read(&self.settings_file()?)?;
         settings.check_exposure(self.insecure)?;
         let id = NodeId(settings.node.id);
         let token = secrets::admin_token(&settings.node.data_dir)?;
         let node = verity_node::start(compose::node(&plan(&settings)?, place(&settings)?)?)
             .with_context(|| format!("node {id} cannot start"))?;
-        let lab = Arc::new(OneNode { id, client: node.client(), lab: settings.lab.enabled });
-        let admin =
-            AdminServer::start(vec![(settings.node.admin, Admin { lab, node: id, token: token.as_str().into() })])?;
+        let about = About {
+            cluster: settings.cluster_id().to_string(),
+            agreement: settings.agreement.to_string(),
+            tls: settings.tls.is_some(),
+        };
+        let lab: Arc<dyn Lab> = Arc::new(OneNode { id, client: node.client(), lab: settings.lab.enabled, about });
+        let service = Admin { lab: Arc::clone(&lab), node: id, token: token.as_str().into() };
+        let admin = AdminServer::start(vec![(settings.node.admin, service)])?;
+        let exporter = Exporter::start(&settings.telemetry, lab)?;
         let doors: Vec<String> = node.doors.iter().map(ToString::to_string).collect();
         if json {
             println!(
@@ -95,7 +158,7 @@ impl Server {
         while signals.pending().next().is_none() && !node.has_stopped() {
             wait(LOOK);
         }
-        drop(admin);
+        drop((exporter, admin));
         node.stop().with_context(|| format!("node {id}"))
     }
 }
@@ -107,22 +170,45 @@ fn wait(span: Duration) {
 
 fn plan(settings: &Settings) -> Result<Plan> {
     let mut members = Members::of_voters(settings.voters.iter().copied().map(NodeId));
-    members.learners = settings.peers()?.into_keys().filter(|peer| !members.voters.contains(peer)).collect();
-    Ok(Plan { members, agreement: settings.agreement, seed: secrets::seed()?, secret: secrets::random()? })
+    if !members.voters.is_empty() {
+        members.learners = settings.peers()?.into_keys().filter(|peer| !members.voters.contains(peer)).collect();
+    }
+    Ok(Plan {
+        members,
+        agreement: settings.agreement,
+        seed: secrets::seed()?,
+        secret: secrets::random()?,
+        zookeeper: settings.zookeeper.clone(),
+    })
+}
+
+fn disk(settings: &Settings) -> Result<Arc<dyn Disk>> {
+    let real = Arc::new(RealDisk::new(&settings.node.data_dir)?);
+    Ok(match settings.lab.disk {
+        LabDisk::Real => real,
+        LabDisk::Volatile => Arc::new(VolatileDisk::new(real)),
+        LabDisk::Forgetful => Arc::new(VolatileDisk::forgetful(real)),
+    })
 }
 
 fn place(settings: &Settings) -> Result<Place> {
     let tls = settings.tls.as_ref();
-    let (port, tls_port) = (settings.zookeeper.port, settings.zookeeper.tls_port);
+    let zookeeper = &settings.zookeeper;
+    let client_dir = zookeeper.tls_dir.as_ref().or(tls.map(|tls| &tls.dir));
+    let client_tls = client_dir.map(|dir| ServerTls::load(dir, zookeeper.certificates())).transpose()?;
     Ok(Place {
         id: NodeId(settings.node.id),
         cluster: settings.cluster_id(),
-        disk: Arc::new(RealDisk::new(&settings.node.data_dir)?),
+        disk: disk(settings)?,
         peer_addr: settings.node.peer,
-        peers: settings.peers()?,
+        seats: settings.seats()?,
+        join: settings.voters.is_empty(),
+        observer: settings.node.observer,
         peer_tls: tls.map(|tls| PeerTls::load(&tls.dir)).transpose()?,
-        client_tls: tls.map(|tls| ServerTls::load(&tls.dir, false)).transpose()?,
+        client_tls,
         clients: settings.node.clients,
-        port: Box::new(move |base| Ok(if base == compose::ZOOKEEPER_TLS_PORT { tls_port } else { port })),
+        administrators: settings.node.admin.ip(),
+        data_dir: Some(settings.node.data_dir.display().to_string()),
+        port: Box::new(Ok),
     })
 }

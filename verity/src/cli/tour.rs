@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::compose::{Agreement, Plan};
+use crate::settings::ZooKeeper;
 use crate::{secrets, tour};
 
 /// The tour's nodes, on ports of their own.
@@ -40,7 +41,8 @@ impl Tour {
 fn start(agreement: Agreement) -> Result<Cluster> {
     let mut failures = Vec::new();
     for port_offset in OFFSETS {
-        let plan = Plan::new(NODES, agreement, secrets::seed()?, secrets::random()?);
+        let zookeeper = ZooKeeper { admin_port: 0, ..ZooKeeper::default() };
+        let plan = Plan::new(NODES, agreement, zookeeper, secrets::seed()?, secrets::random()?);
         match Cluster::start(ClusterOptions { nodes: NODES, data_dir: None, port_offset, plan }) {
             Ok(cluster) => return Ok(cluster),
             Err(error) => failures.push(format!("{error:#}")),

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use verity_node::NodeClient;
 use verity_types::NodeId;
 
-use crate::admin::{Admin, AdminServer, Lab};
+use crate::admin::{About, Admin, AdminServer, Lab};
+use crate::cli::end_signals;
 use crate::cluster::{Cluster, ClusterOptions, PORT_STEP};
 use crate::compose::{self, Agreement, Plan};
 use crate::secrets;
+use crate::settings::Features;
+use crate::telemetry::Exporter;
 
 /// More nodes than this have no ports left.
 const NODES_MAX: u16 = 50;
@@ -27,7 +29,7 @@ pub(crate) struct Up {
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: u16,
     /// Serve only these systems, separated by commas.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = compose::SYSTEMS)]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     only: Vec<String>,
     /// Keep everything in memory; nothing is left when it ends.
     #[arg(long, conflicts_with = "data_dir")]
@@ -41,6 +43,24 @@ pub(crate) struct Up {
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
+    /// A file with the sections [zookeeper] and [telemetry] of verity.toml, for everything below and more.
+    #[arg(long, value_name = "FILE", env = "VERITY_CONFIG")]
+    config: Option<PathBuf>,
+    /// The port of ZooKeeper's AdminServer on the first node; 0 for none.
+    #[arg(long, value_name = "PORT")]
+    zookeeper_admin_port: Option<u16>,
+    /// The unit of session expiry; sessions live for 2 to 20 of them.
+    #[arg(long, value_name = "MS")]
+    tick_time: Option<u32>,
+    /// Make every read linearizable, not only those of clients that ask for it.
+    #[arg(long)]
+    linearizable_reads: bool,
+    /// Allow nodes with a time to live.
+    #[arg(long)]
+    extended_types: bool,
+    /// Where OpenTelemetry is sent, by OTLP over HTTP, such as http://127.0.0.1:4318.
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 impl Lab for Cluster {
@@ -63,11 +83,34 @@ impl Lab for Cluster {
     fn is_lab(&self) -> bool {
         true
     }
+
+    fn about(&self) -> About {
+        Cluster::about(self)
+    }
 }
 
 impl Up {
+    /// The file's sections, and what flags change in them.
+    fn features(&self) -> Result<Features> {
+        let mut features = Features::read(self.config.as_deref())?;
+        let zookeeper = &mut features.zookeeper;
+        zookeeper.admin_port = self.zookeeper_admin_port.unwrap_or(zookeeper.admin_port);
+        zookeeper.tick_time_ms = self.tick_time.unwrap_or(zookeeper.tick_time_ms);
+        zookeeper.linearizable_reads |= self.linearizable_reads;
+        zookeeper.extended_types |= self.extended_types;
+        if self.otlp_endpoint.is_some() {
+            features.telemetry.otlp_endpoint.clone_from(&self.otlp_endpoint);
+        }
+        features.check()?;
+        Ok(features)
+    }
+
     pub(crate) fn run(self, json: bool) -> Result<()> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        if let Some(unknown) = self.only.iter().find(|name| !compose::SYSTEMS.contains(&name.as_str())) {
+            bail!("--only names {unknown:?}; there is {}", compose::SYSTEMS.join(", "));
+        }
+        let features = self.features()?;
+        let mut signals = end_signals()?;
         let data_dir = (!self.ephemeral).then_some(self.data_dir);
         let token = match &data_dir {
             Some(dir) => secrets::admin_token(dir)?,
@@ -77,7 +120,7 @@ impl Up {
             nodes: self.nodes,
             data_dir: data_dir.clone(),
             port_offset: self.port_offset,
-            plan: Plan::new(self.nodes, self.agreement, secrets::seed()?, secrets::random()?),
+            plan: Plan::new(self.nodes, self.agreement, features.zookeeper, secrets::seed()?, secrets::random()?),
         };
         let cluster = Arc::new(Cluster::start(options)?);
         let mut listeners = Vec::new();
@@ -86,6 +129,7 @@ impl Up {
             listeners.push((cluster.admin_addr(node)?, Admin { lab, node, token: token.as_str().into() }));
         }
         let admin = AdminServer::start(listeners)?;
+        let exporter = Exporter::start(&features.telemetry, Arc::clone(&cluster) as Arc<dyn Lab>)?;
         println!("{}", if json { describe_json(&cluster)? } else { describe(&cluster, data_dir.as_ref())? });
         loop {
             if signals.pending().next().is_some() {
@@ -93,10 +137,13 @@ impl Up {
             }
             if let Some((node, why)) = cluster.take_failure() {
                 eprintln!("verity: node {node} stopped: {why}");
+                if cluster.ids().into_iter().all(|id| cluster.client(id).is_none()) {
+                    bail!("no node is left");
+                }
             }
             wait(LOOK);
         }
-        drop(admin);
+        drop((exporter, admin));
         cluster.stop()?;
         if !json {
             println!("stopped");
@@ -117,7 +164,7 @@ fn describe(cluster: &Cluster, data_dir: Option<&PathBuf>) -> Result<String> {
     let mut out = String::new();
     let place = data_dir.map_or_else(|| "in memory".to_owned(), |dir| format!("in {}", dir.display()));
     let _ = writeln!(out, "Verity is up: {} nodes in this process, data {place}, loopback only.\n", ids.len());
-    let _ = writeln!(out, "  {:<11} {:<42} connect with", "system", "ports");
+    let _ = writeln!(out, "  {:<15} {:<42} connect with", "system", "ports");
     for (name, _) in cluster.endpoints(*first)? {
         let mut addrs = Vec::new();
         for id in &ids {
@@ -125,10 +172,10 @@ fn describe(cluster: &Cluster, data_dir: Option<&PathBuf>) -> Result<String> {
         }
         let ports: Vec<String> = addrs.iter().map(|addr| addr.port().to_string()).collect();
         let hint = compose::hint(name, &addrs);
-        let _ = writeln!(out, "  {name:<11} {:<42} {hint}", ports.join(" "));
+        let _ = writeln!(out, "  {name:<15} {:<42} {hint}", ports.join(" "));
     }
     let admin = cluster.admin_addr(*first)?;
-    let _ = writeln!(out, "  {:<11} {:<42} verity status", "admin", format!("{} (+{PORT_STEP} a node)", admin.port()));
+    let _ = writeln!(out, "  {:<15} {:<42} verity status", "admin", format!("{} (+{PORT_STEP} a node)", admin.port()));
     let _ = write!(out, "\nBreak it: verity fault partition 1   Heal it: verity fault heal   Stop it: Ctrl-C");
     Ok(out)
 }

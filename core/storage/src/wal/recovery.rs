@@ -24,9 +24,12 @@ use verity_types::{GroupId, LogIndex, NodeId};
 use crate::Error;
 use crate::disk::{Disk, join, read_all, write_zeros};
 use crate::identity::ClusterId;
-use crate::wal::format::{self, ALIGN, DATA_START, FILE_MAX, FileHeader, RECORD_HEADER, Seed};
+use crate::wal::format::{self, ALIGN, DATA_START, FILE_MAX, FileHeader, RECORD_HEADER, RecordHeader, Seed};
 use crate::wal::index::{Index, Place};
 use crate::wal::{Current, SPARE_NEW, Sealed, Wal, WalConfig, WalStats, begin_file, file_path, salt};
+
+/// Rounds and records are counted below this, so that no addition to a count overflows.
+pub(super) const COUNT_MAX: u64 = 1 << 62;
 
 /// What the log held when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -186,6 +189,7 @@ impl Scan<'_> {
             if record.round < scanned.last_round {
                 break;
             }
+            check_counts(&path, at, &record)?;
             scanned.last_round = record.round;
             scanned.last_round_start = u64::from(record.round_start);
             self.order_max = self.order_max.max(record.order);
@@ -197,6 +201,18 @@ impl Scan<'_> {
         scanned.end = at as u64;
         Ok(scanned)
     }
+}
+
+/// Refuses a record whose checksum holds and whose numbers no log has lived to write.
+fn check_counts(path: &str, at: usize, record: &RecordHeader) -> Result<(), Error> {
+    if record.order.max(record.round) < COUNT_MAX {
+        return Ok(());
+    }
+    Err(Error::corrupt(
+        path,
+        at as u64,
+        format!("round {}, record {}: no log counts so far", record.round, record.order),
+    ))
 }
 
 /// Decides what stands behind the newest file's sound records, wipes it, and makes what is before it durable. Answers
@@ -214,6 +230,7 @@ fn end_log(disk: &dyn Disk, config: &WalConfig, newest: &Scanned) -> Result<(Opt
             let reason = format!("a record does not check, and round {} was synced behind it", record.round);
             return Err(Error::corrupt(&path, newest.end, reason));
         }
+        check_counts(&path, at, &record)?;
         round_max = round_max.max(record.round);
         wiped_to = (at + record.size()).min(bytes.len());
     }

@@ -491,6 +491,23 @@ fn other_formats_clusters_and_nodes_are_refused() {
     );
 }
 
+/// Found by the fuzz target `log`: counting on from the last number of all was a panic.
+#[test]
+fn counts_that_no_log_reaches_are_refused() {
+    for (round, order) in [(u64::MAX, 1), (1, u64::MAX), (recovery::COUNT_MAX, 1)] {
+        let disk = MemoryDisk::new();
+        drop(open(&disk, small()).unwrap());
+        let payload_len = 1;
+        let round_start = u32::try_from(DATA_START).unwrap();
+        let (kind, group, index) = (Kind::Entry, GroupId(1), LogIndex(1));
+        let header = RecordHeader { kind, group, index, order, round, round_start, payload_len };
+        let mut bytes = Vec::new();
+        format::encode(&mut bytes, Seed::of_salt(salt(small().salt, 1)), &header, b"x");
+        disk.open(&file_path("wal", 1)).unwrap().write_at(DATA_START as u64, &bytes).unwrap();
+        assert!(matches!(open(&disk, small()), Err(Error::Corrupt { .. })), "round {round}, record {order}");
+    }
+}
+
 #[test]
 fn a_round_of_many_groups_costs_one_write_and_one_sync() {
     let disk = FaultyDisk::new(Arc::new(MemoryDisk::new()));

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::command::Ids;
 use super::config::TreeConfig;
-use crate::wire::{Acl, Encode, ErrorCode, Id};
+use crate::wire::{Acl, Decode as _, Encode, ErrorCode, Id, perms};
 
 /// The list with which everybody may do everything.
 pub(super) const OPEN: u32 = 0;
@@ -29,6 +29,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    fn is_for_all(&self, perm: i32) -> bool {
+        self.perms & perm != 0 && &*self.scheme == "world" && &*self.id == "anyone"
+    }
+
     pub(super) fn of(acl: &Acl<'_>) -> Self {
         Self { perms: acl.perms, scheme: acl.id.scheme.into(), id: acl.id.id.into() }
     }
@@ -151,14 +155,22 @@ impl Acls {
         (0u32..).zip(&self.slots).filter_map(|(number, slot)| slot.as_ref().map(|slot| (number, &slot.list)))
     }
 
+    /// Who may read, for [`may_read`]: nothing if everybody may.
+    pub(super) fn lock(&self, number: u32, config: &TreeConfig) -> Vec<u8> {
+        let list = self.list(number);
+        if number == OPEN || config.skip_acl || list.is_empty() || list.iter().any(|e| e.is_for_all(perms::READ)) {
+            return Vec::new();
+        }
+        list.iter().map(Entry::view).collect::<Vec<Acl<'_>>>().to_bytes()
+    }
+
     /// May someone with these ids do what `perm` says?
     pub(super) fn check(&self, number: u32, perm: i32, ids: Ids<'_>, config: &TreeConfig) -> Result<(), ErrorCode> {
         if number == OPEN || config.skip_acl {
             return Ok(());
         }
         let list = self.list(number);
-        let anyone = list.iter().any(|e| e.perms & perm != 0 && &*e.scheme == "world" && &*e.id == "anyone");
-        if anyone || list.is_empty() || ids.iter().any(|id| id.scheme == "super") {
+        if list.iter().any(|e| e.is_for_all(perm)) || list.is_empty() || ids.iter().any(|id| id.scheme == "super") {
             return Ok(());
         }
         let matching = |entry: &Entry| {
@@ -166,6 +178,18 @@ impl Acls {
         };
         if list.iter().any(matching) { Ok(()) } else { Err(ErrorCode::NoAuth) }
     }
+}
+
+/// May someone with these ids read what has this lock? See [`super::TreeEvent::Node`].
+#[must_use]
+pub fn may_read<'a>(lock: &[u8], ids: impl Iterator<Item = Id<'a>> + Clone) -> bool {
+    if lock.is_empty() {
+        return true;
+    }
+    let list = Vec::<Acl<'_>>::from_bytes(lock).expect("the tree wrote it");
+    let fits = |acl: &Acl<'_>, id: &Id<'_>| id.scheme == acl.id.scheme && matches(id, acl.id.id);
+    let mut reads = list.iter().filter(|acl| acl.perms & perms::READ != 0);
+    ids.clone().any(|id| id.scheme == "super") || reads.any(|acl| ids.clone().any(|id| fits(acl, &id)))
 }
 
 fn hash_of(list: &[Acl<'_>]) -> u128 {

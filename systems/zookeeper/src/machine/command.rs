@@ -16,7 +16,7 @@
 use bytes::Bytes;
 
 use super::config::TreeConfig;
-use crate::wire::{Decode, DecodeError, Encode, Id, OpCode, Reader};
+use crate::wire::{Decode, DecodeError, Encode, ErrorCode, Id, OpCode, Reader, ReconfigRequest};
 
 /// The version of this layout.
 pub const VERSION: u8 = 1;
@@ -33,6 +33,8 @@ pub mod internal {
     pub const CONFIGURE: i32 = -21;
     /// Command: what `/zookeeper/config` holds, before any reconfiguration did. Body: buffer. Answer: nothing.
     pub const CONFIG_TEXT: i32 = -22;
+    /// Command: a reconfig cannot be done. Body: its version, an error code. Answer: nothing.
+    pub const END_RECONFIG: i32 = -23;
     /// Query: sessions in order of their ids. Body: [`crate::machine::SessionsQuery`].
     pub const SESSIONS: i32 = -30;
     /// Query: nodes that shall go. Body: [`crate::machine::DueQuery`].
@@ -44,6 +46,8 @@ pub mod internal {
     /// Query: every ephemeral node. Body: [`crate::machine::SessionsQuery`]. Answer: vector of
     /// [`crate::machine::SessionEphemerals`].
     pub const EPHEMERALS: i32 = -34;
+    /// Query: the configuration that a reconfig wishes for. Answer: its text as a buffer, null if there is none.
+    pub const WISH: i32 = -35;
 }
 
 /// Bits of [`Envelope::flags`].
@@ -196,6 +200,21 @@ pub fn configure(config: &TreeConfig) -> Bytes {
 #[must_use]
 pub fn config_text(text: &str) -> Bytes {
     Envelope::encode_with(internal::CONFIG_TEXT, 0, flags::INTERNAL, &[0], &Some(text.as_bytes()).to_bytes())
+}
+
+/// Changes the ensemble for an operator, who needs neither the switch nor the right.
+#[must_use]
+pub fn reconfig(request: &ReconfigRequest<'_>) -> Bytes {
+    Envelope::encode_with(OpCode::Reconfig.number(), 0, flags::INTERNAL, &[0], &request.to_bytes())
+}
+
+/// Ends the reconfig of `version`, which cannot be done; for the duty.
+#[must_use]
+pub fn end_reconfig(version: i64, err: ErrorCode) -> Bytes {
+    let mut body = Vec::with_capacity(12);
+    version.encode(&mut body);
+    err.number().encode(&mut body);
+    Envelope::encode_with(internal::END_RECONFIG, 0, flags::INTERNAL, &[0], &body)
 }
 
 /// An internal query.

@@ -64,6 +64,7 @@ impl Tree {
         rest.extend_from_slice(&self.slab.live().to_be_bytes());
         rest.extend_from_slice(&sessions_sum.to_be_bytes());
         self.config.encode(&mut rest);
+        self.wish.iter().for_each(|wish| rest.extend_from_slice(wish.to_text().as_bytes()));
         let mut digest = [0; 32];
         digest[..16].copy_from_slice(&self.sum.to_be_bytes());
         digest[16..].copy_from_slice(&xxh3_128(&rest).to_be_bytes());

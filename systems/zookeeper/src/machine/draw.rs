@@ -8,8 +8,9 @@
 //! | 1 head | magic `VZKT`, version `u16`, zxid, time, forgotten zxid of the ring (`i64` each), configuration `i32` |
 //! | 2 list | number `u32`, jute vector of ACL |
 //! | 3 session | id `i64`, timeout `i32`, owner `u64`, password (16) |
-//! | 4 event | zxid `i64`, kind `u8`, path |
+//! | 4 event | zxid `i64`, kind `u8` (with the highest bit for a node that not everybody could read), path |
 //! | 5 node | slot, parent, first child, prev, next, child count, access list (`u32` each), kind `u8`, null data `u8`, czxid, mzxid, pzxid, ctime, mtime, owner (`i64` each), version, cversion, aversion (`i32` each), name size `u32`, name, data |
+//! | 7 wish | the configuration that a reconfig wishes for, as text |
 //! | 6 end | nodes `u32`, digest (32) |
 //!
 //! Nodes come in rising order of their slots; a reader may give them others, and does, so that no gap costs it memory.
@@ -26,6 +27,7 @@ use verity_types::{Digest, NodeId};
 use super::acl::Entry;
 use super::config::{Mutant, TreeConfig};
 use super::digest;
+use super::ensemble::Ensemble;
 use super::event::Past;
 use super::node::{Node, ROOT};
 use super::session::PASSWORD_SIZE;
@@ -35,6 +37,9 @@ use crate::wire::{Acl, Encode, length_of};
 pub(super) const MAGIC: &[u8; 4] = b"VZKT";
 pub(super) const FORMAT: u16 = 1;
 
+/// Marks the event of a node that not everybody could read.
+pub(super) const SECRET: u8 = 1 << 7;
+
 /// Kinds of records.
 pub(super) mod kind {
     pub(in super::super) const HEAD: u8 = 1;
@@ -43,6 +48,7 @@ pub(super) mod kind {
     pub(in super::super) const EVENT: u8 = 4;
     pub(in super::super) const NODE: u8 = 5;
     pub(in super::super) const END: u8 = 6;
+    pub(in super::super) const WISH: u8 = 7;
 }
 
 /// A snapshot under way.
@@ -69,6 +75,7 @@ struct Head {
     time: i64,
     forgotten: i64,
     config: TreeConfig,
+    wish: Option<String>,
 }
 
 fn record(out: &mut Vec<u8>, kind: u8, payload: impl FnOnce(&mut Vec<u8>)) {
@@ -127,7 +134,13 @@ impl Tree {
             sum = sum.wrapping_sub(digest::session(id, &self.sessions.map[&id]));
         }
         self.drawing = Some(Drawing {
-            head: Some(Head { zxid: self.zxid, time: self.time, forgotten: self.ring.forgotten, config: self.config }),
+            head: Some(Head {
+                zxid: self.zxid,
+                time: self.time,
+                forgotten: self.ring.forgotten,
+                config: self.config,
+                wish: self.wish.as_ref().map(Ensemble::to_text),
+            }),
             acls: self.acls.iter().map(|(number, list)| (number, Arc::clone(list))).collect(),
             sessions,
             events: self.ring.iter().cloned().collect(),
@@ -166,7 +179,8 @@ impl Tree {
             } else if let Some(past) = drawing.events.pop_front() {
                 record(&mut out, kind::EVENT, |out| {
                     past.zxid.encode(out);
-                    out.push(u8::try_from(past.kind.number()).expect("node events are 1 to 4"));
+                    let kind = u8::try_from(past.kind.number()).expect("node events are 1 to 4");
+                    out.push(kind | if past.secret { SECRET } else { 0 });
                     out.extend_from_slice(&past.path);
                 });
             } else if drawing.cursor < drawing.slots {
@@ -201,4 +215,7 @@ fn head_record(out: &mut Vec<u8>, head: &Head) {
         [head.zxid, head.time, head.forgotten].iter().for_each(|word| word.encode(out));
         head.config.encode(out);
     });
+    if let Some(wish) = &head.wish {
+        record(out, kind::WISH, |out| out.extend_from_slice(wish.as_bytes()));
+    }
 }

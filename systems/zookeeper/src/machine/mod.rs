@@ -19,6 +19,7 @@ mod command;
 mod config;
 mod digest;
 mod draw;
+mod ensemble;
 mod event;
 mod index;
 mod invariants;
@@ -27,6 +28,7 @@ mod path;
 mod query;
 mod quota;
 mod read;
+mod reconfig;
 mod restore;
 mod session;
 mod tree;
@@ -35,12 +37,13 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use acl::digest_id;
+pub use acl::{digest_id, may_read};
 pub use command::{
     Envelope, ID_COUNT_MAX, Ids, REPLY_HEAD, Reply, VERSION, close_session, config_text, configure, create_session,
-    delete_container, encode_ids, flags, internal, move_session, query, request,
+    delete_container, encode_ids, end_reconfig, flags, internal, move_session, query, reconfig, request,
 };
 pub use config::{Mutant, TreeConfig};
+pub use ensemble::{Ensemble, SERVER_COUNT_MAX, Server};
 pub use event::{RING_COUNT_MAX, RING_SIZE_MAX, TreeEvent};
 pub use query::{
     DUE_COUNT_MAX, DueQuery, DueWatch, MissedEvent, SESSION_COUNT_MAX, SessionEphemerals, SessionInfo, SessionRow,

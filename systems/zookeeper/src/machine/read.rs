@@ -1,9 +1,12 @@
 //! Reads: answered from the applied state, never a transaction.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::acl::Entry;
 use super::command::{Envelope, Ids, REPLY_HEAD, flags, internal};
+use super::ensemble::Ensemble;
 use super::query::{
     DUE_COUNT_MAX, DueQuery, DueWatch, MissedEvent, SESSION_COUNT_MAX, SessionEphemerals, SessionInfo, SessionRow,
     SessionsQuery, TreeStatus, WatchesAnswer, watches,
@@ -207,10 +210,12 @@ impl Tree {
         if !request.persistent.is_empty() || !request.persistent_recursive.is_empty() {
             self.replay(request, &mut answer);
         }
+        let since = self.ring.since(since).filter(|past| past.secret && !answer.missed.is_empty());
+        let secret: BTreeSet<i64> = since.map(|past| past.zxid).collect();
         // Whoever lost the right to read a node learns nothing of it; the watch itself may stay.
         answer.missed.retain(|event| match self.find(event.path) {
             Some(id) => self.acls.check(self.slab.get(id).acl, perms::READ, ids, &self.config).is_ok(),
-            None => true,
+            None => !secret.contains(&event.zxid),
         });
         answer.encode(out);
     }
@@ -291,6 +296,7 @@ impl Tree {
                 paths.iter().map(String::as_str).collect::<Vec<_>>().encode(out);
             }
             internal::STATUS => self.status().encode(out),
+            internal::WISH => self.wish.as_ref().map(Ensemble::to_text).as_deref().map(str::as_bytes).encode(out),
             _ => return Err(ErrorCode::Unimplemented),
         }
         Ok(())

@@ -11,7 +11,8 @@ use verity_types::{Digest, NodeId};
 
 use super::config::TreeConfig;
 use super::digest;
-use super::draw::{FORMAT, MAGIC, kind};
+use super::draw::{FORMAT, MAGIC, SECRET, kind};
+use super::ensemble::Ensemble;
 use super::event::Past;
 use super::index::path_hash;
 use super::node::{Kind, NIL, NODE_COUNT_MAX, Node, ROOT};
@@ -111,6 +112,7 @@ impl Loading {
             kind::SESSION => self.on_session(reader),
             kind::EVENT => self.on_event(reader),
             kind::NODE => self.on_node(reader),
+            kind::WISH => self.on_wish(reader),
             kind::END => {
                 let nodes = word(reader)?;
                 let digest = reader.take(32)?.try_into().expect("32 were taken");
@@ -136,6 +138,12 @@ impl Loading {
         Ok(())
     }
 
+    fn on_wish(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
+        let text = std::str::from_utf8(reader.rest()).map_err(|_| DecodeError::NotUtf8)?;
+        self.tree.wish = Some(Ensemble::parse(text).ok_or(Refused("a wish that is none".to_owned()))?);
+        Ok(())
+    }
+
     fn on_acl(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         let number = word(reader)?;
         let list = Vec::<Acl<'_>>::decode(reader)?;
@@ -153,13 +161,14 @@ impl Loading {
 
     fn on_event(&mut self, reader: &mut Reader<'_>) -> Result<(), Refused> {
         let zxid = i64::decode(reader)?;
-        let number = i32::from(u8::decode(reader)?);
+        let byte = u8::decode(reader)?;
+        let (number, secret) = (i32::from(byte & !SECRET), byte & SECRET != 0);
         let Some(kind) = EventType::from_number(number).filter(|_| (1..=3).contains(&number)) else {
             return refuse("an event of unknown kind");
         };
         let path = std::str::from_utf8(reader.rest()).map_err(|_| DecodeError::NotUtf8)?;
         let path = Bytes::copy_from_slice(path.as_bytes());
-        self.tree.ring.push(Past { zxid, kind, path });
+        self.tree.ring.push(Past { zxid, kind, path, secret });
         Ok(())
     }
 

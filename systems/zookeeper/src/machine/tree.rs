@@ -14,6 +14,7 @@ use super::acl::{self, Acls};
 use super::config::{Mutant, TreeConfig};
 use super::digest;
 use super::draw::Drawing;
+use super::ensemble::Ensemble;
 use super::event::{Past, Ring, node_events};
 use super::index::{Index, path_hash};
 use super::node::{Kind, NIL, Node, ROOT, Slab};
@@ -40,6 +41,8 @@ pub struct Tree {
     /// The sum of the nodes' digest parts.
     pub(super) sum: u128,
     pub(super) ring: Ring,
+    /// What a reconfig wishes for that is not settled.
+    pub(super) wish: Option<Ensemble>,
     /// Bytes in names and data.
     pub(super) body_bytes: u64,
     pub(super) drawing: Option<Drawing>,
@@ -135,6 +138,7 @@ impl Tree {
             time: 0,
             sum: 0,
             ring: Ring::default(),
+            wish: None,
             body_bytes: 0,
             drawing: None,
             pending: Vec::new(),
@@ -280,7 +284,7 @@ impl Tree {
         let id = self.find(path).expect("it cannot be deleted");
         self.replace_data(id, Some(text), true);
         self.change_own(id, |node| node.version = -1);
-        self.tell(EventType::NodeDataChanged, path);
+        self.tell(EventType::NodeDataChanged, path, [&self.lock_of(id), &[]]);
         self.flush_events(effects);
     }
 
@@ -372,9 +376,15 @@ impl Tree {
     }
 
     /// Notes an event of the command being applied.
-    pub(super) fn tell(&mut self, kind: EventType, path: &str) {
-        let (topic, bytes, parent) = node_events(kind, self.zxid, path);
-        self.pending.push(Pending { past: Past { zxid: self.zxid, kind, path: topic }, bytes, parent });
+    pub(super) fn tell(&mut self, kind: EventType, path: &str, locks: [&[u8]; 2]) {
+        let (topic, bytes, parent) = node_events(kind, self.zxid, path, locks);
+        let past = Past { zxid: self.zxid, kind, path: topic, secret: !locks[0].is_empty() };
+        self.pending.push(Pending { past, bytes, parent });
+    }
+
+    /// Who may read a node, as events carry it: nothing if everybody may.
+    pub(super) fn lock_of(&self, id: u32) -> Vec<u8> {
+        self.acls.lock(self.slab.get(id).acl, &self.config)
     }
 
     /// Puts out what [`Tree::tell`] noted.
@@ -445,8 +455,7 @@ impl StateMachine for Tree {
     /// `context` is the whole text of `/zookeeper/config`; an empty one leaves it as it is.
     fn on_members(&mut self, _index: LogIndex, _members: &Members, context: &Bytes, effects: &mut Effects) {
         if !context.is_empty() {
-            self.zxid += 1;
-            self.set_config_text(context, effects);
+            self.reconfigured(context, effects);
         }
     }
 

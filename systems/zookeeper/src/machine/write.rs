@@ -10,8 +10,8 @@ use super::node::{Kind, NODE_COUNT_MAX};
 use super::path::{self, BadPath};
 use super::tree::{Fresh, Tree};
 use crate::wire::{
-    Acl, CreateMode, Decode, DecodeError, Encode, ErrorCode, EventType, GetDataResponse, MultiHeader, OpCode, PathOnly,
-    PathVersion, Reader, ReconfigRequest, Request, SetAclRequest, SetDataRequest, Stat, decode_request, perms,
+    Acl, CreateMode, Decode, DecodeError, Encode, ErrorCode, EventType, MultiHeader, OpCode, PathOnly, PathVersion,
+    Reader, Request, SetAclRequest, SetDataRequest, Stat, decode_request, perms,
 };
 
 /// The longest time to live that fits ZooKeeper's encoding of it.
@@ -63,10 +63,12 @@ impl From<DecodeError> for ErrorCode {
 
 /// Who asks, for one operation.
 #[derive(Clone, Copy)]
-struct Caller<'a> {
+pub(super) struct Caller<'a> {
     session: i64,
     local: bool,
-    ids: Ids<'a>,
+    /// An operator or a duty, not a client.
+    pub(super) internal: bool,
+    pub(super) ids: Ids<'a>,
 }
 
 /// An answer: error, zxid, body.
@@ -120,6 +122,13 @@ impl Tree {
                 self.set_config_text(text.unwrap_or_default(), effects);
                 return Ok(Vec::new());
             }
+            internal::END_RECONFIG if internal => {
+                let mut reader = Reader::new(envelope.body);
+                let version = i64::decode(&mut reader)?;
+                let err = ErrorCode::from_number(i32::decode(&mut reader)?).unwrap_or(ErrorCode::SystemError);
+                self.settle_wish(version, err, effects);
+                return Ok(Vec::new());
+            }
             _ => {}
         }
         let Some(op) = OpCode::from_number(envelope.op) else { return Err(ErrorCode::Unimplemented) };
@@ -143,15 +152,23 @@ impl Tree {
             _ => {}
         }
         let request = decode_request(envelope.op, envelope.body)?;
-        self.check_session(envelope, command.request.origin)?;
+        let operator = internal && op == OpCode::Reconfig;
+        if !operator {
+            self.check_session(envelope, command.request.origin)?;
+        }
         let local = envelope.flags & flags::LOCAL != 0;
-        self.on_request(Caller { session: envelope.session, local, ids: envelope.ids }, &request)
+        self.on_request(Caller { session: envelope.session, local, internal, ids: envelope.ids }, &request, effects)
     }
 
-    fn on_request(&mut self, caller: Caller<'_>, request: &Request<'_>) -> Result<Vec<u8>, ErrorCode> {
+    fn on_request(
+        &mut self,
+        caller: Caller<'_>,
+        request: &Request<'_>,
+        effects: &mut Effects,
+    ) -> Result<Vec<u8>, ErrorCode> {
         match request {
             Request::Multi(list) => Ok(self.on_multi(caller, list)),
-            Request::Reconfig(request) => self.on_reconfig(caller, request),
+            Request::Reconfig(request) => self.on_reconfig(caller, request, effects),
             Request::SetAcl(request) => self.on_set_acl(caller, request).map(|stat| stat.to_bytes()),
             Request::DeleteContainer(request) => self.on_delete_container(request).map(|()| Vec::new()),
             // Alone, ZooKeeper 3.8 never answers a check that succeeds; the stat is what its reply was meant to be.
@@ -287,7 +304,8 @@ impl Tree {
             self.quota_created(parent_path, &path[name_at..], id);
             self.count_quota(&path, 0, size, 1);
         }
-        self.tell(EventType::NodeCreated, &path);
+        let locks = [self.lock_of(id), self.lock_of(parent)];
+        self.tell(EventType::NodeCreated, &path, [&locks[0], &locks[1]]);
         Ok(match create.op {
             OpCode::Create => Done::Path(path),
             _ => Done::PathStat(path, self.slab.get(id).stat()),
@@ -314,13 +332,14 @@ impl Tree {
     /// Deletes a childless node that may be deleted, and says so.
     pub(super) fn delete_node(&mut self, id: u32, path: &str) {
         let size = self.slab.get(id).data_size();
+        let locks = [self.lock_of(id), self.lock_of(self.slab.get(id).parent)];
         self.remove_node(id);
         if !self.quotas.is_empty() {
             let (parent_path, name_at) = path::split(path).expect("the path of a node");
             self.quota_deleted(parent_path, &path[name_at..]);
             self.count_quota(path, size, 0, -1);
         }
-        self.tell(EventType::NodeDeleted, path);
+        self.tell(EventType::NodeDeleted, path, [&locks[0], &locks[1]]);
     }
 
     /// Deletes a container or a node with a time to live, if it still should go.
@@ -358,7 +377,7 @@ impl Tree {
         check_version(node.version, request.version)?;
         self.replace_data(id, request.data, true);
         self.count_quota(request.path, old, new, 0);
-        self.tell(EventType::NodeDataChanged, request.path);
+        self.tell(EventType::NodeDataChanged, request.path, [&self.lock_of(id), &[]]);
         Ok(self.slab.get(id).stat())
     }
 
@@ -391,28 +410,6 @@ impl Tree {
         check_version(node.version, request.version)?;
         Ok(node.stat())
     }
-
-    /// Says whether the caller may reconfigure from this configuration; the change itself is the agreement's, and comes
-    /// back through `on_members`. Answers with the configuration in force.
-    fn on_reconfig(&mut self, caller: Caller<'_>, request: &ReconfigRequest<'_>) -> Result<Vec<u8>, ErrorCode> {
-        if !self.config.reconfig {
-            return Err(ErrorCode::ReconfigDisabled);
-        }
-        let id = self.find("/zookeeper/config").expect("it cannot be deleted");
-        let node = self.slab.get(id);
-        self.acls.check(node.acl, perms::WRITE, caller.ids, &self.config)?;
-        if request.config != -1 && config_version(node.data().unwrap_or_default()) != Some(request.config) {
-            return Err(ErrorCode::BadVersion);
-        }
-        Ok(GetDataResponse { data: node.data(), stat: node.stat() }.to_bytes())
-    }
-}
-
-/// The number of the `version=` line, which is hexadecimal.
-fn config_version(text: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let version = text.lines().find_map(|line| line.strip_prefix("version="))?;
-    i64::from_str_radix(version.trim(), 16).ok()
 }
 
 fn check_version(version: i32, expected: i32) -> Result<(), ErrorCode> {

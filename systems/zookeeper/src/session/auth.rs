@@ -6,6 +6,8 @@
 //! - upon `verity` with `reads=linearizable` or `reads=local`: no identity, but how fresh the connection's reads are.
 //!   Any client can say so by its `addAuth`;
 //! - upon anything else: refused, and closed.
+//!
+//! The answer bears the xid of the packet: the usual one is -4, but clients are free to count it with their requests.
 
 use bytes::Bytes;
 use verity_clock::Now;
@@ -15,10 +17,10 @@ use super::conn::Conn;
 use super::sasl::{Exchange, Step};
 use super::service::ZooKeeper;
 use crate::machine::digest_id;
-use crate::wire::{AuthPacket, Decode as _, Encode as _, ErrorCode, Id, OpCode, SaslToken, WhoAmIResponse, xid};
+use crate::wire::{AuthPacket, Decode as _, Encode as _, ErrorCode, Id, OpCode, SaslToken, WhoAmIResponse};
 
 impl ZooKeeper {
-    pub(super) fn on_auth(&mut self, id: ConnId, body: &[u8]) {
+    pub(super) fn on_auth(&mut self, id: ConnId, xid: i32, body: &[u8]) {
         let Ok(packet) = AuthPacket::from_bytes(body) else { return self.close(id) };
         let conn = self.conns.get_mut(&id).expect("it sent the packet");
         let auth = packet.auth.unwrap_or_default();
@@ -38,7 +40,7 @@ impl ZooKeeper {
         let err = if granted { ErrorCode::Ok } else { ErrorCode::AuthFailed };
         conn.figures.sent += 1;
         self.stats.sent += 1;
-        self.port.reply(id, xid::AUTH, 0, err.number(), &[]);
+        self.port.reply(id, xid, 0, err.number(), &[]);
         if !granted {
             self.stats.auth_failed += 1;
             self.close(id);

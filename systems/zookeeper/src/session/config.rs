@@ -58,6 +58,8 @@ pub struct Config {
     pub sasl_users: BTreeMap<String, String>,
     /// Names that the AdminServer may be asked by, beside addresses and `localhost`.
     pub admin_hosts: BTreeSet<String>,
+    /// The node's own line of the ensemble (`server.N=...`): it asks to join for as long as nobody leads it.
+    pub join: Option<String>,
     /// What each listener is. One that is not named is plain.
     pub doors: BTreeMap<Door, DoorKind>,
     /// Clients that ask for it are served reads without a leader. `[readonlymode.enabled]`
@@ -103,6 +105,7 @@ impl Config {
             super_user: None,
             sasl_users: BTreeMap::new(),
             admin_hosts: BTreeSet::new(),
+            join: None,
             doors: BTreeMap::new(),
             read_only_mode: true,
             local_sessions: false,

@@ -70,6 +70,8 @@ pub(super) enum Then {
     AddWatch,
     CheckWatches,
     RemoveWatches,
+    /// The reply waits until the change is made, or cannot be.
+    Reconfig,
     Close,
 }
 
@@ -78,7 +80,15 @@ pub(super) enum Then {
 pub(super) enum State {
     Waiting,
     Issued,
-    Done { zxid: i64, err: i32, body: Bytes },
+    /// A reconfig that the tree has taken; this will be its answer.
+    Taken {
+        body: Bytes,
+    },
+    Done {
+        zxid: i64,
+        err: i32,
+        body: Bytes,
+    },
 }
 
 /// One request that is not replied to.
@@ -189,7 +199,12 @@ impl Conn {
     }
 
     fn encode_ids(&mut self) {
-        self.ids_encoded = encode_ids(self.ids.iter().map(|(scheme, id)| Id { scheme, id }));
+        self.ids_encoded = encode_ids(self.ids());
+    }
+
+    /// Who it is.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id<'_>> + Clone {
+        self.ids.iter().map(|(scheme, id)| Id { scheme, id })
     }
 
     /// Gives it one more identity.

@@ -1,25 +1,30 @@
-//! What the leader watches over: sessions, containers, nodes with a time to live, the tree's configuration.
+//! What the leader watches over: sessions, containers, nodes with a time to live, the tree's configuration, the ensemble.
 //!
 //! - upon leading: every session gets its full timeout anew, since nobody knows when it was last heard;
 //! - upon a whisper, an opening, a move: the session lives for another timeout;
 //! - upon the end of a tick: sessions whose time is over are closed through the order. One that was not closed by the
 //!   end of the next is proposed again;
+//! - upon a reconfig: the group is asked to have the wished members; what cannot be done is said so through the order;
+//! - upon a node that wants to join: it is wished for as what it asks to be, unless it is a member or another change is
+//!   under way;
 //! - every check interval: nodes that are due go, so many a minute. The tree checks each again when its turn comes.
 //!
 //! A session therefore lives between its timeout and one tick more after it was last heard of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use verity_clock::Now;
-use verity_contract::{Duty, DutyInput, DutyOutput, ReadOutcome, StateMachine};
-use verity_types::{Mono, Nanos};
+use verity_contract::{Change, Duty, DutyInput, DutyOutput, ReadOutcome, StateMachine};
+use verity_types::{Mono, Nanos, NodeId};
 
 use super::config::DutyConfig;
-use super::whisper;
+use super::whisper::{self, Whisper};
 use crate::machine::{
-    self, DUE_COUNT_MAX, DueQuery, Reply, SESSION_COUNT_MAX, SessionRow, SessionsQuery, TreeEvent, TreeStatus, internal,
+    self, DUE_COUNT_MAX, DueQuery, Ensemble, Reply, SESSION_COUNT_MAX, SessionRow, SessionsQuery, TreeEvent,
+    TreeStatus, internal,
 };
-use crate::wire::{Decode as _, Encode as _, GetDataResponse, OpCode, PathWatch};
+use crate::wire::{Decode as _, Encode as _, ErrorCode, GetDataResponse, OpCode, PathWatch, ReconfigRequest};
 
 #[derive(Clone, Copy, Debug)]
 struct Watched {
@@ -37,6 +42,8 @@ pub struct ZooKeeperDuty {
     /// The same by the tick at whose end they expire.
     by_tick: BTreeMap<u64, BTreeSet<i64>>,
     next_check: Mono,
+    /// The reconfig that the group was asked for.
+    wish: Option<i64>,
     wake_at: Option<Mono>,
 }
 
@@ -50,6 +57,7 @@ impl ZooKeeperDuty {
             sessions: BTreeMap::new(),
             by_tick: BTreeMap::new(),
             next_check: Mono(0),
+            wish: None,
             wake_at: None,
         }
     }
@@ -110,6 +118,10 @@ impl ZooKeeperDuty {
         }
         self.next_check = now.mono + Nanos::from_millis(u64::from(self.config.container_check_ms));
         self.configure(tree, out);
+        let body = read(tree, internal::WISH, &0i32);
+        if let Some(text) = Option::<&[u8]>::from_bytes(&body).expect("a whole record") {
+            self.wish(text, out);
+        }
     }
 
     /// Proposes what the configuration says and the tree does not.
@@ -128,8 +140,35 @@ impl ZooKeeperDuty {
         }
     }
 
+    /// Asks the group for the members of a wish.
+    fn wish(&mut self, text: &[u8], out: &mut Vec<DutyOutput>) {
+        let ensemble = std::str::from_utf8(text).ok().and_then(Ensemble::parse).expect("the tree wrote it");
+        let members = ensemble.members();
+        self.wish = Some(ensemble.version);
+        let context = Bytes::copy_from_slice(text);
+        let change = Change { voters: members.voters, learners: members.learners, context };
+        out.push(DutyOutput::Reconfigure { change, addresses: ensemble.addresses() });
+    }
+
+    /// What the group said to a wish. One that came true needs no word: the tree has seen it.
+    fn on_reconfigured(&mut self, result: Result<(), String>, out: &mut Vec<DutyOutput>) {
+        if let (Some(version), Err(_)) = (self.wish.take(), result) {
+            out.push(DutyOutput::Propose(machine::end_reconfig(version, ErrorCode::NewConfigNoQuorum)));
+        }
+    }
+
+    /// A node asks to be a member. Who may speak to this node at all may join: its certificate says so.
+    fn on_join(&mut self, from: NodeId, line: &str, out: &mut Vec<DutyOutput>) {
+        let own = Ensemble::parse(line).is_some_and(|one| one.servers.len() == 1 && one.servers.contains_key(&from));
+        if self.leads && self.wish.is_none() && own {
+            let request = ReconfigRequest { joining: line, leaving: "", members: "", config: -1 };
+            out.push(DutyOutput::Propose(machine::reconfig(&request)));
+        }
+    }
+
     fn follow(&mut self) {
         self.leads = false;
+        self.wish = None;
         self.sessions.clear();
         self.by_tick.clear();
     }
@@ -195,16 +234,20 @@ impl Duty for ZooKeeperDuty {
         match input {
             DutyInput::Lead(tree) => self.lead(now, tree, out),
             DutyInput::Follow => self.follow(),
-            DutyInput::Whisper { bytes, .. } => {
-                whisper::decode(&bytes).for_each(|session| self.touch(now, session));
-            }
+            DutyInput::Whisper { from, bytes } => match whisper::decode(&bytes) {
+                Some(Whisper::Alive(sessions)) => sessions.for_each(|session| self.touch(now, session)),
+                Some(Whisper::Join(line)) => self.on_join(from, line, out),
+                None => {}
+            },
+            DutyInput::Reconfigured(result) => self.on_reconfigured(result, out),
             DutyInput::Event { topic, bytes } => match TreeEvent::decode(topic, bytes) {
                 Ok(TreeEvent::SessionOpened { session, timeout_ms }) if self.leads => {
                     self.watch(now, session, timeout_ms);
                 }
                 Ok(TreeEvent::SessionMoved { session, .. }) => self.touch(now, session),
                 Ok(TreeEvent::SessionClosed { session }) => self.forget(session),
-                Ok(TreeEvent::Node { .. } | TreeEvent::SessionOpened { .. }) => {}
+                Ok(TreeEvent::ReconfigWanted { text, .. }) if self.leads => self.wish(text, out),
+                Ok(_) => {}
                 Err(error) => panic!("the tree's own event does not decode: {error}"),
             },
             DutyInput::Wake(tree) if self.leads => {

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use verity_clock::Now;
 use verity_contract::{Consistency, Failure};
 use verity_types::ConnId;
 
@@ -39,15 +40,18 @@ fn mask_of(kind: WatcherType) -> u8 {
 
 impl ZooKeeper {
     /// The tree has an event.
-    pub(super) fn on_event(&mut self, topic: &Bytes, bytes: &Bytes) {
+    pub(super) fn on_event(&mut self, now: Now, topic: &Bytes, bytes: &Bytes) {
         match TreeEvent::decode(topic, bytes) {
-            Ok(TreeEvent::Node { kind, zxid, path }) => {
+            Ok(TreeEvent::Node { kind, zxid, path, lock }) => {
                 self.zxid = self.zxid.max(zxid);
                 for conn in self.watches.fire(kind, path) {
-                    self.tell(conn, kind, path);
+                    if self.conns.get(&conn).is_some_and(|conn| machine::may_read(lock, conn.ids())) {
+                        self.tell(conn, kind, path);
+                    }
                 }
             }
-            Ok(TreeEvent::SessionOpened { .. }) => {}
+            Ok(TreeEvent::SessionOpened { .. } | TreeEvent::ReconfigWanted { .. }) => {}
+            Ok(TreeEvent::ReconfigEnded { version, err }) => self.on_reconfig_ended(now, version, err),
             Ok(TreeEvent::SessionClosed { session }) => {
                 let closing = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.closing);
                 // One that asked for it is replied to first.
@@ -163,6 +167,10 @@ impl ZooKeeper {
 
     /// A snapshot took the place of the state.
     pub(super) fn on_restored(&mut self) {
+        // What became of a reconfig under way was skipped.
+        for (id, _) in std::mem::take(&mut self.reconfigs).into_values() {
+            self.close(id);
+        }
         for id in self.sorted(|conn| conn.phase == Phase::Open) {
             let conn = &self.conns[&id];
             if !conn.local {

@@ -8,6 +8,7 @@
 //! - upon a request of the session alone (watch removal and the like): it takes its turn when all before it are
 //!   replied to, or goes through the order as a read does;
 //! - upon an answer: replies leave in the order of the requests;
+//! - upon a reconfig that the tree takes: the reply waits until the group has the new members, or cannot have them;
 //! - upon a write that has no answer: the connection closes, since nobody knows what became of it.
 //!
 //! Pings and credentials are answered at once, ahead of what waits.
@@ -20,9 +21,10 @@ use verity_types::ConnId;
 use super::conn::{Kind, Phase, Slot, State, Then};
 use super::port::{Waits, Way};
 use super::service::ZooKeeper;
-use crate::machine::{self, Envelope, REPLY_HEAD, Reply, flags};
+use crate::machine::{self, Ensemble, Envelope, REPLY_HEAD, Reply, flags};
 use crate::wire::{
-    CreateMode, Decode as _, ErrorCode, OpCode, PathWatch, Reader, Request, RequestHeader, decode_request, xid,
+    CreateMode, Decode as _, ErrorCode, GetDataResponse, OpCode, PathWatch, Reader, Request, RequestHeader,
+    decode_request, xid,
 };
 
 /// What kind of request this is, and what follows its answer. `None` for what clients have no right to ask.
@@ -43,8 +45,8 @@ fn plan(op: OpCode) -> Option<(Kind, Then)> {
         | OpCode::SetData
         | OpCode::SetAcl
         | OpCode::Check
-        | OpCode::Multi
-        | OpCode::Reconfig => (Kind::Write, Then::Reply),
+        | OpCode::Multi => (Kind::Write, Then::Reply),
+        OpCode::Reconfig => (Kind::Write, Then::Reconfig),
         OpCode::CloseSession => (Kind::Write, Then::Close),
         OpCode::AddWatch => (Kind::Act, Then::AddWatch),
         OpCode::CheckWatches => (Kind::Act, Then::CheckWatches),
@@ -86,7 +88,7 @@ impl ZooKeeper {
         let op = OpCode::from_number(header.op);
         match op {
             Some(OpCode::Ping) => return self.on_ping(id),
-            Some(OpCode::Auth) => return self.on_auth(id, body),
+            Some(OpCode::Auth) => return self.on_auth(id, header.xid, body),
             Some(OpCode::Sasl) => return self.on_sasl(now, id, header.xid, body),
             Some(OpCode::WhoAmI) => return self.on_who_am_i(now, id, header.xid),
             _ => {}
@@ -253,6 +255,9 @@ impl ZooKeeper {
             (Ok(answer), _) => {
                 let reply = Reply::decode(&answer).expect("the tree answers whole heads");
                 self.zxid = self.zxid.max(reply.zxid);
+                if then == Then::Reconfig && reply.err == 0 {
+                    return self.on_taken(now, id, seq, answer.slice(REPLY_HEAD..));
+                }
                 State::Done { zxid: reply.zxid, err: reply.err, body: answer.slice(REPLY_HEAD..) }
             }
             (Err(_), Way::Write | Way::Logged) => return self.close(id),
@@ -265,8 +270,29 @@ impl ZooKeeper {
             Then::Watch => self.on_watching_read(id, seq),
             Then::SetWatches => self.on_watches_set(id, seq),
             Then::AddWatch | Then::CheckWatches | Then::RemoveWatches => self.act(id, seq),
-            Then::Reply | Then::Close => {}
+            Then::Reply | Then::Reconfig | Then::Close => {}
         }
+        self.settle(now, id);
+    }
+
+    /// The tree has taken a reconfig.
+    fn on_taken(&mut self, now: Now, id: ConnId, seq: u64, body: Bytes) {
+        let response = GetDataResponse::from_bytes(&body).expect("the tree answers whole records");
+        let text = std::str::from_utf8(response.data.unwrap_or_default()).expect("the tree writes text");
+        let version = Ensemble::parse(text).expect("the tree writes ensembles").version;
+        let slot = self.conns.get_mut(&id).and_then(|conn| conn.slot(seq)).expect("the caller found it");
+        slot.state = State::Taken { body };
+        self.reconfigs.insert(version, (id, seq));
+        self.settle(now, id);
+    }
+
+    /// A reconfig is settled.
+    pub(super) fn on_reconfig_ended(&mut self, now: Now, version: i64, err: i32) {
+        let Some((id, seq)) = self.reconfigs.remove(&version) else { return };
+        let Some(slot) = self.conns.get_mut(&id).and_then(|conn| conn.slot(seq)) else { return };
+        let State::Taken { body } = &slot.state else { unreachable!("nothing else answers it") };
+        let body = if err == 0 { body.clone() } else { Bytes::new() };
+        slot.state = State::Done { zxid: self.zxid, err, body };
         self.settle(now, id);
     }
 
@@ -328,7 +354,7 @@ impl ZooKeeper {
             Then::CheckWatches => self.check_watches(id, &body),
             Then::RemoveWatches => self.remove_watches(id, &body),
             Then::Close => (ErrorCode::Ok, Bytes::new()),
-            Then::Reply | Then::Watch | Then::SetWatches => unreachable!("the tree answers these"),
+            Then::Reply | Then::Watch | Then::SetWatches | Then::Reconfig => unreachable!("the tree answers these"),
         };
         let conn = self.conns.get_mut(&id).expect("acts keep their connection");
         let slot = conn.slot(seq).expect("acts keep their slot");

@@ -37,6 +37,8 @@ pub struct ZooKeeper {
     /// Which connection serves a replicated session.
     pub(super) seats: HashMap<i64, ConnId, Seeded>,
     pub(super) locals: BTreeMap<i64, Local>,
+    /// Reconfigs under way, by version: which request waits for it.
+    pub(super) reconfigs: BTreeMap<i64, (ConnId, u64)>,
     pub(super) watches: Watches,
     pub(super) per_address: BTreeMap<IpAddr, usize>,
     pub(super) role: GroupRole,
@@ -64,6 +66,7 @@ impl ZooKeeper {
             conns: HashMap::with_hasher(Seeded(seed)),
             seats: HashMap::with_hasher(Seeded(seed)),
             locals: BTreeMap::new(),
+            reconfigs: BTreeMap::new(),
             watches: Watches::new(seed, config.watches_max),
             per_address: BTreeMap::new(),
             role: GroupRole::default(),
@@ -230,7 +233,10 @@ impl ZooKeeper {
         touched.sort_unstable();
         touched.dedup();
         for part in touched.chunks(whisper::SESSIONS_MAX) {
-            self.port.whisper(whisper::encode(part));
+            self.port.whisper(whisper::alive(part));
+        }
+        if let Some(line) = self.config.join.as_ref().filter(|_| !self.has_leader()) {
+            self.port.whisper(whisper::join(line));
         }
         self.conns.values_mut().for_each(|conn| conn.touched = false);
         let mono = now.mono;
@@ -268,7 +274,9 @@ impl ZooKeeper {
     }
 
     fn schedule(&mut self, now: Now) {
-        if self.wake_at.is_none() && !(self.conns.is_empty() && self.locals.is_empty() && self.touched.is_empty()) {
+        let joins = self.config.join.is_some() && !self.has_leader();
+        let idle = self.conns.is_empty() && self.locals.is_empty() && self.touched.is_empty() && !joins;
+        if self.wake_at.is_none() && !idle {
             let at = now.mono + Nanos::from_millis(self.config.beat_ms());
             self.wake_at = Some(at);
             self.port.wake(at);
@@ -289,7 +297,7 @@ impl Service for ZooKeeper {
             SessionInput::Closed { conn } => self.forget(conn),
             SessionInput::Completed { token, result } => self.on_completed(now, token, result),
             SessionInput::Event { group, topic, bytes } if group == self.config.group => {
-                self.on_event(&topic, &bytes);
+                self.on_event(now, &topic, &bytes);
             }
             SessionInput::Role { group, role } if group == self.config.group => self.on_role(now, role),
             SessionInput::Restored { group } if group == self.config.group => self.on_restored(),

@@ -1,41 +1,76 @@
-//! What a node tells the leader's duty: these sessions are alive.
+//! What a node tells the leader's duty without an order: these sessions are alive, or: let me join.
 //!
 //! ```text
-//! whisper = version:u8 (1) session:i64*
+//! whisper = 1:u8 session:i64*
+//!         | 2:u8 line             the node's own line of the ensemble, UTF-8
 //! ```
-//! It may be lost: a client is heard from at least three times in its session's timeout.
+//! It may be lost: a client is heard from at least three times in its session's timeout, and a node asks to join until
+//! it has.
 
 use bytes::Bytes;
 
 /// The most sessions of one whisper.
 pub(super) const SESSIONS_MAX: usize = 4096;
+/// The longest line of a node that wants to join, in bytes.
+const LINE_SIZE_MAX: usize = 1024;
 
-const VERSION: u8 = 1;
+const ALIVE: u8 = 1;
+const JOIN: u8 = 2;
 
-/// Makes a whisper.
-pub(super) fn encode(sessions: &[i64]) -> Bytes {
+/// A whisper, decoded.
+pub(super) enum Whisper<'a, I: Iterator<Item = i64>> {
+    /// These sessions were heard from.
+    Alive(I),
+    /// The sender wants to be a server with this line.
+    Join(&'a str),
+}
+
+/// Says that sessions are alive.
+pub(super) fn alive(sessions: &[i64]) -> Bytes {
     let mut out = Vec::with_capacity(1 + sessions.len() * 8);
-    out.push(VERSION);
+    out.push(ALIVE);
     sessions.iter().for_each(|session| out.extend_from_slice(&session.to_be_bytes()));
     Bytes::from(out)
 }
 
-/// The sessions of a whisper; none if it is not one.
-pub(super) fn decode(bytes: &[u8]) -> impl Iterator<Item = i64> + '_ {
-    let rest = bytes.strip_prefix(&[VERSION]).filter(|rest| rest.len() <= SESSIONS_MAX * 8).unwrap_or_default();
-    rest.chunks_exact(8).map(|word| i64::from_be_bytes(word.try_into().expect("chunks of eight")))
+/// Asks to join.
+pub(super) fn join(line: &str) -> Bytes {
+    [&[JOIN], line.as_bytes()].concat().into()
+}
+
+/// Reads a whisper; `None` if it is not one.
+pub(super) fn decode(bytes: &[u8]) -> Option<Whisper<'_, impl Iterator<Item = i64> + '_>> {
+    let (kind, rest) = bytes.split_first()?;
+    match *kind {
+        ALIVE if rest.len() <= SESSIONS_MAX * 8 => {
+            let sessions = rest.chunks_exact(8);
+            Some(Whisper::Alive(sessions.map(|word| i64::from_be_bytes(word.try_into().expect("chunks of eight")))))
+        }
+        JOIN if rest.len() <= LINE_SIZE_MAX => std::str::from_utf8(rest).ok().map(Whisper::Join),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sessions(bytes: &[u8]) -> Option<Vec<i64>> {
+        match decode(bytes)? {
+            Whisper::Alive(sessions) => Some(sessions.collect()),
+            Whisper::Join(_) => None,
+        }
+    }
+
     #[test]
     fn whispers_round_trip() {
-        assert_eq!(decode(&encode(&[1, -2])).collect::<Vec<_>>(), [1, -2]);
-        assert_eq!(decode(&[]).count(), 0);
-        assert_eq!(decode(&[2, 0, 0, 0, 0, 0, 0, 0, 1]).count(), 0);
-        assert_eq!(decode(&[1, 0, 0]).count(), 0);
-        assert_eq!(decode(&vec![1; 1 + (SESSIONS_MAX + 1) * 8]).count(), 0);
+        assert_eq!(sessions(&alive(&[1, -2])), Some(vec![1, -2]));
+        assert_eq!(sessions(&[]), None);
+        assert_eq!(sessions(&[3, 0, 0, 0, 0, 0, 0, 0, 1]), None);
+        assert_eq!(sessions(&[ALIVE, 0, 0]), Some(Vec::new()));
+        assert_eq!(sessions(&vec![ALIVE; 1 + (SESSIONS_MAX + 1) * 8]), None);
+        assert!(matches!(decode(&join("server.4=x")), Some(Whisper::Join("server.4=x"))));
+        assert!(decode(&[JOIN, 0xff]).is_none());
+        assert!(decode(&vec![JOIN; LINE_SIZE_MAX + 2]).is_none());
     }
 }

@@ -148,6 +148,8 @@ fn event_text(topic: &[u8], bytes: &[u8]) -> String {
         }
         TreeEvent::SessionOpened { session, .. } => format!("SessionOpened {session}"),
         TreeEvent::SessionClosed { session } => format!("SessionClosed {session}"),
+        TreeEvent::ReconfigWanted { version, .. } => format!("ReconfigWanted {version:x}"),
+        TreeEvent::ReconfigEnded { version, err } => format!("ReconfigEnded {version:x} {err}"),
         TreeEvent::SessionMoved { session, owner } => format!("SessionMoved {session} to {owner}"),
     }
 }

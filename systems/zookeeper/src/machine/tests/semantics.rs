@@ -8,7 +8,7 @@ use super::rig::{NODE, Rig, restored, snapshot};
 use crate::machine::write::sequence;
 use crate::machine::{
     Mutant, SessionInfo, SessionRow, SessionsQuery, Tree, TreeConfig, TreeStatus, WatchesAnswer, config_text,
-    configure, create_session, delete_container, internal, move_session, request,
+    configure, create_session, delete_container, end_reconfig, internal, move_session, request,
 };
 use crate::wire::{
     Acl, CreateRequest, Decode, Encode, ErrorCode, OpCode, PathOnly, PathVersion, ReconfigRequest, Request,
@@ -216,21 +216,29 @@ fn exists_refuses_a_nul_in_a_path() {
 #[test]
 fn configuration_comes_through_the_log() {
     let mut rig = Rig::open();
-    rig.apply(NODE, config_text("server.1=a\nversion=0"));
+    rig.apply(NODE, config_text("server.1=a:1:2:participant;a:3\nversion=0"));
     let mut effects = Effects::default();
-    let text = Bytes::from_static(b"server.1=a\nserver.2=b\nversion=100000002");
+    let text = Bytes::from_static(b"server.1=a:1:2:participant;a:3\nserver.2=b:1:2:participant;b:3\nversion=100000002");
     rig.tree.on_members(LogIndex(9), &Members::default(), &text, &mut effects);
     assert_eq!(effects.list.len(), 1, "one data change");
     assert_eq!(rig.data("/zookeeper/config"), Ok(text.to_vec()));
     assert_eq!(rig.stat("/zookeeper/config").expect("there").version, -1);
     assert_eq!(rig.set("/zookeeper/config", b"x", -1).err, -102);
-    let reconfig = |config| Request::Reconfig(ReconfigRequest { joining: "", leaving: "", members: "", config });
+    let reconfig = |config| Request::Reconfig(ReconfigRequest { joining: "", leaving: "2", members: "", config });
     assert_eq!(rig.write(1, &reconfig(-1)).err, -123);
     assert_eq!(rig.apply(NODE, configure(&TreeConfig { reconfig: true, ..TreeConfig::default() })).err, 0);
     assert_eq!(rig.write(1, &reconfig(-1)).err, -102);
     rig.auth(1, "super", "");
     assert_eq!(rig.write(1, &reconfig(5)).err, -103);
-    assert_eq!(rig.write(1, &reconfig(0x1_0000_0002)).err, 0);
+    let taken = rig.write(1, &reconfig(0x1_0000_0002));
+    assert_eq!((taken.err, taken.events.len()), (0, 1));
+    assert_eq!(rig.write(1, &reconfig(-1)).err, ErrorCode::ReconfigInProgress.number());
+    let copy = restored(&snapshot(&mut rig.tree, 100));
+    assert_eq!(copy.digest(), rig.tree.digest(), "a wish is part of the state");
+    let version = rig.tree.zxid() - 1;
+    let ended = rig.apply(NODE, end_reconfig(version, ErrorCode::NewConfigNoQuorum));
+    assert_eq!(ended.events, [format!("ReconfigEnded {version:x} -13")]);
+    assert_eq!(rig.write(1, &reconfig(-1)).err, 0);
     let status = rig.internal(internal::STATUS, &0i32);
     assert_eq!(TreeStatus::from_bytes(&status).expect("figures").nodes, 4);
 }

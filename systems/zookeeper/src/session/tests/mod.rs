@@ -1,6 +1,7 @@
 //! Sessions against real trees, by raw bytes.
 
 mod client;
+mod reconfig;
 mod requests;
 mod sessions;
 mod texts;

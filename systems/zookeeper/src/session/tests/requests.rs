@@ -123,6 +123,18 @@ fn auth(w: &mut World, c: Client, packet_: &AuthPacket<'_>) -> Option<i32> {
     }
 }
 
+/// Not every client says -4.
+#[test]
+fn an_auth_is_answered_with_its_own_xid() {
+    let mut w = World::new(1);
+    let c = w.connect(0);
+    for xid in [-4, 7] {
+        let digest = AuthPacket { kind: 0, scheme: "digest", auth: Some(b"user:secret") };
+        w.send(c, &packet(xid, OpCode::Auth, &digest));
+        assert!(matches!(w.got(c)[..], [Got::Reply { xid: got, zxid: 0, err: 0, .. }] if got == xid));
+    }
+}
+
 #[test]
 fn reads_can_be_linearizable() {
     let mut w = World::new(1);

@@ -4,7 +4,8 @@ use super::client::{Client, Got, create, events, hello, packet, xids};
 use super::world::World;
 use crate::session::DutyConfig;
 use crate::wire::{
-    AddWatch, ErrorCode, OpCode, PathVersion, PathWatch, SetDataRequest, SetWatches, SetWatches2, WatchRemoval,
+    Acl, AddWatch, AuthPacket, CreateRequest, ErrorCode, Id, OpCode, PathVersion, PathWatch, SetDataRequest,
+    SetWatches, SetWatches2, WatchRemoval,
 };
 
 fn told(w: &mut World, c: Client) -> Vec<(i32, String)> {
@@ -233,4 +234,33 @@ fn watches_are_bounded_and_go_with_their_connection() {
     w.hang_up(c);
     let d = w.connect(0);
     assert_eq!(w.watch(d, OpCode::GetData, "/"), 0);
+}
+
+#[test]
+fn who_may_not_read_a_node_hears_nothing_of_it() {
+    let mut w = World::new(1);
+    let (owner, stranger) = (w.connect(0), w.connect(0));
+    let auth = AuthPacket { kind: 0, scheme: "digest", auth: Some(b"ann:secret") };
+    w.send(owner, &packet(-4, OpCode::Auth, &auth));
+    w.settle();
+    w.got(owner);
+    for client in [owner, stranger] {
+        w.ask(client, OpCode::AddWatch, &AddWatch { path: "/", mode: 1 }).ok();
+    }
+    let acl = vec![Acl { perms: 31, id: Id { scheme: "auth", id: "" } }];
+    w.send(owner, &packet(8, OpCode::Create, &CreateRequest { path: "/own", data: None, acl, flags: 0 }));
+    w.settle();
+    assert_eq!(events(&w.got(owner)), [(1, "/own")]);
+    assert_eq!(w.got(stranger), [], "created, and nobody's business");
+    w.send(owner, &packet(9, OpCode::SetData, &SetDataRequest { path: "/own", data: Some(b"x"), version: -1 }));
+    w.send(owner, &packet(10, OpCode::Delete, &PathVersion { path: "/own", version: -1 }));
+    w.settle();
+    let got = w.got(owner);
+    assert_eq!(events(&got), [(3, "/own"), (2, "/own")]);
+    assert_eq!(w.got(stranger), []);
+    // Nor does it when it comes back and asks what it missed.
+    let request = SetWatches2 { relative_zxid: 0, persistent_recursive: vec!["/"], ..SetWatches2::default() };
+    w.send(stranger, &packet(-8, OpCode::SetWatches2, &request));
+    w.settle();
+    assert_eq!(events(&w.got(stranger)), []);
 }

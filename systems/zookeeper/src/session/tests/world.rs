@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use verity_clock::{Interval, Now};
 use verity_contract::{
-    Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, Peer, ReadOutcome,
-    RequestId, Service, SessionInput, SessionOutput, StateMachine,
+    Change, Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, Members,
+    Peer, ReadOutcome, RequestId, Service, SessionInput, SessionOutput, StateMachine,
 };
 use verity_types::{ConnId, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, Token, WallMs};
 
@@ -24,6 +24,8 @@ enum Work {
 struct Entry {
     command: Command,
     token: Option<Token>,
+    /// The context of a change of members, which this entry then is.
+    members: Option<Bytes>,
 }
 
 pub(crate) struct Node {
@@ -47,6 +49,8 @@ pub(crate) struct World {
     pub(crate) leader: Option<usize>,
     pending: VecDeque<(usize, Option<Token>, Bytes)>,
     log: Vec<Entry>,
+    /// What duties asked of the group.
+    pub(crate) wishes: Vec<(Change, BTreeMap<NodeId, String>)>,
     /// Whispers are lost while this is set.
     pub(crate) deaf: bool,
 }
@@ -59,7 +63,15 @@ impl World {
     pub(crate) fn with(count: usize, change: impl Fn(&mut Config), duty: DutyConfig) -> Self {
         let nodes = (0..count).map(|at| Node::new(at, &change, duty.clone())).collect();
         let now = Now { mono: Mono(1_000_000_000), wall: Interval::around(START_MS * 1_000_000, 0) };
-        let mut world = Self { now, nodes, leader: None, pending: VecDeque::new(), log: Vec::new(), deaf: false };
+        let mut world = Self {
+            now,
+            nodes,
+            leader: None,
+            pending: VecDeque::new(),
+            log: Vec::new(),
+            wishes: Vec::new(),
+            deaf: false,
+        };
         world.elect(Some(0));
         world.settle();
         world
@@ -83,6 +95,7 @@ impl World {
         for output in out {
             match output {
                 DutyOutput::Propose(command) => self.pending.push_back((usize::MAX, None, command)),
+                DutyOutput::Reconfigure { change, addresses } => self.wishes.push((change, addresses)),
                 DutyOutput::Wake(moment) => drop(self.nodes[at].duty_wakes.insert(moment)),
             }
         }
@@ -142,6 +155,33 @@ impl World {
         }
     }
 
+    /// The group has the members that a duty asked for.
+    pub(crate) fn members(&mut self, change: &Change) {
+        self.order();
+        let sequence = self.log.len() as u64 + 1;
+        let request = RequestId { origin: NodeId(0), incarnation: Incarnation(1), sequence };
+        let command = Command { index: LogIndex(sequence), time: WallMs(0), request, bytes: Bytes::new() };
+        self.log.push(Entry { command, token: None, members: Some(change.context.clone()) });
+        self.answer(Ok(()));
+    }
+
+    /// The group cannot have them.
+    pub(crate) fn refuse(&mut self, why: &str) {
+        self.answer(Err(why.to_owned()));
+    }
+
+    fn answer(&mut self, result: Result<(), String>) {
+        let leader = self.leader.expect("somebody asked");
+        let mut out = Vec::new();
+        self.nodes[leader].duty.on(self.now, DutyInput::Reconfigured(result), &mut out);
+        self.duty_out(leader, out);
+    }
+
+    /// A node hears of no leader, as one that is no member yet.
+    pub(crate) fn alone(&mut self, at: usize) {
+        self.input(at, SessionInput::Role { group: GROUP, role: GroupRole::default() });
+    }
+
     /// Puts what is proposed into the order; no node has applied it yet.
     pub(crate) fn order(&mut self) {
         for (at, token, bytes) in std::mem::take(&mut self.pending) {
@@ -149,7 +189,8 @@ impl World {
             let origin = NodeId(if at == usize::MAX { 0 } else { at as u64 + 1 });
             let request = RequestId { origin, incarnation: Incarnation(1), sequence };
             let time = WallMs(self.now.wall_ms().0);
-            self.log.push(Entry { command: Command { index: LogIndex(sequence), time, request, bytes }, token });
+            let command = Command { index: LogIndex(sequence), time, request, bytes };
+            self.log.push(Entry { command, token, members: None });
         }
     }
 
@@ -163,7 +204,11 @@ impl World {
         self.nodes[at].applied = self.log.len();
         let mut effects = Effects::default();
         for entry in &self.log[from..] {
-            self.nodes[at].tree.apply(std::slice::from_ref(&entry.command), &mut effects);
+            let tree = &mut self.nodes[at].tree;
+            match &entry.members {
+                None => tree.apply(std::slice::from_ref(&entry.command), &mut effects),
+                Some(text) => tree.on_members(entry.command.index, &Members::default(), text, &mut effects),
+            }
         }
         for effect in effects.list {
             match effect {

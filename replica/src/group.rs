@@ -80,6 +80,8 @@ pub(crate) struct Group {
     pub(crate) members_changed: bool,
     /// Where members that joined are met.
     pub(crate) roster: Roster,
+    /// What the joint change under way carries.
+    context: Bytes,
     /// On a leader: the change of members under way.
     pub(crate) changing: Option<Changing>,
     /// On a leader: what became of it, for the duty.
@@ -119,7 +121,7 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(node: NodeId, incarnation: Incarnation, now: Mono, boot: GroupBoot) -> Self {
-        let Restored { meta, lanes, time, roster } = boot.restored;
+        let Restored { meta, lanes, time, roster, context } = boot.restored;
         let saved = (meta.index > LogIndex(0)).then(|| meta.clone());
         let members = boot.engine.status().members;
         Self {
@@ -131,6 +133,7 @@ impl Group {
             members,
             members_changed: false,
             roster,
+            context,
             changing: None,
             changed: None,
             role: GroupRole::default(),
@@ -245,17 +248,30 @@ impl Group {
         match entry.kind {
             CommittedKind::Noop => 1,
             CommittedKind::Members(members) => {
-                let context = Context::decode(entry.payload).unwrap_or_default();
-                self.machine.on_members(entry.index, &members, &context.system, effects);
-                change::merge(&mut self.roster, context.roster, &members);
-                self.members = members;
-                self.members_changed = true;
-                if context.last && self.changing.take().is_some() {
-                    self.changed = Some(Ok(()));
-                }
+                self.apply_members(entry.index, members, entry.payload, effects);
                 1
             }
             CommittedKind::Normal => self.apply_batch(entry.index, entry.payload, effects),
+        }
+    }
+
+    /// A joint change is made when its second entry comes; what the first one carried waits until then.
+    fn apply_members(&mut self, index: LogIndex, members: Members, payload: Bytes, effects: &mut Effects) {
+        if !payload.is_empty() {
+            self.context = payload;
+        }
+        let carried = Context::decode(self.context.clone()).unwrap_or_default();
+        let joint = !members.outgoing.is_empty();
+        if !joint {
+            self.context = Bytes::new();
+        }
+        let system = if joint { Bytes::new() } else { carried.system };
+        self.machine.on_members(index, &members, &system, effects);
+        change::merge(&mut self.roster, carried.roster, &members);
+        self.members = members;
+        self.members_changed = true;
+        if !joint && carried.last && self.changing.take().is_some() {
+            self.changed = Some(Ok(()));
         }
     }
 
@@ -313,7 +329,7 @@ impl Group {
     }
 
     pub(crate) fn header(&self) -> Bytes {
-        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster)
+        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, &self.context)
     }
 
     /// The state machine was restored; the group goes on from there.
@@ -326,6 +342,7 @@ impl Group {
         self.lanes = restored.lanes;
         self.time = restored.time;
         self.roster = restored.roster;
+        self.context = restored.context;
         self.saved = Some(restored.meta);
         self.log_bytes = 0;
         self.sizes.clear();

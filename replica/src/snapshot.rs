@@ -8,7 +8,8 @@
 //! A snapshot file's content is one header chunk of the replica, then the state machine's chunks:
 //!
 //! ```text
-//! header = version:u8 (1) time_ms:u64 count:u32 (origin:u64 incarnation:u64 sequence:u64)*count roster
+//! header = version:u8 (1) time_ms:u64 count:u32 (origin:u64 incarnation:u64 sequence:u64)*count
+//!          roster context
 //! ```
 //! Deliberately absent: files and their checksums (the storage room has them).
 
@@ -50,9 +51,11 @@ pub struct Restored {
     pub(crate) lanes: Lanes,
     pub(crate) time: WallMs,
     pub(crate) roster: Roster,
+    /// What a joint change that the snapshot stands in carries.
+    pub(crate) context: Bytes,
 }
 
-pub(crate) fn encode_header(time: WallMs, lanes: &Lanes, roster: &Roster) -> Bytes {
+pub(crate) fn encode_header(time: WallMs, lanes: &Lanes, roster: &Roster, context: &Bytes) -> Bytes {
     let mut out = BytesMut::with_capacity(13 + 24 * lanes.len());
     out.put_u8(VERSION);
     out.put_u64(time.0);
@@ -63,10 +66,11 @@ pub(crate) fn encode_header(time: WallMs, lanes: &Lanes, roster: &Roster) -> Byt
         out.put_u64(sequence);
     }
     put_roster(&mut out, roster);
+    out.put_slice(context);
     out.freeze()
 }
 
-fn decode_header(mut bytes: Bytes) -> Option<(WallMs, Lanes, Roster)> {
+fn decode_header(mut bytes: Bytes) -> Option<(WallMs, Lanes, Roster, Bytes)> {
     if bytes.try_get_u8().ok()? != VERSION {
         return None;
     }
@@ -82,7 +86,7 @@ fn decode_header(mut bytes: Bytes) -> Option<(WallMs, Lanes, Roster)> {
         lanes.insert(origin, incarnation, bytes.get_u64());
     }
     let roster = take_roster(&mut bytes)?;
-    bytes.is_empty().then_some((time, lanes, roster))
+    Some((time, lanes, roster, bytes))
 }
 
 /// Restores a group's state machine from the chunks of a saved snapshot.
@@ -95,10 +99,10 @@ pub fn restore_group(
     chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>,
 ) -> Result<Restored, RestoreError> {
     let header = chunks.next().ok_or_else(|| RestoreError::Invalid("the snapshot is empty".into()))??;
-    let (time, lanes, roster) =
+    let (time, lanes, roster, context) =
         decode_header(header).ok_or_else(|| RestoreError::Invalid("the snapshot's header is not ours".into()))?;
     machine.restore(chunks)?;
-    Ok(Restored { meta, lanes, time, roster })
+    Ok(Restored { meta, lanes, time, roster, context })
 }
 
 #[cfg(test)]
@@ -111,9 +115,10 @@ mod tests {
         lanes.insert(NodeId(1), Incarnation(2), 3);
         lanes.insert(NodeId(4), Incarnation(5), 6);
         let roster = Roster::from([(NodeId(7), "host:7071".to_owned())]);
-        let bytes = encode_header(WallMs(99), &lanes, &roster);
-        assert_eq!(decode_header(bytes.clone()), Some((WallMs(99), lanes, roster)));
-        assert_eq!(decode_header(bytes.slice(..bytes.len() - 1)), None);
+        let context = Bytes::from_static(b"context");
+        let bytes = encode_header(WallMs(99), &lanes, &roster, &context);
+        assert_eq!(decode_header(bytes.slice(..bytes.len() - 8)), None, "a cut roster");
+        assert_eq!(decode_header(bytes), Some((WallMs(99), lanes, roster, context)));
         assert_eq!(decode_header(Bytes::new()), None);
     }
 }

@@ -83,7 +83,6 @@ pub struct Raft {
     pub(crate) heard_leader_at: Option<Mono>,
     pub(crate) ticked_at: Mono,
     hard: HardState,
-    joint_context: Bytes,
     /// The `Persist` that made the incarnation stable; unset until one did.
     incarnation_in: Option<PersistId>,
     spread: Spread,
@@ -129,7 +128,6 @@ impl Raft {
         let node = RawNode::new(&engine, log, &quiet).map_err(|error| Error::Storage(error.to_string()))?;
         let hard = node.raft.hard_state();
         let seed = boot.seed ^ boot.id.0.rotate_left(32);
-        let joint_context = if state.base.outgoing.is_empty() { Bytes::new() } else { state.joint_context.clone() };
         let mut raft = Self {
             id: boot.id,
             members: state.base.clone(),
@@ -139,7 +137,6 @@ impl Raft {
             heard_leader_at: (!fresh).then_some(now),
             ticked_at: now,
             hard,
-            joint_context,
             incarnation_in: None,
             spread: Spread(seed),
             timeout: 0,
@@ -395,9 +392,8 @@ impl Raft {
         if meta.index.0 == 0 || meta.index.0 < self.node.store().snapshot_index() {
             return;
         }
-        let context = if meta.members.outgoing.is_empty() { Bytes::new() } else { self.joint_context.clone() };
         let compact_to = compact_to.0.min(meta.index.0).min(self.node.raft.raft_log.applied);
-        self.node.mut_store().compact(meta, context, compact_to);
+        self.node.mut_store().compact(meta, compact_to);
         self.wanted_told = false;
     }
 
@@ -472,8 +468,7 @@ impl Raft {
         let mut records = Vec::new();
         if !ready.snapshot().is_empty() {
             let meta = to_meta(ready.snapshot());
-            self.joint_context = ready.snapshot().data.clone();
-            self.node.mut_store().install(meta.clone(), self.joint_context.clone());
+            self.node.mut_store().install(meta.clone());
             self.members = meta.members.clone();
             self.state.base = meta.members.clone();
             self.handed = meta.index.0;
@@ -504,8 +499,7 @@ impl Raft {
     /// Puts out a `Persist` if there is something to write. A commit index that grew alone waits for company.
     fn persist(&mut self, mut records: Vec<Record>, log: bool, out: &mut Vec<Output>) {
         let vote = self.vote_is_new();
-        let context = self.state.joint_context != self.joint_context;
-        if vote || context || (log && self.hard != self.state.hard) {
+        if vote || (log && self.hard != self.state.hard) {
             records.push(self.write_state());
         }
         if !records.is_empty() {
@@ -515,7 +509,6 @@ impl Raft {
 
     fn write_state(&mut self) -> Record {
         self.state.hard = self.hard.clone();
-        self.state.joint_context = self.joint_context.clone();
         self.incarnation_in.get_or_insert(PersistId(self.persist_next));
         self.state.to_record()
     }
@@ -574,10 +567,6 @@ impl Raft {
         }
         self.handed = last;
         out.push(Output::Commit(batch));
-        // A joint change's context must be stable before a snapshot can hide the entry that brought it.
-        if self.state.joint_context != self.joint_context {
-            self.persist(Vec::new(), false, out);
-        }
         self.catch_up();
         self.leave_if_removed();
     }
@@ -591,15 +580,8 @@ impl Raft {
         }
         let Ok(state) = self.node.apply_conf_change(&change) else { return nothing };
         self.members = to_members(&state);
-        let payload = if !self.members.outgoing.is_empty() {
-            self.joint_context = change.context;
-            Bytes::new()
-        } else if change.leave_joint() {
-            std::mem::take(&mut self.joint_context)
-        } else {
-            change.context
-        };
-        (CommittedKind::Members(self.members.clone()), payload)
+        // The entry that ends a joint change is the engine's own and carries nothing.
+        (CommittedKind::Members(self.members.clone()), change.context)
     }
 
     /// The engine goes on leading a group that it no longer votes in; nobody else may rely on that.

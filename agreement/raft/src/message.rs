@@ -4,7 +4,7 @@
 //! frame   = version:u8 kind:u8 body          (numbers are LEB128, at most 10 bytes)
 //! append  = term log_term index commit count entry*     index and term of entries follow from their place
 //! entry   = kind:u8 term length data
-//! snap    = term index snap_term voters outgoing learners length context
+//! snap    = term index snap_term voters outgoing learners
 //! beat    = term commit round flags:u8        the round names a broadcast for barriers and leases
 //! members = count id*
 //! ```
@@ -277,7 +277,6 @@ fn put_raft(out: &mut BytesMut, m: &Message, round: u64, sleep: bool) {
             let meta = m.get_snapshot().get_metadata();
             put(kind::SNAPSHOT, &[m.term, meta.index, meta.term]);
             put_members(out, &to_members(meta.get_conf_state()));
-            put_blob(out, &m.get_snapshot().data);
         }
         MessageType::MsgHeartbeat => put(kind::HEARTBEAT, &[m.term, m.commit, round, u64::from(sleep)]),
         MessageType::MsgHeartbeatResponse => {
@@ -353,7 +352,6 @@ fn take_raft(kind: u8, bytes: &mut Bytes) -> Result<Frame, Error> {
             snapshot.mut_metadata().index = take_place(bytes)?;
             snapshot.mut_metadata().term = take_place(bytes)?;
             snapshot.mut_metadata().set_conf_state(to_conf_state(&take_members(bytes)?));
-            snapshot.data = take_blob(bytes, MAX_ENTRY_BYTES)?;
             m.set_snapshot(snapshot);
         }
         kind::HEARTBEAT | kind::HEARTBEAT_RESPONSE => {

@@ -1,7 +1,6 @@
 //! What a node remembers of its log, and how it is written down.
 //!
-//! - `State`: the hard state of Raft §5.1 (term, vote, commit), the members as of the log's base, the incarnation, and
-//!   the context of a joint change whose first entry may be compacted.
+//! - `State`: the hard state of Raft §5.1 (term, vote, commit), the members as of the log's base, the incarnation.
 //! - `Entry`: kind, term and data.
 //! - `Truncate`: a conflict (Raft §5.3), or a snapshot that replaced the log.
 //!
@@ -22,8 +21,7 @@ use verity_types::{LogIndex, NodeId, Term};
 
 use crate::Error;
 use crate::message::{
-    MAX_ENTRY_BYTES, check_members, put_blob, put_entry, put_members, put_number, take_blob, take_entry, take_members,
-    take_number, take_place, to_conf_state,
+    check_members, put_entry, put_members, put_number, take_entry, take_members, take_number, take_place, to_conf_state,
 };
 
 const VERSION: u8 = 1;
@@ -37,8 +35,6 @@ pub(crate) struct State {
     pub(crate) incarnation: u64,
     /// Members as of the log's base; empty on a node that waits for its first snapshot.
     pub(crate) base: Members,
-    /// The context of the joint change under way, if any.
-    pub(crate) joint_context: Bytes,
 }
 
 impl State {
@@ -52,7 +48,6 @@ impl State {
         if !self.base.voters.is_empty() {
             put_members(&mut out, &self.base);
         }
-        put_blob(&mut out, &self.joint_context);
         Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze() }
     }
 
@@ -67,7 +62,6 @@ impl State {
         if take_number(bytes)? == 1 {
             state.base = take_members(bytes)?;
         }
-        state.joint_context = take_blob(bytes, MAX_ENTRY_BYTES)?;
         Ok(state)
     }
 }
@@ -92,8 +86,8 @@ pub(crate) struct Log {
     entries: VecDeque<Entry>,
     hard: HardState,
     conf: ConfState,
-    /// The latest snapshot that peers can be offered, with the context of a joint change that it stands in.
-    snapshot: Option<(SnapshotMeta, Bytes)>,
+    /// The latest snapshot that peers can be offered.
+    snapshot: Option<SnapshotMeta>,
     /// A peer needed a snapshot and there was none.
     pub(crate) wanted: Cell<bool>,
     /// Stable storage still holds entries that the snapshot made void: a crash came between the two.
@@ -154,8 +148,7 @@ impl Log {
             // The entry outlived the state that was written behind it: nothing was acknowledged, nobody was voted for.
             (state.hard.term, state.hard.vote) = (last_term, 0);
         }
-        let context = if state.base.outgoing.is_empty() { Bytes::new() } else { state.joint_context.clone() };
-        let snapshot = boot.snapshot.clone().map(|meta| (meta, context));
+        let snapshot = boot.snapshot.clone();
         let conf = to_conf_state(&state.base);
         let log = Self { base, entries, hard: state.hard.clone(), conf, snapshot, wanted: Cell::new(false), stale };
         Ok((log, state))
@@ -177,31 +170,31 @@ impl Log {
     }
 
     /// A snapshot took the place of the whole log.
-    pub(crate) fn install(&mut self, meta: SnapshotMeta, context: Bytes) {
+    pub(crate) fn install(&mut self, meta: SnapshotMeta) {
         assert!(meta.index.0 > self.base.0, "a snapshot never takes the log back");
         self.entries.clear();
         self.base = (meta.index.0, meta.term.0);
-        self.snapshot = Some((meta, context));
+        self.snapshot = Some(meta);
     }
 
     /// Peers can be offered this snapshot from now on, and the log may end at `compact_to`.
-    pub(crate) fn compact(&mut self, meta: SnapshotMeta, context: Bytes, compact_to: u64) {
+    pub(crate) fn compact(&mut self, meta: SnapshotMeta, compact_to: u64) {
         assert!(compact_to <= meta.index.0 && compact_to <= self.last(), "only what a snapshot holds may be dropped");
         while self.base.0 < compact_to {
             let entry = self.entries.pop_front().expect("bounded by the last index");
             self.base = (entry.index, entry.term);
         }
-        self.snapshot = Some((meta, context));
+        self.snapshot = Some(meta);
         self.wanted.set(false);
     }
 
     /// The latest snapshot's index; 0 without one.
     pub(crate) fn snapshot_index(&self) -> u64 {
-        self.snapshot.as_ref().map_or(0, |(meta, _)| meta.index.0)
+        self.snapshot.as_ref().map_or(0, |meta| meta.index.0)
     }
 
     pub(crate) fn snapshot_meta(&self) -> Option<&SnapshotMeta> {
-        self.snapshot.as_ref().map(|(meta, _)| meta)
+        self.snapshot.as_ref()
     }
 
     /// Asserts that the entries are one row.
@@ -317,8 +310,8 @@ impl Storage for Log {
             meta.index.0 >= request_index.max(self.base.0).max(1) && meta.members.contains(NodeId(to))
         };
         match &self.snapshot {
-            Some((meta, context)) if fits(meta) => {
-                let mut snapshot = Snapshot { data: context.clone(), ..Snapshot::default() };
+            Some(meta) if fits(meta) => {
+                let mut snapshot = Snapshot::default();
                 let metadata = snapshot.mut_metadata();
                 (metadata.index, metadata.term) = (meta.index.0, meta.term.0);
                 metadata.set_conf_state(to_conf_state(&meta.members));

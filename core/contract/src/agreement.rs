@@ -99,7 +99,8 @@ pub struct Committed {
     pub term: Term,
     /// What it is.
     pub kind: CommittedKind,
-    /// The proposed bytes; empty unless `kind` is [`CommittedKind::Normal`], or the context of a [`Change`].
+    /// The proposed bytes, or the context of a [`Change`]. A change that goes through a joint configuration carries it in
+    /// the entry that begins it; the one that ends it is empty.
     pub payload: Bytes,
 }
 
@@ -331,7 +332,7 @@ pub struct Change {
     pub voters: BTreeSet<NodeId>,
     /// The learners that the group shall have.
     pub learners: BTreeSet<NodeId>,
-    /// Carried into [`Committed::payload`] of the entry that ends the change.
+    /// Carried into [`Committed::payload`] of the entry that makes the change, or begins it.
     pub context: Bytes,
 }
 

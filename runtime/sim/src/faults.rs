@@ -35,10 +35,13 @@ pub struct Swarm {
     pub transfer: bool,
     /// Members join, leave, and change between voting and learning; there is one node more than at first.
     pub members: bool,
+    /// A bit of one node's disk flips. Not beside `members`: the node may refuse to start again, and must not be the last
+    /// that votes.
+    pub flip: bool,
 }
 
 impl Swarm {
-    /// Every kind.
+    /// Every kind that goes with all others.
     #[must_use]
     pub fn all() -> Self {
         Self {
@@ -56,13 +59,14 @@ impl Swarm {
             snapshots: true,
             transfer: true,
             members: true,
+            flip: false,
         }
     }
 
     /// A random subset; each kind is on in two runs of three.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut on = || rng.u32(0..3) != 0;
-        Self {
+        let mut swarm = Self {
             crash: on(),
             blackout: on(),
             pause: on(),
@@ -77,7 +81,10 @@ impl Swarm {
             snapshots: on(),
             transfer: on(),
             members: on(),
-        }
+            flip: on(),
+        };
+        swarm.flip &= !swarm.members;
+        swarm
     }
 
     /// The kinds that are on, by name.
@@ -98,6 +105,7 @@ impl Swarm {
             snapshots,
             transfer,
             members,
+            flip,
         } = self;
         [
             (crash, "crash"),
@@ -114,6 +122,7 @@ impl Swarm {
             (snapshots, "snapshots"),
             (transfer, "transfer"),
             (members, "members"),
+            (flip, "flip"),
         ]
         .into_iter()
         .filter_map(|(on, name)| on.then_some(name))
@@ -135,6 +144,7 @@ pub(crate) enum Fault {
     FailedSync,
     Transfer,
     Members,
+    Flip,
 }
 
 impl Fault {
@@ -155,6 +165,7 @@ impl Fault {
         add(swarm.failed_sync, Fault::FailedSync, 1);
         add(swarm.transfer, Fault::Transfer, 1);
         add(swarm.members, Fault::Members, 2);
+        add(swarm.flip, Fault::Flip, 1);
         rng.choice(kinds)
     }
 }
@@ -172,6 +183,10 @@ pub struct FaultCounts {
     pub lost: u64,
     /// Messages doubled.
     pub doubled: u64,
+    /// Messages that took ten times as long.
+    pub straggled: u64,
+    /// Syncs that were slow.
+    pub slow_syncs: u64,
     /// Clock jumps.
     pub clocks: u64,
     /// Failed syncs.
@@ -182,6 +197,8 @@ pub struct FaultCounts {
     pub transfers: u64,
     /// Changes of members that came into force.
     pub members: u64,
+    /// Bits flipped.
+    pub flips: u64,
 }
 
 impl FaultCounts {
@@ -193,9 +210,12 @@ impl FaultCounts {
             + self.partitions
             + self.lost
             + self.doubled
+            + self.straggled
+            + self.slow_syncs
             + self.clocks
             + self.failed_syncs
             + self.transfers
             + self.members
+            + self.flips
     }
 }

@@ -19,12 +19,17 @@ const EPOCH_NS: u64 = 1_700_000_000_000_000_000;
 /// Half the width of the interval around civil time.
 const CLOCK_ERROR_NS: u64 = 5_000_000;
 
+/// A smaller file may consist of its last write alone.
+const FLIP_SIZE_MIN: u64 = 4_096;
+
 /// One node.
 pub(crate) struct SimNode {
     pub(crate) id: NodeId,
     pub(crate) disk: MemoryDisk,
     pub(crate) faulty: FaultyDisk,
     pub(crate) running: Option<Running>,
+    /// A bit of its disk was flipped.
+    pub(crate) flipped: bool,
     /// Counts starts; events of an earlier life are void.
     pub(crate) life: u64,
     pub(crate) paused_until: u64,
@@ -64,7 +69,7 @@ impl SimNode {
     pub(crate) fn new(id: NodeId) -> Self {
         let disk = MemoryDisk::new();
         let faulty = FaultyDisk::new(Arc::new(disk.clone()));
-        Self { id, disk, faulty, running: None, life: 0, paused_until: 0, skew_ns: 0, drift_ppm: 0 }
+        Self { id, disk, faulty, running: None, flipped: false, life: 0, paused_until: 0, skew_ns: 0, drift_ppm: 0 }
     }
 
     /// The node's clocks at a moment of true time.
@@ -129,6 +134,27 @@ impl SimNode {
             _ => Crash::Subset(rng.u64(..)),
         };
         self.disk.crash(crash);
+    }
+
+    /// Flips a bit of a file, not among the last that were written: of those nobody can tell a lie from a torn write.
+    pub(crate) fn flip(&mut self, rng: &mut Rng) -> bool {
+        let mut files = Vec::new();
+        for folder in ["wal", "snapshots"] {
+            let names = self.disk.list(folder).unwrap_or_default();
+            files.extend(names.into_iter().map(|name| format!("{folder}/{name}")));
+        }
+        let used = |path: &String| {
+            let file = self.disk.open(path).ok()?;
+            let mut bytes = vec![0; usize::try_from(file.size().ok()?).ok()?];
+            file.read_at(0, &mut bytes).ok()?;
+            let end = bytes.iter().rposition(|byte| *byte != 0)? as u64;
+            (end >= FLIP_SIZE_MIN).then_some(end)
+        };
+        let large: Vec<(String, u64)> =
+            files.into_iter().filter_map(|path| Some((path.clone(), used(&path)?))).collect();
+        let Some((path, end)) = rng.choice(large) else { return false };
+        self.flipped = self.disk.flip(&path, rng.u64(0..end / 2), rng.u8(0..8));
+        self.flipped
     }
 
     /// Makes the next sync fail.

@@ -353,6 +353,7 @@ impl<'w> World<'w> {
         }
         match running.begin_log(mutant) {
             Ok(early) => {
+                self.counts.slow_syncs += u64::from(slow);
                 self.after(delay, Event::LogDone { node, life });
                 if let Some(input) = early {
                     self.input(node, input);
@@ -418,6 +419,11 @@ impl<'w> World<'w> {
         self.trace.event(self.now, "start", id.0, &[]);
         let seed = self.options.seed.wrapping_mul(31).wrapping_add(id.0);
         if let Err(reason) = self.nodes[node].start(CLUSTER, seed, self.now, setup) {
+            if self.nodes[node].flipped {
+                // It knows that its disk lies, and rather stays away.
+                self.trace.event(self.now, "refuses", id.0, &[]);
+                return;
+            }
             self.failure = Some(format!("node {id} does not start: {reason}"));
             return;
         }
@@ -517,6 +523,8 @@ impl<'w> World<'w> {
         let from = self.nodes[node].id;
         let Some(target) = self.nodes.iter().position(|other| other.id == to) else { return };
         let fates = self.network.fate(from, to, &mut self.rng);
+        let straggled = fates.iter().filter(|delay| **delay > self.network.delay_max).count();
+        self.counts.straggled += straggled as u64;
         match fates.len() {
             0 => self.counts.lost += 1,
             1 => {}
@@ -722,6 +730,7 @@ impl<'w> World<'w> {
             }
             Fault::Transfer => self.hand_over(victim),
             Fault::Members => self.change_members(victim),
+            Fault::Flip => self.flip(victim),
         }
     }
 
@@ -750,6 +759,17 @@ impl<'w> World<'w> {
                 }
             }
             self.schedule_flush(node);
+        }
+    }
+
+    /// Flips one bit of what a node has written, while it is down; one node of a world at most.
+    fn flip(&mut self, node: usize) {
+        if self.nodes.iter().any(|node| node.flipped) {
+            return;
+        }
+        self.crash(node);
+        if self.nodes[node].flip(&mut self.rng) {
+            self.counts.flips += 1;
         }
     }
 

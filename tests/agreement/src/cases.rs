@@ -207,7 +207,7 @@ pub fn a_lagging_node_gets_a_snapshot(factory: Factory, seed: u64) {
     converge(&mut world);
 }
 
-/// Learners join, become voters, and replace others, in one step each; the context ends every change.
+/// Learners join, become voters, and replace others, in one step each; the context comes with every change.
 pub fn members_change(factory: Factory, seed: u64) {
     let mut world = World::new(seed, 6, Members::of_voters([1, 2, 3].map(NodeId)), factory);
     world.snapshot_every = 10;

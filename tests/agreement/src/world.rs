@@ -90,7 +90,7 @@ pub struct World {
     pub reads_failed: u64,
     /// Snapshots installed from a peer.
     pub installs: u64,
-    /// Contexts of finished membership changes, in order, each once.
+    /// What each change of members carried, by index; the same on every node.
     pub contexts: BTreeMap<u64, Bytes>,
 }
 
@@ -389,9 +389,8 @@ impl World {
             CommittedKind::Noop => None,
             CommittedKind::Members(members) => {
                 node.members = members.clone();
-                if !entry.payload.is_empty() {
-                    self.contexts.insert(entry.index.0, entry.payload.clone());
-                }
+                let told = self.contexts.entry(entry.index.0).or_insert_with(|| entry.payload.clone());
+                assert_eq!(*told, entry.payload, "every node hears the same context at {}", entry.index);
                 None
             }
         };

@@ -64,6 +64,20 @@ fn paxos_holds_under_the_swarm() {
     holds(paxos);
 }
 
+/// A snapshot may stand inside a joint change, and a node may start from it.
+#[test]
+fn members_change_while_snapshots_are_taken() {
+    let swarm = Swarm { members: true, snapshots: true, crash: true, loss: true, ..Swarm::default() };
+    let mut changes = 0;
+    for engine in [raft as EngineFn, paxos] {
+        for seed in seeds() {
+            let options = Options { seed, swarm: Some(swarm), ..Options::default() };
+            changes += world(engine, &options).unwrap_or_else(|failure| panic!("{failure}")).faults.members;
+        }
+    }
+    assert!(changes > 0, "no change of members came into force");
+}
+
 fn assert_caught(engine: EngineFn, mutants: &[Mutant]) {
     for mutant in mutants {
         let caught = (0..1_000).find(|seed| {

@@ -31,6 +31,8 @@ pub(crate) struct PendingRead {
 /// The waiting reads of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
+    /// The last barrier failed.
+    failed: bool,
     next_barrier: u64,
     /// To join the next barrier.
     gathered: Vec<PendingRead>,
@@ -60,8 +62,15 @@ impl Reads {
         true
     }
 
+    /// True if a barrier is to be asked for. One that failed is asked again at the next tick, and not before: whoever
+    /// refused it would refuse it as fast as it can be asked.
     pub(crate) fn has_gathered(&self) -> bool {
-        !self.gathered.is_empty()
+        !self.gathered.is_empty() && !self.failed
+    }
+
+    /// Time has passed.
+    pub(crate) fn on_tick(&mut self) {
+        self.failed = false;
     }
 
     /// Names a barrier for everything gathered.
@@ -83,6 +92,7 @@ impl Reads {
     pub(crate) fn on_failed(&mut self, id: BarrierId) {
         if let Some(reads) = self.in_flight.remove(&id) {
             self.gathered.extend(reads);
+            self.failed = true;
         }
     }
 
@@ -140,6 +150,8 @@ mod tests {
         assert!(reads.gather(read(1, 0)));
         let id = reads.begin_barrier();
         reads.on_failed(id);
+        assert!(!reads.has_gathered(), "not at once");
+        reads.on_tick();
         assert!(reads.has_gathered());
         assert!(reads.expired(Mono(READ_WAIT_MAX.0 - 1)).is_empty());
         assert_eq!(reads.expired(Mono(READ_WAIT_MAX.0)).len(), 1);

@@ -415,6 +415,7 @@ impl Replica {
         let group = self.groups.get_mut(&id).expect("the id was just read from the map");
         group.next_tick = now.mono + group.engine.tick_interval();
         group.refused = false;
+        group.reads.on_tick();
         if group.lane.stalled(now.mono) {
             group.lane.rewind(now.mono);
         }

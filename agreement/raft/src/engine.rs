@@ -610,9 +610,19 @@ impl Raft {
         }
     }
 
+    /// True for a node that cannot stand for election, so that no timeout of the engine's makes it forget its leader, and
+    /// that has not heard from one for long: one that was cut off, or removed.
+    fn is_deaf(&self) -> bool {
+        let core = &self.node.raft;
+        let long_ago =
+            self.heard_leader_at.is_none_or(|at| self.now >= at + self.config.election_max + self.config.election_max);
+        !core.promotable() && core.state == StateRole::Follower && !self.sleep.asleep && long_ago
+    }
+
     fn tell_role(&mut self, out: &mut Vec<Output>) {
         let core = &self.node.raft;
-        let role = (core.leader_id, core.term, core.state == StateRole::Leader);
+        let leader = if self.is_deaf() { 0 } else { core.leader_id };
+        let role = (leader, core.term, core.state == StateRole::Leader);
         if role == self.role {
             return;
         }
@@ -691,7 +701,7 @@ impl Agreement for Raft {
             .collect();
         progress.sort_unstable_by_key(|progress| progress.node);
         AgreementStatus {
-            leader: (core.leader_id != 0).then_some(NodeId(core.leader_id)),
+            leader: (self.role.0 != 0).then_some(NodeId(self.role.0)),
             leads,
             term: Term(core.term),
             last: LogIndex(core.raft_log.last_index()),

@@ -513,3 +513,16 @@ pub fn chained(factory: Factory, seed: u64) -> bool {
     world.cut_link(NodeId(1), NodeId(3));
     goes_on(&mut world, NodeId(9))
 }
+
+/// A learner that is cut off, or removed behind its back, forgets the leader: nobody shall be served by it for ever.
+pub fn a_cut_off_learner_forgets_its_leader(factory: Factory, seed: u64) {
+    let members = Members { learners: [NodeId(4)].into(), ..Members::of_voters([1, 2, 3].map(NodeId)) };
+    let mut world = World::new(seed, 4, members, factory);
+    commit(&mut world, 1);
+    let leader = |w: &World| w.status(NodeId(4)).and_then(|status| status.leader);
+    assert!(world.run_until(RECOVERY_MS, |w| leader(w).is_some()), "a learner hears of its leader");
+    world.isolate(NodeId(4));
+    assert!(world.run_until(RECOVERY_MS, |w| leader(w).is_none()), "and forgets it when it hears no more");
+    world.heal();
+    assert!(world.run_until(RECOVERY_MS, |w| leader(w).is_some()), "until it hears again");
+}

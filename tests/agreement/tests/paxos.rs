@@ -77,6 +77,11 @@ fn a_blank_node_joins() {
 }
 
 #[test]
+fn a_cut_off_learner_forgets_its_leader() {
+    (0..5).for_each(|seed| cases::a_cut_off_learner_forgets_its_leader(paxos, seed));
+}
+
+#[test]
 fn leadership_moves() {
     (0..20).for_each(|seed| cases::leadership_moves(paxos, seed));
 }

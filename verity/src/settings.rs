@@ -288,11 +288,20 @@ impl Settings {
         }
         let seat = |(id, peer): (NodeId, String)| {
             let host = peer.rsplit_once(':').map_or("", |(host, _)| host);
-            let usual = || format!("{host}:{}", self.zookeeper.port);
+            // Of nodes on one machine, the file of one does not tell the others' ports.
+            let usual = || match self.neighbours(host) {
+                true => format!("0.0.0.0:{}", self.zookeeper.port),
+                false => format!("{host}:{}", self.zookeeper.port),
+            };
             let client = self.clients.get(&id.to_string()).cloned().unwrap_or_else(usual);
             (id, Seat { peer, client })
         };
         Ok(self.peers()?.into_iter().map(seat).collect())
+    }
+
+    /// True if several nodes are on this host.
+    fn neighbours(&self, host: &str) -> bool {
+        self.peers.values().filter(|peer| peer.rsplit_once(':').is_some_and(|(theirs, _)| theirs == host)).count() > 1
     }
 
     /// Nodes of one cluster share its name, and therefore its id; `id:` and 32 digits name the id itself.
@@ -335,6 +344,18 @@ mod tests {
         assert_eq!(lab.disk, LabDisk::Volatile);
         let error = parse("lab = { enabled = false, disk = \"forgetful\" }").expect_err("this is not the lab");
         assert!(error.to_string().contains("lab.enabled"), "{error}");
+    }
+
+    #[test]
+    fn clients_of_nodes_on_one_machine_are_not_confused() {
+        let two = parse("").expect("nothing is missing").seats().expect("all are known");
+        assert_eq!(two[&NodeId(1)].client, "127.0.0.1:2181");
+        let text = "cluster = \"c\"\nvoters = [1, 2]\n[node]\nid = 1\ndata_dir = \"d\"\npeer = \"127.0.0.1:7071\"\n\
+                    admin = \"127.0.0.1:7070\"\n[peers]\n1 = \"127.0.0.1:7071\"\n2 = \"127.0.0.1:8071\"\n3 = \"db:7071\"\n\
+                    [clients]\n2 = \"127.0.0.1:3181\"\n";
+        let settings: Settings = Figment::new().merge(Toml::string(text)).extract().expect("nothing is missing");
+        let clients: Vec<String> = settings.seats().expect("all are known").into_values().map(|s| s.client).collect();
+        assert_eq!(clients, ["0.0.0.0:2181", "127.0.0.1:3181", "db:2181"]);
     }
 
     #[test]

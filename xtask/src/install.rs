@@ -2,7 +2,7 @@
 //!
 //! Everything lands beside the build output, or through the system's package manager; nothing in the checkout.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -10,8 +10,13 @@ use crate::shell::{command, has, output, root, run, target};
 
 /// The Python of an environment that holds what `tests/requirements.txt` lists.
 pub(crate) fn python() -> Result<PathBuf> {
-    let wanted = std::fs::read_to_string(root().join("tests/requirements.txt"))?;
-    let venv = target().join("xtask/venv");
+    environment("venv", "tests/requirements.txt")
+}
+
+/// The Python of the environment of this name, which holds what a file of the checkout lists.
+pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
+    let wanted = std::fs::read_to_string(root().join(requirements))?;
+    let venv = target().join("xtask").join(name);
     let python = venv.join("bin/python");
     let mark = venv.join("installed.txt");
     if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
@@ -25,9 +30,25 @@ pub(crate) fn python() -> Result<PathBuf> {
         apt(&["python3-venv"])?;
         run(&mut command("python3", &["-m", "venv", "--clear", &dir]))?;
     }
-    run(&mut command(&python, &["-m", "pip", "install", "--quiet", "-r", "tests/requirements.txt"]))?;
+    run(&mut command(&python, &["-m", "pip", "install", "--quiet", "-r", requirements]))?;
     std::fs::write(&mark, wanted)?;
     Ok(python)
+}
+
+/// The unpacked sources of the Python package that a file of the checkout pins by its hash.
+pub(crate) fn sources(python: &Path, package: &str, pinned: &str) -> Result<PathBuf> {
+    let folder = target().join("xtask/sources");
+    let (unpacked, mark) = (folder.join(package), folder.join(format!("{package}.txt")));
+    let wanted = std::fs::read_to_string(root().join(pinned))?;
+    if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
+        return Ok(unpacked);
+    }
+    let dir = folder.to_string_lossy().into_owned();
+    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes"];
+    run(command(python, &pip).args(["-d", &dir, "-r", pinned]))?;
+    run(&mut command("tar", &["xzf", &format!("{dir}/{package}.tar.gz"), "-C", &dir]))?;
+    std::fs::write(&mark, wanted)?;
+    Ok(unpacked)
 }
 
 /// Installs Debian packages that are not there yet.

@@ -5,7 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chaos;
+mod fuzz;
 mod install;
+mod mutants;
 mod shell;
 mod suite;
 

@@ -2,12 +2,13 @@
 //!
 //! A suite that cannot run has failed; there are no skips.
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use crate::install;
-use crate::shell::{cargo, command, output, run, target};
+use crate::shell::{cargo, command, output, root, run, target};
 
 /// One suite.
 pub(crate) struct Suite {
@@ -25,6 +26,21 @@ pub(crate) const ALL: &[Suite] = &[
     Suite { name: "build", about: "the release binary", fast: true, run: build },
     Suite { name: "sim", about: "worlds full of faults; each seed in two processes", fast: true, run: sim },
     Suite { name: "kazoo", about: "the kazoo client against a running cluster", fast: false, run: kazoo },
+    Suite { name: "kazoo-suite", about: "kazoo's own tests, which start our server", fast: false, run: kazoo_suite },
+    Suite {
+        name: "chaos",
+        about: "kills, stops and cuts of real processes, judged",
+        fast: false,
+        run: crate::chaos::run_suite,
+    },
+    Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
+    Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
+    Suite {
+        name: "mutants",
+        about: "each planted bug, caught by worlds that know of none",
+        fast: false,
+        run: crate::mutants::run_suite,
+    },
     Suite { name: "oracle", about: "random requests, answered as ZooKeeper does", fast: false, run: oracle },
 ];
 
@@ -69,7 +85,7 @@ fn build() -> Result<()> {
 }
 
 /// The release binary, built if it is not.
-fn binary() -> Result<std::path::PathBuf> {
+pub(crate) fn binary() -> Result<std::path::PathBuf> {
     build()?;
     let path = target().join("release/verity");
     path.canonicalize().with_context(|| format!("{} is not there", path.display()))
@@ -78,6 +94,51 @@ fn binary() -> Result<std::path::PathBuf> {
 fn kazoo() -> Result<()> {
     let (python, binary) = (install::python()?, binary()?);
     run(command(python, &["-m", "pytest", "-q", "tests/clients/kazoo"]).env("VERITY", binary))
+}
+
+/// The tests that kazoo's authors wrote, with an executable `java` on PATH that starts our server. Which of them fail,
+/// and why, stands in `tests/clients/kazoo_suite/expected.txt`; anything else fails the suite, an unexpected pass too.
+fn kazoo_suite() -> Result<()> {
+    const FOLDER: &str = "tests/clients/kazoo_suite";
+    let python = install::environment("kazoo-suite", &format!("{FOLDER}/requirements.txt"))?;
+    let sources = install::sources(&python, "kazoo-2.11.0", &format!("{FOLDER}/sources.txt"))?;
+    // The run has a folder of its own; an interpreter's link must not be resolved, or it forgets its environment.
+    let (python, sources) = (std::path::absolute(python)?, std::path::absolute(sources)?);
+    let (binary, folder) = (binary()?, root().join(FOLDER));
+    let temporary = target().join("xtask/kazoo-suite-data");
+    if temporary.exists() {
+        std::fs::remove_dir_all(&temporary)?;
+    }
+    std::fs::create_dir_all(&temporary)?;
+    let mut path = vec![folder.clone()];
+    path.extend(python.parent().map(Path::to_path_buf));
+    path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    let options = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "expected", "-o", "log_cli=false"];
+    let mut pytest = command(&python, &options);
+    pytest.args(["--timeout=120", "--session-timeout=600", "-W", "ignore", "--tb=short", "--show-capture=no"]);
+    pytest.arg("kazoo/tests").current_dir(sources);
+    pytest.env("PATH", std::env::join_paths(path)?).env("PYTHONPATH", folder).env("TMPDIR", temporary.canonicalize()?);
+    pytest.env("VERITY", binary).env("ZOOKEEPER_CLASSPATH", "verity").env("ZOOKEEPER_VERSION", "3.8.0");
+    run(&mut pytest)
+}
+
+/// Debian's C client and zkCli, the `zookeeper-client` crate, and requests by hand.
+fn clients() -> Result<()> {
+    install::apt(&["gcc", "libc6-dev", "libzookeeper-mt-dev", "default-jre-headless", "zookeeper"])?;
+    let (python, binary) = (install::python()?, binary()?);
+    let dir = target().join("clients");
+    std::fs::create_dir_all(&dir)?;
+    let (c_client, rust_client) = (dir.join("c-client"), dir.join("debug/verity-client-rust"));
+    let strict = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-DTHREADED"];
+    let link = ["-lzookeeper_mt", "-lpthread"];
+    run(command("cc", &strict).args(["tests/clients/c/client.c", "-o"]).arg(&c_client).args(link))?;
+    let manifest = ["--manifest-path", "tests/clients/rust/Cargo.toml"];
+    run(cargo(&["fmt", "--check"]).args(manifest))?;
+    run(cargo(&["build", "--quiet"]).args(manifest).arg("--target-dir").arg(&dir))?;
+    let folders = ["c", "rust", "wire", "zkcli"].map(|client| format!("tests/clients/{client}"));
+    let mut pytest = command(python, &["-m", "pytest", "-q"]);
+    pytest.args(folders).env("VERITY", binary.canonicalize()?).env("C_CLIENT", c_client.canonicalize()?);
+    run(pytest.env("RUST_CLIENT", rust_client.canonicalize()?))
 }
 
 /// Debian's ZooKeeper beside ours; the tests fail where it does not start.

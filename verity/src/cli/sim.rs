@@ -32,6 +32,9 @@ pub(crate) struct Sim {
     /// Plant a bug, to see it caught: vote-not-persisted, ack-before-sync, watch-after-reply, ...
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
+    /// Stop at the first world that fails.
+    #[arg(long)]
+    until_failure: bool,
     /// Print every event. One seed prints the same lines in every process.
     #[arg(long)]
     trace: bool,
@@ -95,6 +98,9 @@ impl Sim {
             let failure = failure.or_else(|| report.as_ref().and_then(idle));
             failed += u64::from(failure.is_some());
             self.print(json, seed, report.as_ref(), failure.as_deref());
+            if self.until_failure && failed > 0 {
+                break;
+            }
         }
         if failed > 0 {
             bail!("{failed} of {} worlds failed", self.seeds);

@@ -1,0 +1,44 @@
+//! The chaos suite: five real processes under faults, which must lose nothing, and the same without `fdatasync`, which
+//! must be seen to lose something.
+//!
+//! `CHAOS_SEED` repeats the faults and requests of a run. Deliberately absent: how; `tests/chaos` knows.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::shell::{cargo, command, run, target};
+use crate::suite::binary;
+
+/// The exit status of a run in which something is lost or a law is broken.
+const BROKEN: i32 = 1;
+
+pub(crate) fn run_suite() -> Result<()> {
+    run(&mut cargo(&["build", "--release", "--package", "verity-chaos-tests"]))?;
+    let harness = target().join("release/verity-chaos").canonicalize().context("the harness is not there")?;
+    let server = binary()?;
+    let seed = std::env::var("CHAOS_SEED").ok();
+    let chaos = |args: &[&str]| {
+        let mut command = command(&harness, args);
+        command.env("VERITY_BIN", &server);
+        if let Some(seed) = &seed {
+            command.args(["--seed", seed]);
+        }
+        command
+    };
+    run(&mut chaos(&[]))?;
+    println!("\nThe same without fdatasync, which must not go unseen:");
+    let output = chaos(&["--disk", "forgetful", "--phases", "3"]).output().context("cannot run the harness")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let figures = text.lines().find(|line| line.starts_with("chaos ")).unwrap_or_default();
+    println!("{figures}");
+    if output.status.code() != Some(BROKEN) {
+        bail!(
+            "a run without fdatasync ended with {}:\n{text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let value = |name: &str| figures.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    ensure!(value("lost").is_some_and(|lost| lost != "0"), "no lost write was counted: {figures}");
+    ensure!(value("verdict").is_some_and(|verdict| verdict != "ok"), "the checker accepted lost writes: {figures}");
+    Ok(())
+}

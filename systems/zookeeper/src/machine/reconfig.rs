@@ -19,11 +19,11 @@ use crate::wire::{Encode as _, ErrorCode, GetDataResponse, ReconfigRequest, perm
 const PATH: &str = "/zookeeper/config";
 
 impl Tree {
-    /// The configuration in force.
-    pub(super) fn ensemble(&self) -> Ensemble {
+    /// The configuration in force; none if what the founders wrote there does not parse.
+    pub(super) fn ensemble(&self) -> Option<Ensemble> {
         let id = self.find(PATH).expect("it cannot be deleted");
         let text = self.slab.get(id).data().unwrap_or_default();
-        std::str::from_utf8(text).ok().and_then(Ensemble::parse).unwrap_or_default()
+        std::str::from_utf8(text).ok().and_then(Ensemble::parse)
     }
 
     /// Checks in the order of ZooKeeper's `PrepRequestProcessor`: switch, progress, version, arguments, access.
@@ -39,7 +39,8 @@ impl Tree {
         if self.wish.is_some() {
             return Err(ErrorCode::ReconfigInProgress);
         }
-        let now = self.ensemble();
+        // Nobody is to be removed because a text could not be read.
+        let now = self.ensemble().ok_or(ErrorCode::SystemError)?;
         if request.config != -1 && request.config != now.version {
             return Err(ErrorCode::BadVersion);
         }
@@ -65,7 +66,9 @@ impl Tree {
     pub(super) fn reconfigured(&mut self, text: &Bytes, effects: &mut Effects) {
         self.zxid += 1;
         self.set_config_text(text, effects);
-        self.settle_wish(self.ensemble().version, ErrorCode::Ok, effects);
+        if let Some(now) = self.ensemble() {
+            self.settle_wish(now.version, ErrorCode::Ok, effects);
+        }
     }
 
     /// The wish of `version` is settled, if it is the one that waits.

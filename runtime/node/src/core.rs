@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
@@ -16,7 +17,7 @@ use verity_clock::Now;
 use verity_contract::{Consistency, Failure, Peer, SessionInput, SessionOutput};
 use verity_replica::{Input, Output, Replica};
 use verity_storage::Identity;
-use verity_types::{ConnId, GroupId, NodeId, Token};
+use verity_types::{ConnId, GroupId, Mono, NodeId, Token};
 
 use crate::book::{Book, Moves};
 use crate::clock::HostClock;
@@ -124,17 +125,31 @@ impl Shared {
 
     /// Ends turns, and ticks, for as long as the node runs.
     pub(crate) async fn flusher(&self) {
+        // Setting a timer costs a system call, so it is set anew only for an earlier moment, or when it has rung.
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        let mut set_for: Option<Mono> = None;
         loop {
-            let until = self.with(|core| core.clock.until(core.replica.next_wake()));
+            let (next, until) = self.with(|core| {
+                let next = core.replica.next_wake();
+                (next, core.clock.until(next))
+            });
+            if set_for.is_none_or(|at| next < at) {
+                timer.as_mut().reset(tokio::time::Instant::now() + until);
+                set_for = Some(next);
+            }
             // A moment that is due is a tick; input that came before it ends its turn first.
             tokio::select! {
                 biased;
                 () = self.turn.notified() => tokio::task::yield_now().await,
-                () = tokio::time::sleep(until) => self.with(|core| {
-                    let now = core.clock.now();
-                    core.replica.on(now, Input::Tick, &mut core.outputs);
-                    core.carry_out();
-                }),
+                () = &mut timer => {
+                    set_for = None;
+                    self.with(|core| {
+                        let now = core.clock.now();
+                        core.replica.on(now, Input::Tick, &mut core.outputs);
+                        core.carry_out();
+                    });
+                }
             }
             let backlog = self.with(Core::end_turn);
             self.follow_members();

@@ -14,9 +14,8 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which engine each mutant lives in.
-const MUTANTS: [(&str, &str); 10] = [
+const MUTANTS: [(&str, &str); 9] = [
     ("vote-not-persisted", "raft"),
-    ("vote-not-persisted", "paxos"),
     ("commit-without-quorum", "paxos"),
     ("stale-read-without-barrier", "raft"),
     ("snapshot-missing-session", "raft"),

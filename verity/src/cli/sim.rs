@@ -142,9 +142,9 @@ impl Sim {
         if self.agreement == Agreement::Paxos {
             mutant.push_str(" --agreement paxos");
         }
-        let (version, nodes, clients, seconds) = (env!("CARGO_PKG_VERSION"), self.nodes, self.clients, self.seconds);
+        let (commit, nodes, clients, seconds) = (env!("VERITY_COMMIT"), self.nodes, self.clients, self.seconds);
         format!(
-            "verity sim --seed {seed} --nodes {nodes} --clients {clients} --seconds {seconds}{mutant} (version {version})"
+            "verity sim --seed {seed} --nodes {nodes} --clients {clients} --seconds {seconds}{mutant} (commit {commit})"
         )
     }
 }

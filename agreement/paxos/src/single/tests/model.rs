@@ -229,7 +229,7 @@ fn acceptors_that_crash() {
 }
 
 #[test]
-#[ignore = "takes minutes: the slow tier runs it with --ignored"]
+#[ignore = "takes minutes without optimisation: `cargo xtask test models` runs it"]
 fn a_proposer_that_tries_again() {
     explore("a second attempt", Group { attempts: [2, 1], ..Group::default() });
 }

@@ -87,6 +87,31 @@ impl Swarm {
         swarm
     }
 
+    /// The same without one of the kinds that are on, by its name.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        let kind = match name {
+            "crash" => &mut self.crash,
+            "blackout" => &mut self.blackout,
+            "pause" => &mut self.pause,
+            "partition" => &mut self.partition,
+            "loss" => &mut self.loss,
+            "double" => &mut self.double,
+            "reorder" => &mut self.reorder,
+            "straggle" => &mut self.straggle,
+            "clock" => &mut self.clock,
+            "slow-disk" => &mut self.slow_disk,
+            "failed-sync" => &mut self.failed_sync,
+            "snapshots" => &mut self.snapshots,
+            "transfer" => &mut self.transfer,
+            "members" => &mut self.members,
+            "flip" => &mut self.flip,
+            _ => return self,
+        };
+        *kind = false;
+        self
+    }
+
     /// The kinds that are on, by name.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {

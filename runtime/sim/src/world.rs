@@ -38,6 +38,8 @@ pub struct Options {
     pub heal_ms: u64,
     /// The kinds of faults; `None` draws a random subset.
     pub swarm: Option<Swarm>,
+    /// `swarm` is a part of what this seed draws: the world is otherwise the same.
+    pub part_of_drawn: bool,
     /// A bug to plant.
     pub mutant: Option<Mutant>,
     /// Keep the trace as lines.
@@ -54,6 +56,7 @@ impl Default for Options {
             fault_ms: 10_000,
             heal_ms: 30_000,
             swarm: None,
+            part_of_drawn: false,
             mutant: None,
             trace: false,
             invariants_every: 1,
@@ -180,7 +183,8 @@ pub fn run(options: &Options, workload: &mut dyn Workload) -> Result<Report, Box
 impl<'w> World<'w> {
     fn new(options: Options, workload: &'w mut dyn Workload) -> Self {
         let mut rng = Rng::with_seed(options.seed);
-        let swarm = options.swarm.unwrap_or_else(|| Swarm::draw(&mut rng));
+        let drawn = (options.swarm.is_none() || options.part_of_drawn).then(|| Swarm::draw(&mut rng));
+        let swarm = options.swarm.or(drawn).expect("one of the two is there");
         let founders = Members::of_voters((1..=options.nodes as u64).map(NodeId));
         let count = options.nodes as u64 + u64::from(swarm.members);
         let nodes = (1..=count).map(|id| SimNode::new(NodeId(id))).collect();

@@ -32,6 +32,9 @@ pub(crate) struct Sim {
     /// Plant a bug, to see it caught: vote-not-persisted, ack-before-sync, watch-after-reply, ...
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
+    /// When a world fails, look for the fewest kinds of faults and the shortest time with which it still does.
+    #[arg(long)]
+    shrink: bool,
     /// Stop at the first world that fails.
     #[arg(long)]
     until_failure: bool,
@@ -85,19 +88,13 @@ impl Sim {
                 trace: self.trace,
                 ..Options::default()
             };
-            let mut workload =
-                ZooKeeperClients::new(engine(self.agreement), options.nodes, usize::from(self.clients), 10_000_000);
-            // An invariant that breaks is a finding like any other, to be told with its seed.
-            let outcome =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verity_sim::run(&options, &mut workload)));
-            let (report, failure) = match outcome {
-                Ok(Ok(report)) => (Some(report), None),
-                Ok(Err(failure)) => (Some(failure.report), Some(failure.reason)),
-                Err(_) => (None, Some("an invariant does not hold; its text stands above".to_owned())),
-            };
+            let (report, failure) = self.world(&options);
             let failure = failure.or_else(|| report.as_ref().and_then(idle));
             failed += u64::from(failure.is_some());
             self.print(json, seed, report.as_ref(), failure.as_deref());
+            if let (Some(report), true) = (&report, failure.is_some() && self.shrink) {
+                self.shrink(options, report);
+            }
             if self.until_failure && failed > 0 {
                 break;
             }
@@ -106,6 +103,47 @@ impl Sim {
             bail!("{failed} of {} worlds failed", self.seeds);
         }
         Ok(())
+    }
+
+    /// Runs one world: what it came to, and what is wrong with it.
+    fn world(&self, options: &Options) -> (Option<Report>, Option<String>) {
+        let mut workload =
+            ZooKeeperClients::new(engine(self.agreement), options.nodes, usize::from(self.clients), 10_000_000);
+        // An invariant that breaks is a finding like any other, to be told with its seed.
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verity_sim::run(options, &mut workload)));
+        match outcome {
+            Ok(Ok(report)) => (Some(report), None),
+            Ok(Err(failure)) => (Some(failure.report), Some(failure.reason)),
+            Err(_) => (None, Some("an invariant does not hold; its text stands above".to_owned())),
+        }
+    }
+
+    /// Leaves out one kind of fault after the other, then time, for as long as the world still fails.
+    fn shrink(&self, options: Options, report: &Report) {
+        let mut smallest = Options { swarm: Some(report.swarm), part_of_drawn: true, ..options };
+        for name in report.swarm.names() {
+            let swarm = smallest.swarm.map(|swarm| swarm.without(name));
+            let fewer = Options { swarm, ..smallest.clone() };
+            if self.world(&fewer).1.is_some() {
+                smallest = fewer;
+            }
+        }
+        while smallest.fault_ms >= 2_000 {
+            let shorter = Options { fault_ms: smallest.fault_ms / 2, ..smallest.clone() };
+            if self.world(&shorter).1.is_none() {
+                break;
+            }
+            smallest = shorter;
+        }
+        let (kinds, reason) = (smallest.swarm.map(verity_sim::Swarm::names), self.world(&smallest).1);
+        println!(
+            "seed {} still fails with {} alone, faults for {} ms: {}",
+            smallest.seed,
+            kinds.unwrap_or_default().join(" "),
+            smallest.fault_ms,
+            reason.unwrap_or_default()
+        );
     }
 
     fn print(&self, json: bool, seed: u64, report: Option<&Report>, failure: Option<&str>) {

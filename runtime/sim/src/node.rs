@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fastrand::Rng;
 use verity_clock::{Interval, Now};
 use verity_contract::{GroupRole, SessionOutput};
-use verity_replica::{Input, LogVault, LogWork, Opened, Output, Replica, SnapshotVault, SnapshotWork};
+use verity_replica::{Input, LogVault, LogWork, Opened, Output, Replica, SnapshotVault, SnapshotWork, Ticket};
 use verity_storage::disk::{Crash, Faults as DiskFaults};
 use verity_storage::{ClusterId, Disk, FaultyDisk, MemoryDisk};
 use verity_types::{GroupId, Mono, NodeId};
@@ -214,8 +214,8 @@ impl Running {
         }
     }
 
-    /// Appends everything that waits. With the mutant, it is acknowledged here.
-    pub(crate) fn begin_log(&mut self, mutant: Option<Mutant>) -> Result<Option<Input>, String> {
+    /// Appends everything that waits. With the mutant, answers what is to be acknowledged at once.
+    pub(crate) fn begin_log(&mut self, mutant: Option<Mutant>) -> Result<Option<Ticket>, String> {
         let work = std::mem::take(&mut self.log_queue);
         let last = work.iter().rev().find_map(|work| match work {
             LogWork::Persist { ticket, .. } => Some(*ticket),
@@ -223,7 +223,7 @@ impl Running {
         });
         self.log.append(work).map_err(|error| error.to_string())?;
         self.log_busy = true;
-        Ok(last.filter(|_| mutant == Some(Mutant::AckBeforeSync)).map(Input::Persisted))
+        Ok(last.filter(|_| mutant == Some(Mutant::AckBeforeSync)))
     }
 
     /// Ends the sync that was begun.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use bytes::Bytes;
 use fastrand::Rng;
 use verity_contract::{Door, Members, Peer, SessionInput, SessionOutput};
-use verity_replica::{Input, ServiceId, decode_frames};
+use verity_replica::{Input, ServiceId, Ticket, decode_frames};
 use verity_storage::ClusterId;
 use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId, Token};
 
@@ -89,18 +89,64 @@ pub struct Failure {
 }
 
 enum Event {
-    Tick { node: usize, life: u64 },
-    Flush { node: usize, life: u64 },
-    LogDone { node: usize, life: u64 },
-    SnapshotDone { node: usize, life: u64 },
-    Deliver { from: NodeId, node: usize, bytes: Bytes },
-    Link { node: usize, life: u64, peer: NodeId, up: bool },
-    Restart { node: usize },
-    Resume { node: usize },
-    ToNode { client: usize, conn: u64, bytes: Option<Bytes> },
-    ToClient { client: usize, conn: u64, input: ClientInput },
-    Connect { client: usize, conn: u64, node: usize, door: Door },
-    ClientWake { client: usize },
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    Flush {
+        node: usize,
+        life: u64,
+    },
+    LogDone {
+        node: usize,
+        life: u64,
+    },
+    /// By a planted bug: acknowledged before it is synced.
+    EarlyAck {
+        node: usize,
+        life: u64,
+        ticket: Ticket,
+    },
+    SnapshotDone {
+        node: usize,
+        life: u64,
+    },
+    Deliver {
+        from: NodeId,
+        node: usize,
+        bytes: Bytes,
+    },
+    Link {
+        node: usize,
+        life: u64,
+        peer: NodeId,
+        up: bool,
+    },
+    Restart {
+        node: usize,
+    },
+    Resume {
+        node: usize,
+    },
+    ToNode {
+        client: usize,
+        conn: u64,
+        bytes: Option<Bytes>,
+    },
+    ToClient {
+        client: usize,
+        conn: u64,
+        input: ClientInput,
+    },
+    Connect {
+        client: usize,
+        conn: u64,
+        node: usize,
+        door: Door,
+    },
+    ClientWake {
+        client: usize,
+    },
     Fault,
     Heal,
 }
@@ -273,6 +319,11 @@ impl<'w> World<'w> {
             Event::Tick { node, life } => self.on_tick(node, life),
             Event::Flush { node, life } => self.on_flush(node, life),
             Event::LogDone { node, life } => self.on_log_done(node, life),
+            Event::EarlyAck { node, life, ticket } => {
+                if self.lives(node, life) {
+                    self.input(node, Input::Persisted(ticket));
+                }
+            }
             Event::SnapshotDone { node, life } => self.on_snapshot_done(node, life),
             Event::Deliver { from, node, bytes } => self.on_deliver(from, node, bytes),
             Event::Link { node, life, peer, up } => {
@@ -359,8 +410,9 @@ impl<'w> World<'w> {
             Ok(early) => {
                 self.counts.slow_syncs += u64::from(slow);
                 self.after(delay, Event::LogDone { node, life });
-                if let Some(input) = early {
-                    self.input(node, input);
+                // In its own turn: what this one put out comes first.
+                if let Some(ticket) = early {
+                    self.after(0, Event::EarlyAck { node, life, ticket });
                 }
             }
             Err(_) => self.crash(node),

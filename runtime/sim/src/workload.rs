@@ -56,6 +56,9 @@ pub trait Workload {
         None
     }
 
+    /// The world has so many nodes, those included that are to join.
+    fn begin(&mut self, _nodes: usize) {}
+
     /// How many clients there are.
     fn clients(&self) -> usize;
 

@@ -275,6 +275,7 @@ impl<'w> World<'w> {
     }
 
     fn run(&mut self) -> Result<(), String> {
+        self.workload.begin(self.nodes.len());
         for node in 0..self.nodes.len() {
             self.start(node);
         }
@@ -290,7 +291,7 @@ impl<'w> World<'w> {
         while let Some(Reverse(next)) = self.queue.pop() {
             self.now = next.at;
             if self.now > deadline {
-                return Err("the healed world made no progress before its deadline".into());
+                return Err(format!("the healed world made no progress before its deadline; {}", self.standing()));
             }
             self.step(next.event);
             if let Some(failure) = self.failure.take() {
@@ -301,6 +302,35 @@ impl<'w> World<'w> {
             }
         }
         self.workload.judge()
+    }
+
+    /// How each node sees its groups, for a world that is stuck.
+    fn standing(&self) -> String {
+        let mut out = Vec::new();
+        for node in &self.nodes {
+            let Some(running) = &node.running else {
+                out.push(format!("node {} is down", node.id));
+                continue;
+            };
+            for group in running.replica.status() {
+                let agreement = group.agreement;
+                let leader = agreement.leader.map_or_else(|| "nobody".to_owned(), |leader| leader.to_string());
+                let (members, term) = (agreement.members, agreement.term.0);
+                let ids = |set: &std::collections::BTreeSet<NodeId>| {
+                    set.iter().map(NodeId::to_string).collect::<Vec<_>>().join(",")
+                };
+                out.push(format!(
+                    "node {} follows {leader} in term {term}, voters {} outgoing {} learners {}, committed {} of {}",
+                    node.id,
+                    ids(&members.voters),
+                    ids(&members.outgoing),
+                    ids(&members.learners),
+                    agreement.committed.0,
+                    agreement.last.0,
+                ));
+            }
+        }
+        out.join("; ")
     }
 
     fn at(&mut self, at: u64, event: Event) {

@@ -422,6 +422,11 @@ impl Workload for ZooKeeperClients {
         Some((GROUP, reconfig(&request)))
     }
 
+    /// Clients know every node: a group may end up on the one that joined.
+    fn begin(&mut self, nodes: usize) {
+        self.nodes = nodes as u64;
+    }
+
     fn clients(&self) -> usize {
         self.clients.len()
     }

@@ -71,7 +71,7 @@ fn members_change_while_snapshots_are_taken() {
     let mut changes = 0;
     for engine in [raft as EngineFn, paxos] {
         for seed in seeds() {
-            let options = Options { seed, swarm: Some(swarm), ..Options::default() };
+            let options = Options { seed, swarm: Some(swarm), part_of_drawn: true, ..Options::default() };
             changes += world(engine, &options).unwrap_or_else(|failure| panic!("{failure}")).faults.members;
         }
     }

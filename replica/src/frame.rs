@@ -15,17 +15,15 @@
 //! Deliberately absent: who sent it (the driver authenticates the connection) and checksums (TLS has them).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use std::collections::BTreeSet;
 use thiserror::Error;
-use verity_contract::{Members, SnapshotMeta};
-use verity_types::{GroupId, LogIndex, NodeId, Term};
+use verity_contract::SnapshotMeta;
+use verity_contract::codec::{put_members, take_members};
+use verity_types::{GroupId, LogIndex, Term};
 
 use crate::batch::{Proposal, decode_runs, encode_runs};
 
 /// No frame is longer than this.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// No group has more members than this in one role.
-const MEMBERS_MAX: usize = 1024;
 
 /// One thing said to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,38 +178,21 @@ fn decode_ack(group: GroupId, mut payload: Bytes) -> Option<Frame> {
 pub(crate) fn encode_meta(meta: &SnapshotMeta, out: &mut BytesMut) {
     out.put_u64(meta.index.0);
     out.put_u64(meta.term.0);
-    encode_members(&meta.members, out);
+    put_members(out, &meta.members);
 }
 
 pub(crate) fn decode_meta(bytes: &mut Bytes) -> Option<SnapshotMeta> {
     let index = LogIndex(bytes.try_get_u64().ok()?);
     let term = Term(bytes.try_get_u64().ok()?);
-    Some(SnapshotMeta { index, term, members: decode_members(bytes)? })
-}
-
-fn encode_members(members: &Members, out: &mut BytesMut) {
-    for set in [&members.voters, &members.outgoing, &members.learners] {
-        out.put_u16(u16::try_from(set.len()).expect("a group has at most MEMBERS_MAX members"));
-        set.iter().for_each(|node| out.put_u64(node.0));
-    }
-}
-
-fn decode_members(bytes: &mut Bytes) -> Option<Members> {
-    let mut set = || {
-        let count = usize::from(bytes.try_get_u16().ok()?);
-        if count > MEMBERS_MAX || count * 8 > bytes.remaining() {
-            return None;
-        }
-        (0..count).map(|_| bytes.try_get_u64().ok().map(NodeId)).collect::<Option<BTreeSet<NodeId>>>()
-    };
-    Some(Members { voters: set()?, outgoing: set()?, learners: set()? })
+    Some(SnapshotMeta { index, term, members: take_members(bytes).ok()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use verity_contract::RequestId;
+    use verity_contract::{Members, RequestId};
+    use verity_types::NodeId;
 
     fn meta() -> SnapshotMeta {
         let mut members = Members::of_voters([NodeId(1), NodeId(2), NodeId(3)]);

@@ -50,6 +50,12 @@ pub enum Error {
     Storage(String),
 }
 
+impl From<verity_contract::codec::CodecError> for Error {
+    fn from(error: verity_contract::codec::CodecError) -> Self {
+        Self::InvalidMessage(error.0)
+    }
+}
+
 /// A rule that is broken on purpose, so that the tests can show that they would notice.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,9 +21,9 @@
 //! Sender and receiver are absent: the driver authenticates one and knows the other. Decoded values are slices of the
 //! frame.
 
-use std::collections::BTreeSet;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use verity_contract::codec::{self, put_blob, take_blob, take_byte};
+pub(crate) use verity_contract::codec::{put_members, put_number};
 use verity_contract::{Members, SnapshotMeta};
 use verity_types::{LogIndex, NodeId, Term};
 
@@ -36,7 +36,7 @@ pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
 /// The largest value, proposals included.
 pub const MAX_ENTRY_BYTES: usize = 16 << 20;
 /// The most members of a group, counted per set.
-pub const MAX_MEMBERS: usize = 64;
+pub const MAX_MEMBERS: usize = codec::MEMBERS_MAX;
 /// The largest node id that can take part: it is the low part of a ballot.
 pub const MAX_NODE: u64 = (1 << NODE_BITS) - 1;
 const NODE_BITS: u32 = 16;
@@ -134,29 +134,9 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidMessage(what.into()))
 }
 
-pub(crate) fn put_number(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8((value & 0x7f) as u8);
-}
-
 /// A number below [`MAX_NUMBER`].
 pub(crate) fn take_number(bytes: &mut Bytes) -> Result<u64, Error> {
-    let mut value = 0u64;
-    for shift in (0..63).step_by(7) {
-        let byte = take_byte(bytes)?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return if value < MAX_NUMBER { Ok(value) } else { invalid(format!("{value} is beyond any number")) };
-        }
-    }
-    invalid("a number is too long")
-}
-
-fn take_byte(bytes: &mut Bytes) -> Result<u8, Error> {
-    if bytes.has_remaining() { Ok(bytes.get_u8()) } else { invalid("ends early") }
+    Ok(codec::take_below(bytes, MAX_NUMBER)?)
 }
 
 pub(crate) fn put_ballot(out: &mut BytesMut, ballot: Ballot) {
@@ -168,23 +148,8 @@ pub(crate) fn take_ballot(bytes: &mut Bytes) -> Result<Ballot, Error> {
     take_number(bytes).map(Ballot)
 }
 
-pub(crate) fn put_members(out: &mut BytesMut, members: &Members) {
-    for set in [&members.voters, &members.outgoing, &members.learners] {
-        put_number(out, set.len() as u64);
-        set.iter().for_each(|node| put_number(out, node.0));
-    }
-}
-
 pub(crate) fn take_members(bytes: &mut Bytes) -> Result<Members, Error> {
-    let mut set = || -> Result<BTreeSet<NodeId>, Error> {
-        let count = take_number(bytes)?;
-        if count > MAX_MEMBERS as u64 {
-            return invalid(format!("{count} members are too many"));
-        }
-        let nodes = (0..count).map(|_| take_number(bytes).map(NodeId)).collect::<Result<BTreeSet<_>, _>>()?;
-        if nodes.len() as u64 == count { Ok(nodes) } else { invalid("a member is named twice") }
-    };
-    let members = Members { voters: set()?, outgoing: set()?, learners: set()? };
+    let members = codec::take_members(bytes)?;
     check_members(&members).map(|()| members)
 }
 
@@ -215,8 +180,7 @@ pub(crate) fn put_value(out: &mut BytesMut, value: &Value) {
     if let Kind::Members(members) = &value.kind {
         put_members(out, members);
     }
-    put_number(out, value.payload.len() as u64);
-    out.put_slice(&value.payload);
+    put_blob(out, &value.payload);
 }
 
 pub(crate) fn take_value(bytes: &mut Bytes) -> Result<Value, Error> {
@@ -228,11 +192,11 @@ pub(crate) fn take_value(bytes: &mut Bytes) -> Result<Value, Error> {
         ENTRY_MEMBERS => Kind::Members(take_members(bytes)?),
         other => return invalid(format!("{other} is no kind of value")),
     };
-    let length = usize::try_from(take_number(bytes)?).unwrap_or(usize::MAX);
-    if length > MAX_ENTRY_BYTES || length > bytes.remaining() || (kind == Kind::Noop && length > 0) {
-        return invalid(format!("a payload of {length} bytes exceeds its bound or the frame"));
+    let payload = take_blob(bytes, MAX_ENTRY_BYTES)?;
+    if kind == Kind::Noop && !payload.is_empty() {
+        return invalid("a filler that carries something");
     }
-    Ok(Value { term, kind, payload: bytes.split_to(length) })
+    Ok(Value { term, kind, payload })
 }
 
 mod kind {

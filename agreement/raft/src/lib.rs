@@ -39,3 +39,9 @@ pub enum Error {
     #[error("storage: {0}")]
     Storage(String),
 }
+
+impl From<verity_contract::codec::CodecError> for Error {
+    fn from(error: verity_contract::codec::CodecError) -> Self {
+        Self::InvalidMessage(error.0)
+    }
+}

@@ -12,12 +12,12 @@
 //! Sender and receiver are absent: the driver authenticates one and knows the other. Local messages of the engine
 //! (`MsgHup`, `MsgPropose`, ...) have no encoding, so no peer can inject them. Decoded entries are slices of the frame.
 
-use std::collections::BTreeSet;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
 use verity_contract::Members;
+use verity_contract::codec::{self, put_blob, take_blob, take_byte};
+pub(crate) use verity_contract::codec::{put_members, put_number, take_number};
 use verity_types::NodeId;
 
 use crate::Error;
@@ -29,7 +29,7 @@ pub const MAX_MESSAGE_BYTES: usize = 32 << 20;
 /// The largest entry, proposals included.
 pub const MAX_ENTRY_BYTES: usize = 16 << 20;
 /// The most members of a group, counted per set.
-pub const MAX_MEMBERS: usize = 64;
+pub const MAX_MEMBERS: usize = codec::MEMBERS_MAX;
 /// The most entries in one append.
 const MAX_ENTRIES: u64 = 1 << 20;
 /// Terms and indexes stay below this, so that no addition to one overflows.
@@ -83,39 +83,9 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidMessage(what.into()))
 }
 
-pub(crate) fn put_number(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8((value as u8 & 0x7f) | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
-pub(crate) fn take_number(bytes: &mut Bytes) -> Result<u64, Error> {
-    let mut value = 0u64;
-    for shift in (0..63).step_by(7) {
-        if !bytes.has_remaining() {
-            return invalid("ends inside a number");
-        }
-        let byte = bytes.get_u8();
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    invalid("a number is too long")
-}
-
 /// A term or an index.
 pub(crate) fn take_place(bytes: &mut Bytes) -> Result<u64, Error> {
-    match take_number(bytes)? {
-        value if value < MAX_NUMBER => Ok(value),
-        value => invalid(format!("{value} is beyond any term or index")),
-    }
-}
-
-fn take_byte(bytes: &mut Bytes) -> Result<u8, Error> {
-    if bytes.has_remaining() { Ok(bytes.get_u8()) } else { invalid("ends early") }
+    Ok(codec::take_below(bytes, MAX_NUMBER)?)
 }
 
 fn take_flag(bytes: &mut Bytes) -> Result<bool, Error> {
@@ -124,19 +94,6 @@ fn take_flag(bytes: &mut Bytes) -> Result<bool, Error> {
         1 => Ok(true),
         other => invalid(format!("{other} is no flag")),
     }
-}
-
-pub(crate) fn take_blob(bytes: &mut Bytes, max: usize) -> Result<Bytes, Error> {
-    let length = usize::try_from(take_number(bytes)?).unwrap_or(usize::MAX);
-    if length > max || length > bytes.remaining() {
-        return invalid(format!("a field of {length} bytes exceeds its bound or the frame"));
-    }
-    Ok(bytes.split_to(length))
-}
-
-pub(crate) fn put_blob(out: &mut BytesMut, blob: &[u8]) {
-    put_number(out, blob.len() as u64);
-    out.put_slice(blob);
 }
 
 /// Kind, term and data of an entry; its index is told by its place.
@@ -170,23 +127,8 @@ pub(crate) fn take_entry(bytes: &mut Bytes, index: u64) -> Result<Entry, Error> 
     Ok(entry)
 }
 
-pub(crate) fn put_members(out: &mut BytesMut, members: &Members) {
-    for set in [&members.voters, &members.outgoing, &members.learners] {
-        put_number(out, set.len() as u64);
-        set.iter().for_each(|node| put_number(out, node.0));
-    }
-}
-
 pub(crate) fn take_members(bytes: &mut Bytes) -> Result<Members, Error> {
-    let mut set = || -> Result<BTreeSet<NodeId>, Error> {
-        let count = take_number(bytes)?;
-        if count > MAX_MEMBERS as u64 {
-            return invalid(format!("{count} members are too many"));
-        }
-        let nodes = (0..count).map(|_| take_number(bytes).map(NodeId)).collect::<Result<BTreeSet<_>, _>>()?;
-        if nodes.len() as u64 == count { Ok(nodes) } else { invalid("a member is named twice") }
-    };
-    let members = Members { voters: set()?, outgoing: set()?, learners: set()? };
+    let members = codec::take_members(bytes)?;
     check_members(&members).map(|()| members)
 }
 

@@ -13,9 +13,12 @@
 #![forbid(unsafe_code)]
 
 mod agreement;
+pub mod codec;
 mod duty;
 mod machine;
 mod session;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use agreement::{
     Agreement, AgreementStatus, Barrier, BarrierId, Boot, Change, Committed, CommittedKind, Input, Members, Output,

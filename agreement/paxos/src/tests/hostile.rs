@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use verity_contract::{Agreement, Input, PersistId};
 use verity_types::NodeId;
 
-use super::net::Net;
+use super::net::{Net, campaign, is_dropped, net};
 use crate::Config;
 use crate::message::{Ballot, Frame, LAST_SLOT, Value};
 
 /// Node 1 leads a group of three, nodes 4 and 5 stand aside.
 fn group() -> Net {
-    let mut net = Net::new(3, 5, Config::default());
-    net.campaign(1);
+    let mut net = net(3, 5, Config::default());
+    campaign(&mut net, 1);
     net.deliver();
     for _ in 0..3 {
         net.input(1, Input::Propose(Bytes::from_static(b"x")));
@@ -38,7 +38,7 @@ fn a_ballot_of_another_node_is_dropped() {
         Frame::TakeOver { ballot },
     ];
     for frame in frames {
-        assert!(net.is_dropped(1, 2, &frame), "{frame:?}");
+        assert!(is_dropped(&mut net, 1, 2, &frame), "{frame:?}");
     }
     assert_eq!(net.nodes[&2].status().leader, Some(NodeId(1)));
 }
@@ -47,10 +47,12 @@ fn a_ballot_of_another_node_is_dropped() {
 fn a_stranger_that_knows_no_more_is_dropped() {
     let mut net = group();
     let (ballot, decided) = (ballot(9, 4), 4);
-    assert!(net.is_dropped(4, 2, &Frame::Prepare { ballot, from: 5, decided }));
-    assert!(net.is_dropped(4, 2, &Frame::Accept { ballot, decided, first: 5, values: vec![Value::noop(1)] }));
-    assert!(net.is_dropped(0, 2, &Frame::Fetch { from: 1 }) && net.is_dropped(2, 2, &Frame::Fetch { from: 1 }));
-    net.is_dropped(4, 2, &Frame::Ping { ballot, round: 1, decided, leads: true, sleep: false });
+    assert!(is_dropped(&mut net, 4, 2, &Frame::Prepare { ballot, from: 5, decided }));
+    assert!(is_dropped(&mut net, 4, 2, &Frame::Accept { ballot, decided, first: 5, values: vec![Value::noop(1)] }));
+    assert!(
+        is_dropped(&mut net, 0, 2, &Frame::Fetch { from: 1 }) && is_dropped(&mut net, 2, 2, &Frame::Fetch { from: 1 })
+    );
+    is_dropped(&mut net, 4, 2, &Frame::Ping { ballot, round: 1, decided, leads: true, sleep: false });
     assert_eq!(net.nodes[&2].status().leader, Some(NodeId(1)), "nobody follows a stranger");
     assert_eq!(net.nodes[&2].promised, self::ballot(1, 1));
 }
@@ -59,7 +61,7 @@ fn a_stranger_that_knows_no_more_is_dropped() {
 fn a_stranger_that_knows_more_may_come_from_a_later_configuration() {
     let mut net = group();
     let ballot = ballot(9, 4);
-    assert!(!net.is_dropped(4, 2, &Frame::Prepare { ballot, from: 8, decided: 7 }));
+    assert!(!is_dropped(&mut net, 4, 2, &Frame::Prepare { ballot, from: 8, decided: 7 }));
     assert_eq!(net.nodes[&2].promised, ballot);
 }
 
@@ -68,11 +70,11 @@ fn slots_out_of_the_window_are_dropped() {
     let mut net = group();
     let ballot = ballot(9, 3);
     for first in [0, 1 << 20, LAST_SLOT] {
-        assert!(net.is_dropped(3, 2, &Frame::Accept { ballot, decided: 4, first, values: vec![Value::noop(1)] }));
+        assert!(is_dropped(&mut net, 3, 2, &Frame::Accept { ballot, decided: 4, first, values: vec![Value::noop(1)] }));
     }
-    assert!(net.is_dropped(3, 2, &Frame::Accept { ballot, decided: 4, first: 5, values: Vec::new() }));
-    assert!(net.is_dropped(3, 2, &Frame::Learn { decided: 4, first: 5, values: vec![(ballot, Value::noop(1))] }));
-    assert!(net.is_dropped(2, 1, &Frame::Accepted { ballot: self::ballot(1, 1), first: 9, last: 8, decided: 4 }));
+    assert!(is_dropped(&mut net, 3, 2, &Frame::Accept { ballot, decided: 4, first: 5, values: Vec::new() }));
+    assert!(is_dropped(&mut net, 3, 2, &Frame::Learn { decided: 4, first: 5, values: vec![(ballot, Value::noop(1))] }));
+    assert!(is_dropped(&mut net, 2, 1, &Frame::Accepted { ballot: self::ballot(1, 1), first: 9, last: 8, decided: 4 }));
 }
 
 #[test]
@@ -80,7 +82,7 @@ fn acceptances_of_what_was_never_proposed_decide_nothing() {
     let mut net = group();
     let ballot = net.nodes[&1].promised;
     for from in 2..=5 {
-        net.is_dropped(from, 1, &Frame::Accepted { ballot, first: 1, last: LAST_SLOT, decided: LAST_SLOT });
+        is_dropped(&mut net, from, 1, &Frame::Accepted { ballot, first: 1, last: LAST_SLOT, decided: LAST_SLOT });
     }
     assert_eq!(net.nodes[&1].status().committed.0, 4);
 }
@@ -92,11 +94,11 @@ fn answers_of_strangers_count_for_nothing() {
     net.input(1, Input::Propose(Bytes::from_static(b"alone")));
     let ballot = net.nodes[&1].promised;
     for from in 4..=5 {
-        net.is_dropped(from, 1, &Frame::Accepted { ballot, first: 5, last: 5, decided: 4 });
+        is_dropped(&mut net, from, 1, &Frame::Accepted { ballot, first: 5, last: 5, decided: 4 });
     }
     assert_eq!(net.nodes[&1].status().committed.0, 4);
     for node in [2, 3] {
-        net.is_dropped(node, 1, &Frame::Reject { ballot, promised: self::ballot(2, node) });
+        is_dropped(&mut net, node, 1, &Frame::Reject { ballot, promised: self::ballot(2, node) });
     }
     assert!(!net.nodes[&1].leads(), "voters that promised more end it");
 }
@@ -104,10 +106,10 @@ fn answers_of_strangers_count_for_nothing() {
 #[test]
 fn a_hand_over_from_nobody_in_charge_is_ignored() {
     let mut net = group();
-    net.is_dropped(3, 2, &Frame::TakeOver { ballot: ballot(1, 3) });
-    net.is_dropped(1, 2, &Frame::TakeOver { ballot: ballot(7, 1) });
+    is_dropped(&mut net, 3, 2, &Frame::TakeOver { ballot: ballot(1, 3) });
+    is_dropped(&mut net, 1, 2, &Frame::TakeOver { ballot: ballot(7, 1) });
     assert_eq!(net.nodes[&2].promised, ballot(1, 1));
-    net.is_dropped(1, 2, &Frame::TakeOver { ballot: ballot(1, 1) });
+    is_dropped(&mut net, 1, 2, &Frame::TakeOver { ballot: ballot(1, 1) });
     assert_eq!(net.nodes[&2].promised, ballot(2, 2));
 }
 
@@ -115,7 +117,7 @@ fn a_hand_over_from_nobody_in_charge_is_ignored() {
 fn rounds_end_without_a_panic() {
     let mut net = group();
     let last = Ballot((1 << 60) - (1 << 16) + 3);
-    net.is_dropped(3, 2, &Frame::Prepare { ballot: last, from: 5, decided: 4 });
+    is_dropped(&mut net, 3, 2, &Frame::Prepare { ballot: last, from: 5, decided: 4 });
     net.cut.extend([(1, 2), (2, 1), (3, 2), (2, 3)]);
     net.tick(&[2], 100);
     assert_eq!(net.nodes[&2].promised, last, "no ballot is above the last");
@@ -130,8 +132,8 @@ fn a_driver_that_invents_persists_is_stopped() {
 
 #[test]
 fn too_much_uncommitted_is_refused() {
-    let mut net = Net::new(3, 3, Config { uncommitted_bytes_max: 1 << 20, ..Config::default() });
-    net.campaign(1);
+    let mut net = net(3, 3, Config { uncommitted_bytes_max: 1 << 20, ..Config::default() });
+    campaign(&mut net, 1);
     net.deliver();
     for _ in 0..20 {
         net.input(1, Input::Propose(Bytes::from(vec![0; 100_000])));
@@ -152,7 +154,7 @@ proptest! {
     fn mutated_messages_never_panic(
         mutations in proptest::collection::vec((0u8..4, any::<u16>(), any::<u8>(), 1u64..=4, 1u64..=3), 60..120)
     ) {
-        let mut net = Net::new(3, 3, Config::default());
+        let mut net = net(3, 3, Config::default());
         for (kind, place, value, from, to) in mutations {
             net.now.0 += 25_000_000;
             (1..=3).for_each(|id| net.input(id, Input::Tick));

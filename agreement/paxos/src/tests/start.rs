@@ -4,12 +4,12 @@ use bytes::Bytes;
 use verity_contract::{Agreement, Boot, Input, Members, Output, Record, RecordKind, SnapshotMeta};
 use verity_types::{LogIndex, Mono, NodeId, Term};
 
-use super::net::Net;
+use super::net::{campaign, net};
 use crate::{Config, Error, Paxos};
 
 /// Noop, five proposals, a restart, and another noop.
 fn records() -> Vec<Record> {
-    let mut net = Net::new(1, 1, Config::default());
+    let mut net = net(1, 1, Config::default());
     net.tick(&[1], 1);
     for _ in 0..5 {
         net.input(1, Input::Propose(Bytes::from_static(b"x")));
@@ -41,10 +41,10 @@ fn a_log_comes_back_and_is_handed_out_again() {
 
 #[test]
 fn a_ballot_is_never_used_twice() {
-    let mut net = Net::new(3, 3, Config::default());
+    let mut net = net(3, 3, Config::default());
     let mut last = 0;
     for _ in 0..5 {
-        net.campaign(2);
+        campaign(&mut net, 2);
         let promised = net.nodes[&2].promised.0;
         assert!(promised > last);
         last = promised;

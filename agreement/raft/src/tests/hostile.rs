@@ -6,7 +6,7 @@ use raft::eraftpb::{Entry, Message, MessageType, Snapshot};
 use verity_contract::{Agreement, Input, Members, PersistId};
 use verity_types::{Mono, NodeId};
 
-use super::net::Net;
+use super::net::{Net, elect, net};
 use crate::message::{Frame, encode, to_conf_state};
 use crate::{Config, Error};
 
@@ -17,8 +17,8 @@ fn message(kind: MessageType, term: u64) -> Message {
 }
 
 fn group() -> Net {
-    let mut net = Net::new(3, 3, Config::default());
-    net.elect(1);
+    let mut net = net(3, 3, Config::default());
+    elect(&mut net, 1);
     for _ in 0..3 {
         net.input(1, Input::Propose(Bytes::from_static(b"x")));
         net.deliver();
@@ -210,7 +210,7 @@ proptest! {
     fn mutated_messages_never_panic(
         mutations in proptest::collection::vec((0u8..4, any::<u16>(), any::<u8>(), 1u64..=4, 1u64..=3), 60..120)
     ) {
-        let mut net = Net::new(3, 3, Config::default());
+        let mut net = net(3, 3, Config::default());
         for (kind, place, value, from, to) in mutations {
             net.now.0 += 25_000_000;
             for id in 1..=3 {

@@ -1,118 +1,28 @@
-//! A handful of engines whose messages wait until a test lets them go. Disks are instant.
+//! The shared net, and what only Raft can be asked.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use bytes::Bytes;
-use verity_contract::{Agreement, Boot, Committed, Input, Members, Output, Record};
-use verity_types::{Mono, NodeId};
+use verity_contract::{Boot, testing};
+use verity_types::Mono;
 
 use crate::{Config, Raft};
 
-pub(super) struct Net {
-    pub(super) nodes: BTreeMap<u64, Raft>,
-    pub(super) records: BTreeMap<u64, Vec<Record>>,
-    pub(super) committed: BTreeMap<u64, Vec<Committed>>,
-    pub(super) answers: Vec<String>,
-    pub(super) flying: Vec<(u64, u64, Bytes)>,
-    pub(super) cut: BTreeSet<(u64, u64)>,
-    pub(super) now: Mono,
-    config: Config,
-    voters: u64,
+pub(super) type Net = testing::Net<Raft>;
+
+pub(super) fn net(voters: u64, nodes: u64, config: Config) -> Net {
+    Net::new(voters, nodes, move |boot, now| Raft::start(boot, config.clone(), now).unwrap())
 }
 
-impl Net {
-    pub(super) fn new(voters: u64, nodes: u64, config: Config) -> Self {
-        let mut net = Self {
-            nodes: BTreeMap::new(),
-            records: BTreeMap::new(),
-            committed: BTreeMap::new(),
-            answers: Vec::new(),
-            flying: Vec::new(),
-            cut: BTreeSet::new(),
-            now: Mono(1_000_000_000),
-            config,
-            voters,
-        };
-        (1..=nodes).for_each(|id| net.restart(id));
-        net
-    }
+/// Without a lease, so that what a file shows does not depend on the clock.
+pub(super) fn start(boot: Boot, now: Mono) -> Raft {
+    Raft::start(boot, Config { lease: None, ..Config::default() }, now).unwrap()
+}
 
-    pub(super) fn restart(&mut self, id: u64) {
-        let boot = Boot {
-            id: NodeId(id),
-            members: Members::of_voters((1..=self.voters).map(NodeId)),
-            snapshot: None,
-            records: self.records.get(&id).cloned().unwrap_or_default(),
-            seed: id * 7_919,
-        };
-        self.committed.insert(id, Vec::new());
-        self.nodes.insert(id, Raft::start(boot, self.config.clone(), self.now).unwrap());
-    }
-
-    pub(super) fn input(&mut self, id: u64, input: Input) {
-        let now = self.now;
-        self.with(id, |raft, out| raft.on(now, input, out));
-    }
-
-    pub(super) fn with(&mut self, id: u64, step: impl FnOnce(&mut Raft, &mut Vec<Output>)) {
-        let mut out = Vec::new();
-        let Some(raft) = self.nodes.get_mut(&id) else { return };
-        step(raft, &mut out);
-        raft.invariants();
-        for output in out {
-            match output {
-                Output::Persist { id: persist, records } => {
-                    self.records.entry(id).or_default().extend(records);
-                    self.input(id, Input::Persisted(persist));
-                }
-                Output::Send { to, bytes, .. } if !self.cut.contains(&(id, to.0)) => {
-                    self.flying.push((id, to.0, bytes));
-                }
-                Output::Commit(batch) => self.committed.get_mut(&id).unwrap().extend(batch),
-                Output::ReadReady { id: name, index } => {
-                    self.answers.push(format!("node {id}: barrier {} reads at {index}", name.0));
-                }
-                Output::ReadFailed(name) => self.answers.push(format!("node {id}: barrier {} fails", name.0)),
-                Output::Refused(_) => self.answers.push(format!("node {id}: proposal refused")),
-                _ => {}
-            }
+/// Ticks `id` alone until it leads.
+pub(super) fn elect(net: &mut Net, id: u64) {
+    for _ in 0..80 {
+        if net.nodes[&id].leads() {
+            return;
         }
+        net.tick(&[id], 1);
     }
-
-    /// Delivers everything on its way, and what follows from it.
-    pub(super) fn deliver(&mut self) {
-        for _ in 0..1_000 {
-            let flying = std::mem::take(&mut self.flying);
-            if flying.is_empty() {
-                return;
-            }
-            for (from, to, bytes) in flying {
-                self.now.0 += 1_000;
-                self.input(to, Input::Message { from: NodeId(from), bytes });
-            }
-        }
-        panic!("the messages never end");
-    }
-
-    /// Lets `ticks` ticks pass on these nodes, delivering as they come.
-    pub(super) fn tick(&mut self, ids: &[u64], ticks: u64) {
-        for _ in 0..ticks {
-            self.now = self.now + self.config.tick;
-            for id in ids {
-                self.input(*id, Input::Tick);
-            }
-            self.deliver();
-        }
-    }
-
-    /// Ticks `id` alone until it leads.
-    pub(super) fn elect(&mut self, id: u64) {
-        for _ in 0..80 {
-            if self.nodes[&id].leads() {
-                return;
-            }
-            self.tick(&[id], 1);
-        }
-        panic!("node {id} was not elected");
-    }
+    panic!("node {id} was not elected");
 }

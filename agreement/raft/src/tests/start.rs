@@ -4,18 +4,18 @@ use bytes::Bytes;
 use verity_contract::{Agreement, Boot, Input, Members, Output, PersistId, Record, RecordKind, SnapshotMeta};
 use verity_types::{LogIndex, Mono, NodeId, Term};
 
-use super::net::Net;
+use super::net::{elect, net};
 use crate::state::truncate_record;
 use crate::{Config, Error, Raft};
 
 fn records() -> Vec<Record> {
-    let mut net = Net::new(1, 1, Config::default());
-    net.elect(1);
+    let mut net = net(1, 1, Config::default());
+    elect(&mut net, 1);
     for _ in 0..5 {
         net.input(1, Input::Propose(Bytes::from_static(b"x")));
     }
     net.restart(1);
-    net.elect(1);
+    elect(&mut net, 1);
     net.records.remove(&1).unwrap()
 }
 
@@ -109,8 +109,8 @@ fn a_sole_voters_messages_wait_for_its_own_vote() {
 
 #[test]
 fn a_restarted_node_holds_its_vote_for_a_lease() {
-    let mut net = Net::new(3, 3, Config::default());
-    net.elect(1);
+    let mut net = net(3, 3, Config::default());
+    elect(&mut net, 1);
     net.tick(&[1, 2, 3], 2);
     net.restart(2);
     net.cut.extend([(1, 3), (3, 1), (1, 2), (2, 1)]);

@@ -67,3 +67,16 @@ pub enum Mutant {
     /// A leader decides what it alone has accepted.
     CommitWithoutQuorum,
 }
+
+impl Mutant {
+    /// The one of this name, as the simulator and its users call it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "accept-below-promise" => Some(Self::AcceptBelowPromise),
+            "value-choice-ignored" => Some(Self::ValueChoiceIgnored),
+            "commit-without-quorum" => Some(Self::CommitWithoutQuorum),
+            _ => None,
+        }
+    }
+}

@@ -10,12 +10,7 @@ fn raft(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Agreem
 }
 
 fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
-    let mutant = match mutant {
-        Some(Mutant::AcceptBelowPromise) => Some(verity_paxos::Mutant::AcceptBelowPromise),
-        Some(Mutant::ValueChoiceIgnored) => Some(verity_paxos::Mutant::ValueChoiceIgnored),
-        Some(Mutant::CommitWithoutQuorum) => Some(verity_paxos::Mutant::CommitWithoutQuorum),
-        _ => None,
-    };
+    let mutant = mutant.and_then(|mutant| verity_paxos::Mutant::named(mutant.name()));
     let config = verity_paxos::Config { mutant, ..verity_paxos::Config::default() };
     let paxos = verity_paxos::Paxos::start(boot, config, now);
     paxos.map(|paxos| Box::new(paxos) as Box<dyn Agreement>).map_err(|error| error.to_string())

@@ -1,24 +1,15 @@
 //! `verity fault`: breaks a running cluster through its admin API.
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::admin::FaultRequest;
-use crate::secrets;
+use crate::cli::admin::AdminArgs;
 
 #[derive(Args, Debug)]
 pub(crate) struct Fault {
-    /// The admin API of the cluster, or of the node for `verity server`.
-    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "VERITY_ADMIN")]
-    admin: String,
-    /// The data folder, whose admin.token allows this.
-    #[arg(long, global = true, value_name = "DIR", default_value = "verity-data", env = "VERITY_DATA_DIR")]
-    data_dir: PathBuf,
-    /// The token itself, if the data folder is elsewhere.
-    #[arg(long, global = true, env = "VERITY_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
     #[command(subcommand)]
     kind: Kind,
 }
@@ -89,25 +80,7 @@ impl Kind {
 
 impl Fault {
     pub(crate) fn run(self, json: bool) -> Result<()> {
-        let Some(token) = self.token.or_else(|| secrets::read_admin_token(&self.data_dir)) else {
-            bail!(
-                "there is no admin.token in {}; name the cluster's data folder with --data-dir, or give --token",
-                self.data_dir.display()
-            );
-        };
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut response = agent
-            .post(format!("http://{}/api/fault", self.admin))
-            .header("Authorization", format!("Bearer {token}"))
-            .send_json(self.kind.request())
-            .with_context(|| {
-                format!("no Verity answers at {}; start one with `verity up`, or name it with --admin", self.admin)
-            })?;
-        let ok = response.status().is_success();
-        let answer: serde_json::Value = response.body_mut().read_json().context("the answer is not Verity's")?;
-        if !ok {
-            bail!("{}", answer["error"].as_str().unwrap_or("refused"));
-        }
+        let answer: serde_json::Value = self.admin.post("/api/fault", &self.kind.request())?;
         if json {
             println!("{answer}");
         } else {

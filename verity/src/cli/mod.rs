@@ -1,5 +1,6 @@
 //! The commands.
 
+mod admin;
 mod cert;
 mod check;
 mod fault;

@@ -3,14 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use verity_types::NodeId;
 
 use crate::admin::{Member, MembersReport, MembersRequest};
+use crate::cli::admin::AdminArgs;
 use crate::cli::cert::read_ca;
 use crate::join::{Credentials, JoinToken};
-use crate::secrets;
 
 #[derive(Args, Debug)]
 #[command(
@@ -18,15 +18,8 @@ use crate::secrets;
     verity server --join @token --data-dir data-5 --peer 127.0.0.1:11071    on the new one"
 )]
 pub(crate) struct Node {
-    /// The admin API of a node that runs.
-    #[arg(long, global = true, value_name = "HOST:PORT", default_value = "127.0.0.1:7070", env = "VERITY_ADMIN")]
-    admin: String,
-    /// The data folder, whose admin.token allows changes.
-    #[arg(long, global = true, value_name = "DIR", default_value = "verity-data", env = "VERITY_DATA_DIR")]
-    data_dir: PathBuf,
-    /// The token itself, if the data folder is elsewhere.
-    #[arg(long, global = true, env = "VERITY_ADMIN_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
     #[command(subcommand)]
     kind: Kind,
 }
@@ -83,37 +76,11 @@ impl Node {
                 MembersRequest { join: Vec::new(), leave: vec![*id] }
             }
         };
-        show(&self.change(&request)?, json)
-    }
-
-    fn agent() -> ureq::Agent {
-        ureq::Agent::config_builder().http_status_as_error(false).build().into()
-    }
-
-    fn answer(&self, response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<MembersReport> {
-        let mut response = response.with_context(|| {
-            format!("no Verity answers at {}; start one with `verity up`, or name it with --admin", self.admin)
-        })?;
-        if response.status().is_success() {
-            return response.body_mut().read_json().context("the answer is not Verity's");
-        }
-        let answer: serde_json::Value = response.body_mut().read_json().context("the answer is not Verity's")?;
-        bail!("{}", answer["error"].as_str().unwrap_or("refused"))
+        show(&self.admin.post("/api/members", &request)?, json)
     }
 
     fn list(&self) -> Result<MembersReport> {
-        self.answer(Self::agent().get(format!("http://{}/api/members", self.admin)).call())
-    }
-
-    fn change(&self, request: &MembersRequest) -> Result<MembersReport> {
-        let Some(token) = self.token.clone().or_else(|| secrets::read_admin_token(&self.data_dir)) else {
-            bail!(
-                "there is no admin.token in {}; name the data folder of the node with --data-dir, or give --token",
-                self.data_dir.display()
-            );
-        };
-        let post = Self::agent().post(format!("http://{}/api/members", self.admin));
-        self.answer(post.header("Authorization", format!("Bearer {token}")).send_json(request))
+        self.admin.get("/api/members")
     }
 
     fn make_token(&self, id: u64, ca: Option<&PathBuf>, hosts: &[String], json: bool) -> Result<()> {

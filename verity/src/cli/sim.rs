@@ -55,12 +55,7 @@ fn raft(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Engine
 }
 
 fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Engine>, String> {
-    let mutant = match mutant {
-        Some(Mutant::AcceptBelowPromise) => Some(verity_paxos::Mutant::AcceptBelowPromise),
-        Some(Mutant::ValueChoiceIgnored) => Some(verity_paxos::Mutant::ValueChoiceIgnored),
-        Some(Mutant::CommitWithoutQuorum) => Some(verity_paxos::Mutant::CommitWithoutQuorum),
-        _ => None,
-    };
+    let mutant = mutant.and_then(|mutant| verity_paxos::Mutant::named(mutant.name()));
     let config = verity_paxos::Config { mutant, ..verity_paxos::Config::default() };
     compose::start_engine(Agreement::Paxos, boot, now, config)
 }

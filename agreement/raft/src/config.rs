@@ -4,6 +4,8 @@ use verity_types::{Nanos, NodeId};
 
 use crate::Error;
 
+/// An election waits at most so many ticks longer for disks that are slow.
+pub(crate) const VOTE_TICKS_MAX: usize = 400;
 /// Parts in a million.
 const MILLION: u64 = 1_000_000;
 
@@ -95,7 +97,7 @@ impl Config {
             election_tick: self.ticks(self.election_min),
             heartbeat_tick: self.ticks(self.heartbeat),
             min_election_tick: self.ticks(self.election_min),
-            max_election_tick: self.ticks(self.election_max),
+            max_election_tick: self.ticks(self.election_max) + VOTE_TICKS_MAX,
             applied: base,
             max_size_per_msg: self.append_bytes_max,
             max_inflight_msgs: self.inflight_max,

@@ -6,6 +6,7 @@
 //! - upon a sole voter that elects itself: its messages to learners wait for its own vote, since nobody else holds it;
 //! - upon a committed change of members: it is in force before the next entry is handed out (dissertation §4.3);
 //! - upon its own removal: a leader asks the best of the others to take over and steps down (dissertation §4.2.2);
+//! - upon a vote that is being written: the election timer stands still, and the next timeout is longer by what it took;
 //! - upon the hint that the leader is gone: the next election comes early, yet never within a lease that this node
 //!   acknowledged. A false hint costs one round of refused pre-votes.
 //!
@@ -26,6 +27,7 @@ use verity_contract::{
 };
 use verity_types::{LogIndex, Mono, Nanos, NodeId, Term};
 
+use crate::config::VOTE_TICKS_MAX;
 use crate::lease::Rounds;
 use crate::message::{Frame, MAX_ENTRY_BYTES, MAX_MEMBERS, PROPOSED, encode, parse, to_members};
 use crate::read::Reads;
@@ -52,6 +54,7 @@ struct Outstanding {
     log: bool,
     /// It holds a new term or vote.
     vote: bool,
+    since: Mono,
 }
 
 /// A small generator (SplitMix64): election timeouts need spread, not secrecy.
@@ -83,6 +86,8 @@ pub struct Raft {
     pub(crate) heard_leader_at: Option<Mono>,
     pub(crate) ticked_at: Mono,
     hard: HardState,
+    /// How long the last vote took to stable storage.
+    vote_took: Nanos,
     /// The `Persist` that made the incarnation stable; unset until one did.
     incarnation_in: Option<PersistId>,
     spread: Spread,
@@ -137,6 +142,7 @@ impl Raft {
             heard_leader_at: (!fresh).then_some(now),
             ticked_at: now,
             hard,
+            vote_took: Nanos(0),
             incarnation_in: None,
             spread: Spread(seed),
             timeout: 0,
@@ -226,7 +232,10 @@ impl Raft {
 
     fn draw_timeout(&mut self) {
         let (min, max) = (self.config.ticks(self.config.election_min), self.config.ticks(self.config.election_max));
-        self.timeout = min + usize::try_from(self.spread.below((max - min) as u64)).expect("a count of ticks");
+        let drawn = min + usize::try_from(self.spread.below((max - min) as u64)).expect("a count of ticks");
+        // Whoever votes writes it down first. On slow disks a candidate that did not wait for that would never be elected.
+        self.timeout =
+            drawn + usize::try_from(self.vote_took.0 / self.config.tick.0).unwrap_or(drawn).min(VOTE_TICKS_MAX);
     }
 
     fn on_propose(&mut self, now: Mono, payload: Bytes, out: &mut Vec<Output>) {
@@ -339,7 +348,8 @@ impl Raft {
         for _ in 0..due.min(TICKS_MAX) {
             let core = &self.node.raft;
             let would_campaign = core.election_elapsed + 1 >= core.randomized_election_timeout();
-            if !self.leads() && would_campaign && !self.log_is_stable() {
+            // Nobody has heard yet of a vote that is not on stable storage: time does not count against it.
+            if !self.leads() && (self.vote_outstanding().is_some() || would_campaign && !self.log_is_stable()) {
                 break;
             }
             if self.node.tick() && !self.leads() {
@@ -379,7 +389,11 @@ impl Raft {
         assert!(id.0 < self.persist_next, "only what was put out can be persisted");
         let mut ready = None;
         while self.outstanding.front().is_some_and(|persist| persist.id <= id) {
-            ready = self.outstanding.pop_front().map(|persist| persist.ready);
+            let Some(persist) = self.outstanding.pop_front() else { break };
+            ready = Some(persist.ready);
+            if persist.vote {
+                self.vote_took = self.now.since(persist.since);
+            }
         }
         if let Some(ready) = ready {
             self.node.on_persist_ready(ready);
@@ -453,8 +467,12 @@ impl Raft {
             let after = self.vote_outstanding();
             self.send_all(now, leading, after, out);
         }
+        // An answer to a heartbeat says nothing of the log: a slow disk must not make a leader think that nobody is there.
+        let beat = |m: &Message| m.get_msg_type() == MessageType::MsgHeartbeatResponse;
+        let (beats, rest): (Vec<Message>, Vec<Message>) = following.into_iter().partition(beat);
+        self.send_all(now, beats, self.vote_outstanding(), out);
         let after = self.outstanding.back().map(|persist| persist.id);
-        self.send_all(now, following, after, out);
+        self.send_all(now, rest, after, out);
         self.node.advance_append_async(ready);
         match self.outstanding.back_mut() {
             Some(last) => last.ready = number,
@@ -516,7 +534,7 @@ impl Raft {
     fn put_persist(&mut self, records: Vec<Record>, log: bool, vote: bool, out: &mut Vec<Output>) {
         let id = PersistId(self.persist_next);
         self.persist_next += 1;
-        self.outstanding.push_back(Outstanding { id, ready: self.last_ready, log, vote });
+        self.outstanding.push_back(Outstanding { id, ready: self.last_ready, log, vote, since: self.now });
         out.push(Output::Persist { id, records });
     }
 

@@ -290,6 +290,26 @@ pub fn a_killed_leader_is_replaced(factory: Factory, seed: u64) -> u64 {
     took
 }
 
+/// Disks that take longer than an election timeout cost no leader its place, and a leader that dies is still replaced.
+pub fn slow_disks_stop_nobody(factory: Factory, seed: u64) {
+    const SYNC_MS: u64 = 900;
+    let mut world = World::of_voters(seed, 3, factory);
+    commit(&mut world, 1);
+    let leader = settle(&mut world);
+    world.faults.sync_ms_max = SYNC_MS;
+    for value in 2..=10 {
+        assert!(world.propose(leader, value), "a leader stays one while disks are slow");
+        assert!(world.run_until(4 * SYNC_MS, |w| w.has(value)), "what it proposes is committed");
+    }
+    world.crash_and_tell(leader);
+    assert!(
+        world.run_until(20 * SYNC_MS, |w| w.leader().is_some_and(|new| new != leader)),
+        "a dead leader is replaced"
+    );
+    let leader = world.leader().expect("it was just seen");
+    assert!(world.propose(leader, 11) && world.run_until(4 * SYNC_MS, |w| w.has(11)));
+}
+
 /// An idle group falls asleep, any work wakes it, and a leader that dies meanwhile is replaced.
 pub fn idle_groups_sleep_and_wake(factory: Factory, seed: u64) {
     let mut world = World::of_voters(seed, 3, factory);

@@ -117,6 +117,11 @@ fn a_killed_leader_is_replaced() {
 }
 
 #[test]
+fn slow_disks_stop_nobody() {
+    (0..40).for_each(|seed| cases::slow_disks_stop_nobody(raft, seed));
+}
+
+#[test]
 fn idle_groups_sleep_and_wake() {
     (0..5).for_each(|seed| cases::idle_groups_sleep_and_wake(raft, seed));
 }

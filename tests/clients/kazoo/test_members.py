@@ -129,6 +129,7 @@ def test_nodes_join_are_replaced_and_leave(cluster):
     cluster.join(4)
     within(40, lambda: cluster.members().get(4) == "participant")
     fourth = cluster.client(4)
+    fourth.sync("/")
     assert len(fourth.get_children("/filled")) == COUNT
     within(10, lambda: alike(cluster.status(4), cluster.status(2)))
 
@@ -148,12 +149,15 @@ def test_nodes_join_are_replaced_and_leave(cluster):
     cluster.kill(2)
     survivor = cluster.client(3, 4, 6)
     survivor.create("/after", b"still here")
-    assert cluster.client(5).get("/after")[0] == b"still here"
+    learner = cluster.client(5)
+    learner.sync("/")
+    assert learner.get("/after")[0] == b"still here"
 
     # A restarted node finds those that joined while it was away.
     cluster.kill(3)
     cluster.start(2, "--config", cluster.folder / "verity-2.toml")
     again = cluster.client(2, 4, 6)
+    again.sync("/")
     assert len(again.get_children("/filled")) == COUNT
     cluster.start(3, "--config", cluster.folder / "verity-3.toml")
     within(30, lambda: cluster.status(3)["leader"] is not None)
@@ -171,6 +175,9 @@ def test_reconfig_by_a_client(cluster):
     with pytest.raises(NewConfigNoQuorumError):
         client.reconfig(joining="server.7=127.0.0.1:1:1:participant;127.0.0.1:2", leaving=None, new_members=None)
     assert 7 not in cluster.members(2)
+    # The fifth still runs. Its token let it in once, and does not let it in again.
+    assert 5 in cluster.running and 5 not in cluster.members(2)
+    within(10, lambda: cluster.status(5)["leader"] is None)
 
 
 def test_mistakes_get_one_line(cluster):

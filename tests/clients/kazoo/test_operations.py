@@ -1,5 +1,6 @@
 """kazoo's operations, unchanged, against a running cluster."""
 
+import queue
 import threading
 
 import pytest
@@ -58,19 +59,24 @@ def test_ephemerals_end_with_their_session(cluster, client, root):
     other = cluster.client()
     other.create(f"{root}/e", ephemeral=True)
     gone = threading.Event()
+    client.sync(root)
     assert client.exists(f"{root}/e", watch=lambda event: gone.set())
     other.stop()
     assert gone.wait(WAIT)
     assert client.exists(f"{root}/e") is None
 
 
-def test_a_watch_fires_once_and_before_the_new_state(client, root):
-    events = []
-    client.get(root, watch=events.append)
+def test_a_watch_fires_once(client, root):
+    """kazoo calls back from a thread of its own, in the order of the events; a second watch says when all have been seen."""
+    events = queue.Queue()
+    client.get(root, watch=events.put)
     client.set(root, b"1")
-    assert [event.type for event in events] == [EventType.CHANGED]
+    assert events.get(timeout=WAIT).type == EventType.CHANGED
     client.set(root, b"2")
-    assert len(events) == 1
+    client.get_children(root, watch=events.put)
+    client.create(f"{root}/child")
+    assert events.get(timeout=WAIT).type == EventType.CHILD
+    assert events.empty()
 
 
 def test_child_watch(client, root):
@@ -104,6 +110,7 @@ def test_digest_acl(cluster, client, root):
     client.add_auth("digest", "user:secret")
     client.create(f"{root}/private", b"mine", acl=[acl])
     stranger = cluster.client()
+    stranger.sync(root)
     with pytest.raises(NoAuthError):
         stranger.get(f"{root}/private")
     stranger.add_auth("digest", "user:secret")

@@ -112,6 +112,7 @@ def test_election(clients, root):
 def test_barrier(clients, root):
     barrier = clients[0].Barrier(f"{root}/barrier")
     barrier.create()
+    clients[1].sync(root)
     passed = threading.Event()
     waiter = threading.Thread(target=lambda: clients[1].Barrier(f"{root}/barrier").wait(WAIT) and passed.set())
     waiter.start()
@@ -139,6 +140,7 @@ def test_queue(clients, root):
     for value in (b"low", b"high"):
         queue.put(value, priority=10 if value == b"high" else 100)
     other = clients[1].Queue(f"{root}/queue")
+    clients[1].sync(root)
     assert [other.get(), other.get(), other.get()] == [b"high", b"low", None]
 
 

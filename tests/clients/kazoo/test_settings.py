@@ -249,9 +249,12 @@ def test_access_lists_can_be_skipped(tmp_path):
 
 
 def test_who_votes_and_who_observes(cluster):
-    cluster.leader()
-    modes = [word(node["endpoints"]["zookeeper"], "srvr").partition("Mode: ")[2].split()[0] for node in cluster.nodes]
-    assert sorted(modes[:3]) == ["follower", "follower", "leader"] and modes[3] == "observer"
+    def modes():
+        answers = [word(node["endpoints"]["zookeeper"], "srvr") for node in cluster.nodes]
+        return [answer.partition("Mode: ")[2].split()[0] for answer in answers if "Mode: " in answer]
+
+    eventually(lambda: sorted(modes()) == ["follower", "follower", "leader", "observer"])
+    assert modes()[3] == "observer"
     assert "zk_server_state\tobserver" in word(cluster.nodes[3]["endpoints"]["zookeeper"], "mntr")
 
 

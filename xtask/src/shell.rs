@@ -22,9 +22,15 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Co
     command
 }
 
-/// `cargo` with these arguments.
+/// `cargo` with these arguments, without what the `cargo` that runs us says about us: build scripts that look at it would
+/// run once more, and all that rests on them be built once more, whenever it is not there.
 pub(crate) fn cargo(args: &[&str]) -> Command {
-    command(env!("CARGO"), args)
+    let mut cargo = command(env!("CARGO"), args);
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        cargo.env_remove(name);
+    }
+    cargo
 }
 
 /// Runs a command to its end; anything but success is an error.

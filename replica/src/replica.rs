@@ -352,7 +352,8 @@ impl Replica {
             match frame {
                 Frame::Agreement { group, bytes } => self.step(now, group, contract::Input::Message { from, bytes }),
                 Frame::Forward { group, proposals } => self.with(group, |group| {
-                    if group.role.leads && proposals.iter().all(|p| p.request.origin == from) {
+                    let own = proposals.iter().all(|p| p.request.origin == from);
+                    if group.role.leads && group.members.contains(from) && own {
                         group.take_in(proposals);
                     }
                 }),
@@ -721,8 +722,9 @@ impl Replica {
         match group.role.leader {
             Some(leader) if leader != self.config.id => self.post(leader, &Frame::Whisper { group: id, bytes }),
             Some(from) => self.call_duty(now, id, |_| DutyInput::Whisper { from, bytes }),
-            // A node that is no member yet does not know who leads: everybody hears it, the leader's duty listens.
-            None if !group.members.contains(self.config.id) => {
+            // A node that never heard of any member does not know who leads: everybody hears it, the leader's duty listens.
+            // One that was let go knows them, and is not to come back by itself.
+            None if group.members.all().is_empty() => {
                 for node in self.up.clone() {
                     self.post(node, &Frame::Whisper { group: id, bytes: bytes.clone() });
                 }

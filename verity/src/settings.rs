@@ -155,9 +155,8 @@ impl Telemetry {
         if !(1..=INTERVAL_S_MAX).contains(&self.interval_s) {
             bail!("telemetry.interval_s is between 1 and {INTERVAL_S_MAX}");
         }
-        let plain = |endpoint: &String| !endpoint.starts_with("http://") && !endpoint.starts_with("https://");
-        if let Some(endpoint) = self.otlp_endpoint.as_ref().filter(|endpoint| plain(endpoint)) {
-            bail!("telemetry.otlp_endpoint is an address such as http://127.0.0.1:4318, not {endpoint:?}");
+        if let Some(endpoint) = self.otlp_endpoint.as_ref().filter(|endpoint| !endpoint.starts_with("http://")) {
+            bail!("telemetry.otlp_endpoint is an address such as http://127.0.0.1:4318, without TLS, not {endpoint:?}");
         }
         Ok(())
     }

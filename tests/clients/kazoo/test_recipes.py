@@ -1,5 +1,7 @@
 """kazoo's recipes, unchanged, against a running cluster."""
 
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -239,3 +241,22 @@ def test_cancelled_lock(clients, root):
     waiting.cancel()
     thread.join(WAIT)
     assert outcome == ["cancelled"]
+
+
+def test_the_tour_plays_the_lock_recipe():
+    """Its client checks each promise on the bare wire and ends the tour with an error where one does not hold."""
+    command = [os.environ["VERITY"], "tour", "zookeeper", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    told = [f"{event['who']} {event['what']}" for event in events]
+    wanted = [
+        "client A is the lowest number: A HOLDS THE LOCK",
+        "client B is number 2 in line and watches /locks/mylock/lock-0000000000",
+        "client C is number 3 in line and watches /locks/mylock/lock-0000000001",
+        "client B was woken and is the lowest number: B HOLDS THE LOCK",
+        "client C heard nothing: no herd",
+        "client B died without a word; its session runs out",
+        "client C was woken by the cleanup and is the lowest number: C HOLDS THE LOCK",
+    ]
+    assert [line for line in told if line in wanted] == wanted

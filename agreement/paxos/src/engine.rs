@@ -22,7 +22,7 @@ use crate::proposer::Lead;
 use crate::read::Reads;
 use crate::sleep::Sleep;
 use crate::state::{Entry, Log, Recovered, State};
-use crate::{Config, Error};
+use crate::{Config, Error, Mutant};
 
 /// Bytes of values in one `Commit`.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
@@ -281,7 +281,9 @@ impl Paxos {
             || (!self.records.is_empty() && self.written.as_ref() != Some(&state));
         let id = PersistId(self.persist_next);
         if due {
-            self.records.push(state.to_record());
+            let forgets = self.config.mutant == Some(Mutant::VoteNotPersisted);
+            let promised = if forgets { Ballot(0) } else { state.promised };
+            self.records.push(State { promised, ..state.clone() }.to_record());
             self.written = Some(state);
             self.incarnation_in.get_or_insert(id);
         }

@@ -66,6 +66,10 @@ pub enum Mutant {
     ValueChoiceIgnored,
     /// A leader decides what it alone has accepted.
     CommitWithoutQuorum,
+    /// An acceptor does not write its promise down.
+    VoteNotPersisted,
+    /// Members change without a majority of those that come.
+    ChangeCountsOneMajority,
 }
 
 impl Mutant {
@@ -76,6 +80,8 @@ impl Mutant {
             "accept-below-promise" => Some(Self::AcceptBelowPromise),
             "value-choice-ignored" => Some(Self::ValueChoiceIgnored),
             "commit-without-quorum" => Some(Self::CommitWithoutQuorum),
+            "vote-not-persisted" => Some(Self::VoteNotPersisted),
+            "change-counts-one-majority" => Some(Self::ChangeCountsOneMajority),
             _ => None,
         }
     }

@@ -344,7 +344,9 @@ impl Paxos {
                 return;
             }
             let entry = &self.log.entries[&slot];
+            let hasty = self.config.mutant == Some(Mutant::ChangeCountsOneMajority);
             if let Kind::Members(next) = &entry.value.kind
+                && !hasty
                 && !self.is_held_by(next, slot, &flight.accepted)
             {
                 return;

@@ -24,6 +24,8 @@ mod tests;
 pub use config::Config;
 pub use engine::Raft;
 pub use message::{MAX_ENTRY_BYTES, MAX_MEMBERS, MAX_MESSAGE_BYTES, decode};
+#[doc(hidden)]
+pub use state::forget_vote;
 
 /// What can go wrong, by whose fault it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

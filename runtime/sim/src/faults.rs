@@ -29,6 +29,16 @@ pub struct Swarm {
     pub slow_disk: bool,
     /// A sync fails, and the node with it.
     pub failed_sync: bool,
+    /// A write fails half way.
+    pub failed_write: bool,
+    /// A read fails, of a snapshot or while the node starts.
+    pub failed_read: bool,
+    /// The disk is full.
+    pub full_disk: bool,
+    /// The power fails at a step of the disk: inside of a write, before a rename, behind a sync.
+    pub disk_step: bool,
+    /// A leader is stopped and cut off from a peer, and comes back while those who voted for another start again.
+    pub depose: bool,
     /// Snapshots are taken all the time.
     pub snapshots: bool,
     /// Leadership is handed around.
@@ -56,6 +66,11 @@ impl Swarm {
             clock: true,
             slow_disk: true,
             failed_sync: true,
+            failed_write: true,
+            failed_read: true,
+            full_disk: true,
+            disk_step: true,
+            depose: true,
             snapshots: true,
             transfer: true,
             members: true,
@@ -78,6 +93,11 @@ impl Swarm {
             clock: on(),
             slow_disk: on(),
             failed_sync: on(),
+            failed_write: on(),
+            failed_read: on(),
+            full_disk: on(),
+            disk_step: on(),
+            depose: on(),
             snapshots: on(),
             transfer: on(),
             members: on(),
@@ -87,72 +107,73 @@ impl Swarm {
         swarm
     }
 
+    /// Every kind, by its name.
+    fn kinds(&mut self) -> [(&'static str, &mut bool); 20] {
+        [
+            ("crash", &mut self.crash),
+            ("blackout", &mut self.blackout),
+            ("pause", &mut self.pause),
+            ("partition", &mut self.partition),
+            ("loss", &mut self.loss),
+            ("double", &mut self.double),
+            ("reorder", &mut self.reorder),
+            ("straggle", &mut self.straggle),
+            ("clock", &mut self.clock),
+            ("slow-disk", &mut self.slow_disk),
+            ("failed-sync", &mut self.failed_sync),
+            ("failed-write", &mut self.failed_write),
+            ("failed-read", &mut self.failed_read),
+            ("full-disk", &mut self.full_disk),
+            ("disk-step", &mut self.disk_step),
+            ("depose", &mut self.depose),
+            ("snapshots", &mut self.snapshots),
+            ("transfer", &mut self.transfer),
+            ("members", &mut self.members),
+            ("flip", &mut self.flip),
+        ]
+    }
+
+    /// These kinds, by their names.
+    ///
+    /// # Errors
+    /// The first name that is none, and which there are.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        let mut swarm = Self::default();
+        for name in names {
+            let mut kinds = swarm.kinds();
+            let Some((_, kind)) = kinds.iter_mut().find(|(known, _)| *known == name) else {
+                let known: Vec<&str> = kinds.iter().map(|(known, _)| *known).collect();
+                return Err(format!("there is no fault {name:?}; known are {}", known.join(", ")));
+            };
+            **kind = true;
+        }
+        Ok(swarm)
+    }
+
     /// The same without one of the kinds that are on, by its name.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        let kind = match name {
-            "crash" => &mut self.crash,
-            "blackout" => &mut self.blackout,
-            "pause" => &mut self.pause,
-            "partition" => &mut self.partition,
-            "loss" => &mut self.loss,
-            "double" => &mut self.double,
-            "reorder" => &mut self.reorder,
-            "straggle" => &mut self.straggle,
-            "clock" => &mut self.clock,
-            "slow-disk" => &mut self.slow_disk,
-            "failed-sync" => &mut self.failed_sync,
-            "snapshots" => &mut self.snapshots,
-            "transfer" => &mut self.transfer,
-            "members" => &mut self.members,
-            "flip" => &mut self.flip,
-            _ => return self,
-        };
-        *kind = false;
+        if let Some((_, kind)) = self.kinds().into_iter().find(|(known, _)| *known == name) {
+            *kind = false;
+        }
         self
     }
 
     /// The kinds that are on, by name.
     #[must_use]
-    pub fn names(self) -> Vec<&'static str> {
-        let Self {
-            crash,
-            blackout,
-            pause,
-            partition,
-            loss,
-            double,
-            reorder,
-            straggle,
-            clock,
-            slow_disk,
-            failed_sync,
-            snapshots,
-            transfer,
-            members,
-            flip,
-        } = self;
-        [
-            (crash, "crash"),
-            (blackout, "blackout"),
-            (pause, "pause"),
-            (partition, "partition"),
-            (loss, "loss"),
-            (double, "double"),
-            (reorder, "reorder"),
-            (straggle, "straggle"),
-            (clock, "clock"),
-            (slow_disk, "slow-disk"),
-            (failed_sync, "failed-sync"),
-            (snapshots, "snapshots"),
-            (transfer, "transfer"),
-            (members, "members"),
-            (flip, "flip"),
-        ]
-        .into_iter()
-        .filter_map(|(on, name)| on.then_some(name))
-        .collect()
+    pub fn names(mut self) -> Vec<&'static str> {
+        self.kinds().into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
     }
+}
+
+/// What goes wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiskFault {
+    Sync,
+    Write,
+    Read,
+    Full,
+    Step,
 }
 
 /// What comes at one moment.
@@ -166,7 +187,8 @@ pub(crate) enum Fault {
     Split,
     HealNetwork,
     Clock,
-    FailedSync,
+    Disk(DiskFault),
+    Depose,
     Transfer,
     Members,
     Flip,
@@ -187,7 +209,12 @@ impl Fault {
         add(swarm.partition, Fault::Split, 2);
         add(swarm.partition, Fault::HealNetwork, 3);
         add(swarm.clock, Fault::Clock, 1);
-        add(swarm.failed_sync, Fault::FailedSync, 1);
+        add(swarm.failed_sync, Fault::Disk(DiskFault::Sync), 1);
+        add(swarm.failed_write, Fault::Disk(DiskFault::Write), 1);
+        add(swarm.failed_read, Fault::Disk(DiskFault::Read), 1);
+        add(swarm.full_disk, Fault::Disk(DiskFault::Full), 1);
+        add(swarm.disk_step, Fault::Disk(DiskFault::Step), 1);
+        add(swarm.depose, Fault::Depose, 3);
         add(swarm.transfer, Fault::Transfer, 1);
         add(swarm.members, Fault::Members, 2);
         add(swarm.flip, Fault::Flip, 1);
@@ -214,8 +241,10 @@ pub struct FaultCounts {
     pub slow_syncs: u64,
     /// Clock jumps.
     pub clocks: u64,
-    /// Failed syncs.
-    pub failed_syncs: u64,
+    /// Disks that failed: at a sync, a write, a read, for want of room, or with the power.
+    pub failed_disks: u64,
+    /// Leaders that were stopped for others to take over.
+    pub deposed: u64,
     /// Snapshots saved.
     pub snapshots: u64,
     /// Leadership transfers asked for.
@@ -238,7 +267,8 @@ impl FaultCounts {
             + self.straggled
             + self.slow_syncs
             + self.clocks
-            + self.failed_syncs
+            + self.failed_disks
+            + self.deposed
             + self.transfers
             + self.members
             + self.flips

@@ -14,17 +14,20 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod history;
 mod mutant;
 mod network;
 mod node;
 mod trace;
+mod twice;
 mod workload;
 mod world;
 mod zookeeper;
 
 pub use faults::{FaultCounts, Swarm};
-pub use mutant::{Mutant, mutate};
+pub use mutant::{Forget, Mutant, forget_votes, mutate};
 pub use trace::Trace;
+pub use twice::{Began, mutate_machine};
 pub use workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
 pub use world::{Failure, Options, Report, run};
 pub use zookeeper::{EngineFn, ZooKeeperClients};

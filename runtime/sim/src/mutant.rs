@@ -3,9 +3,11 @@
 //! A checker that cannot fail is worth nothing: the default swarm must catch every one of them.
 
 use verity_contract::{
-    Agreement, AgreementStatus, Barrier, BarrierId, Input, Output, Reconfigure, RecordKind, Transfer,
+    Agreement, AgreementStatus, Barrier, BarrierId, Change, Input, Output, Reconfigure, Record, RecordKind, Transfer,
 };
-use verity_types::{LogIndex, Mono, Nanos};
+use verity_types::{LogIndex, Mono, Nanos, NodeId};
+
+use crate::twice::Began;
 
 /// A planted bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,10 +18,22 @@ pub enum Mutant {
     CommitWithoutQuorum,
     /// Linearizable reads are answered without asking anyone.
     StaleReadWithoutBarrier,
+    /// Who believes to lead answers barriers without asking whether others still follow.
+    BarrierAnsweredByOldLeader,
+    /// An engine counts its leases on a clock that runs by far more than the bound too fast or too slow.
+    LeaseIgnoresDrift,
     /// The log's records are acknowledged before they are synced.
     AckBeforeSync,
+    /// Messages that rest on a record leave before it is synced.
+    MessageBeforeSync,
+    /// A snapshot that a peer sent is acknowledged before it is synced.
+    SnapshotBeforeSync,
     /// A snapshot leaves the sessions out.
     SnapshotMissingSession,
+    /// A snapshot leaves out which commands were applied.
+    SnapshotWithoutLanes,
+    /// A command that is sent again to a new leader is applied again.
+    LaneAppliesTwice,
     /// A watch event is sent after the reply of the operation that caused it.
     WatchAfterReply,
     /// Ephemeral nodes outlive their session.
@@ -28,20 +42,29 @@ pub enum Mutant {
     AcceptBelowPromise,
     /// A Paxos proposer ignores the values that its promises carry.
     ValueChoiceIgnored,
+    /// A Paxos leader changes members without a majority of those that come.
+    ChangeCountsOneMajority,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 9] = [
+    pub const ALL: [(Mutant, &'static str); 16] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
+        (Mutant::BarrierAnsweredByOldLeader, "barrier-answered-by-old-leader"),
+        (Mutant::LeaseIgnoresDrift, "lease-ignores-drift"),
         (Mutant::AckBeforeSync, "ack-before-sync"),
+        (Mutant::MessageBeforeSync, "message-before-sync"),
+        (Mutant::SnapshotBeforeSync, "snapshot-before-sync"),
         (Mutant::SnapshotMissingSession, "snapshot-missing-session"),
+        (Mutant::SnapshotWithoutLanes, "snapshot-without-lanes"),
+        (Mutant::LaneAppliesTwice, "lane-applies-twice"),
         (Mutant::WatchAfterReply, "watch-after-reply"),
         (Mutant::EphemeralSurvivesSession, "ephemeral-survives-session"),
         (Mutant::AcceptBelowPromise, "accept-below-promise"),
         (Mutant::ValueChoiceIgnored, "value-choice-ignored"),
+        (Mutant::ChangeCountsOneMajority, "change-counts-one-majority"),
     ];
 
     /// The mutant of this name.
@@ -57,12 +80,35 @@ impl Mutant {
     }
 }
 
-/// Plants a mutant that sits between an engine and its driver; others pass the engine through.
+/// A clock that runs wild runs at most so many times, in parts per million, too fast or too slow.
+const PACE_WILD_PPM: u64 = 8_000_000;
+
+/// Takes the vote out of an engine's own `State` record.
+pub type Forget = fn(&mut Record);
+
+/// Plants [`Mutant::VoteNotPersisted`] in an engine that does not bring it along.
 #[must_use]
-pub fn mutate(engine: Box<dyn Agreement>, mutant: Option<Mutant>) -> Box<dyn Agreement> {
+pub fn forget_votes(engine: Box<dyn Agreement>, forget: Forget) -> Box<dyn Agreement> {
+    Box::new(Mutated { forget, ..Mutated::new(engine, Mutant::VoteNotPersisted) })
+}
+
+/// Plants a mutant that sits between any engine and its driver; others pass the engine through. `seed` is
+/// the engine's own; see [`mutate_machine`] for `began`.
+///
+/// [`mutate_machine`]: crate::mutate_machine
+#[must_use]
+pub fn mutate(engine: Box<dyn Agreement>, mutant: Option<Mutant>, seed: u64, began: &Began) -> Box<dyn Agreement> {
     match mutant {
-        Some(mutant @ (Mutant::VoteNotPersisted | Mutant::StaleReadWithoutBarrier)) => {
-            Box::new(Mutated { inner: engine, mutant, applied: LogIndex(0) })
+        Some(
+            mutant @ (Mutant::StaleReadWithoutBarrier
+            | Mutant::BarrierAnsweredByOldLeader
+            | Mutant::MessageBeforeSync
+            | Mutant::LeaseIgnoresDrift
+            | Mutant::LaneAppliesTwice),
+        ) => {
+            let pace_ppm = 1_000_000 + seed % (PACE_WILD_PPM - 1_000_000);
+            let pace_ppm = if seed % 2 == 0 { pace_ppm } else { 1_000_000_000_000 / pace_ppm };
+            Box::new(Mutated { began: began.clone(), pace_ppm, ..Mutated::new(engine, mutant) })
         }
         _ => engine,
     }
@@ -71,7 +117,39 @@ pub fn mutate(engine: Box<dyn Agreement>, mutant: Option<Mutant>) -> Box<dyn Agr
 struct Mutated {
     inner: Box<dyn Agreement>,
     mutant: Mutant,
+    forget: Forget,
     applied: LogIndex,
+    began: Began,
+    term: u64,
+    pace_ppm: u64,
+    /// When the engine's clock was last right.
+    right_at: Option<Mono>,
+}
+
+impl Mutated {
+    fn new(inner: Box<dyn Agreement>, mutant: Mutant) -> Self {
+        Self {
+            inner,
+            mutant,
+            forget: |_| {},
+            applied: LogIndex(0),
+            began: Began::default(),
+            term: 0,
+            pace_ppm: 1_000_000,
+            right_at: None,
+        }
+    }
+}
+
+impl Mutated {
+    /// What the engine takes for the time.
+    fn clock(&mut self, now: Mono) -> Mono {
+        let right_at = *self.right_at.get_or_insert(now);
+        if self.mutant != Mutant::LeaseIgnoresDrift {
+            return now;
+        }
+        Mono(right_at.0 + now.since(right_at).0 * self.pace_ppm / 1_000_000)
+    }
 }
 
 impl Agreement for Mutated {
@@ -80,12 +158,16 @@ impl Agreement for Mutated {
             self.applied = index;
         }
         let from = out.len();
+        let now = self.clock(now);
         self.inner.on(now, input, out);
-        if self.mutant == Mutant::VoteNotPersisted {
-            for output in &mut out[from..] {
-                if let Output::Persist { records, .. } = output {
-                    records.retain(|record| record.kind != RecordKind::State);
+        for output in &mut out[from..] {
+            match output {
+                Output::Persist { records, .. } if self.mutant == Mutant::VoteNotPersisted => {
+                    records.iter_mut().filter(|record| record.kind == RecordKind::State).for_each(self.forget);
                 }
+                Output::Commit(entries) => entries.iter().for_each(|entry| self.began.note(&mut self.term, entry)),
+                Output::Send { after, .. } if self.mutant == Mutant::MessageBeforeSync => *after = None,
+                _ => {}
             }
         }
     }
@@ -103,20 +185,44 @@ impl Agreement for Mutated {
     }
 
     fn barrier(&mut self) -> Option<&mut dyn Barrier> {
-        if self.mutant == Mutant::StaleReadWithoutBarrier { Some(self) } else { self.inner.barrier() }
+        let answers = match self.mutant {
+            Mutant::StaleReadWithoutBarrier | Mutant::LeaseIgnoresDrift => true,
+            Mutant::BarrierAnsweredByOldLeader => self.inner.status().leads,
+            _ => false,
+        };
+        if answers { Some(self) } else { self.inner.barrier() }
     }
 
     fn reconfigure(&mut self) -> Option<&mut dyn Reconfigure> {
-        self.inner.reconfigure()
+        Some(self)
     }
 
     fn transfer(&mut self) -> Option<&mut dyn Transfer> {
-        self.inner.transfer()
+        Some(self)
     }
 }
 
 impl Barrier for Mutated {
-    fn on_barrier(&mut self, _now: Mono, id: BarrierId, out: &mut Vec<Output>) {
+    fn on_barrier(&mut self, now: Mono, id: BarrierId, out: &mut Vec<Output>) {
+        if self.mutant == Mutant::LeaseIgnoresDrift {
+            let now = self.clock(now);
+            return self.inner.barrier().expect("the simulator runs engines that read").on_barrier(now, id, out);
+        }
         out.push(Output::ReadReady { id, index: self.applied });
+    }
+}
+
+impl Reconfigure for Mutated {
+    fn on_reconfigure(&mut self, now: Mono, change: Change, out: &mut Vec<Output>) -> Result<(), String> {
+        let now = self.clock(now);
+        let inner = self.inner.reconfigure().expect("the simulator runs engines whose members change");
+        inner.on_reconfigure(now, change, out)
+    }
+}
+
+impl Transfer for Mutated {
+    fn on_transfer(&mut self, now: Mono, to: NodeId, out: &mut Vec<Output>) {
+        let now = self.clock(now);
+        self.inner.transfer().expect("the simulator runs engines that hand over").on_transfer(now, to, out);
     }
 }

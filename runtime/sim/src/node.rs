@@ -3,22 +3,31 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_clock::{Interval, Now};
-use verity_contract::{GroupRole, SessionOutput};
+use verity_contract::{GroupRole, RecordKind, SessionOutput};
 use verity_replica::{Input, LogVault, LogWork, Opened, Output, Replica, SnapshotVault, SnapshotWork, Ticket};
 use verity_storage::disk::{Crash, Faults as DiskFaults};
 use verity_storage::{ClusterId, Disk, FaultyDisk, MemoryDisk};
 use verity_types::{GroupId, Mono, NodeId};
 
+use crate::faults::DiskFault;
 use crate::mutant::Mutant;
 use crate::workload::NodeSetup;
+use crate::world::Event;
 
 /// Civil time at the beginning of every world.
 const EPOCH_NS: u64 = 1_700_000_000_000_000_000;
+/// The monotonic clocks at the beginning of every world.
+const MONO_NS: u64 = 1_000_000_000;
 /// Half the width of the interval around civil time.
 const CLOCK_ERROR_NS: u64 = 5_000_000;
 
+/// A disk has at most so much room left when it is said to be full.
+const FULL_BYTES: u64 = 16_384;
+/// A disk that goes with the power does so within so many changes.
+const HALT_CHANGES: u64 = 24;
 /// A smaller file may consist of its last write alone.
 const FLIP_SIZE_MIN: u64 = 4_096;
 
@@ -33,9 +42,13 @@ pub(crate) struct SimNode {
     /// Counts starts; events of an earlier life are void.
     pub(crate) life: u64,
     pub(crate) paused_until: u64,
+    /// What comes while it is paused, in order.
+    pub(crate) stash: Vec<Event>,
+    /// How many faults of its disk are past.
+    injected: u64,
     /// Civil time is moved by this much.
     pub(crate) skew_ns: i64,
-    /// The monotonic clock runs by this many parts in a million too fast.
+    /// The monotonic clock runs by this many parts in a million too fast. Civil time is disciplined and only jumps.
     pub(crate) drift_ppm: i64,
 }
 
@@ -47,17 +60,22 @@ pub(crate) struct Running {
     log_queue: Vec<LogWork>,
     /// Work is appended and its sync under way.
     pub(crate) log_busy: bool,
+    log_votes: bool,
     pub(crate) snapshot_queue: VecDeque<SnapshotWork>,
     pub(crate) snapshot_busy: bool,
+    /// The next chunk is the replica's header.
+    snapshot_header: bool,
     pub(crate) flush_due: bool,
     pub(crate) tick_at: u64,
+    /// What all groups together have applied when they were last checked.
+    pub(crate) applied: u64,
     pub(crate) roles: Vec<(GroupId, GroupRole)>,
     _identity: verity_storage::Identity,
 }
 
 /// What the world is to do for a node.
 pub(crate) enum Deed {
-    Send { to: NodeId, bytes: bytes::Bytes },
+    Send { to: NodeId, bytes: Bytes },
     Conn(SessionOutput),
     LogWaits,
     SnapshotWaits,
@@ -69,25 +87,35 @@ impl SimNode {
     pub(crate) fn new(id: NodeId) -> Self {
         let disk = MemoryDisk::new();
         let faulty = FaultyDisk::new(Arc::new(disk.clone()));
-        Self { id, disk, faulty, running: None, flipped: false, life: 0, paused_until: 0, skew_ns: 0, drift_ppm: 0 }
+        Self {
+            id,
+            disk,
+            faulty,
+            running: None,
+            flipped: false,
+            life: 0,
+            paused_until: 0,
+            stash: Vec::new(),
+            injected: 0,
+            skew_ns: 0,
+            drift_ppm: 0,
+        }
     }
 
     /// The node's clocks at a moment of true time.
     pub(crate) fn now(&self, true_ns: u64) -> Now {
-        let drift = i64::try_from(true_ns / 1_000_000).expect("a world is short") * self.drift_ppm;
-        let mono = (true_ns + 1_000_000_000).saturating_add_signed(drift);
-        let civil = (EPOCH_NS + true_ns).saturating_add_signed(self.skew_ns + drift);
+        // In whole, lest rounding lets the clock go back.
+        let passed = u128::from(true_ns) * 1_000_000_u128.saturating_add_signed(self.drift_ppm.into()) / 1_000_000;
+        let mono = MONO_NS + u64::try_from(passed).expect("a world is short");
+        let civil = (EPOCH_NS + true_ns).saturating_add_signed(self.skew_ns);
         Now { mono: Mono(mono), wall: Interval::around(civil, CLOCK_ERROR_NS) }
     }
 
     /// The true time at which the node's monotonic clock shows `mono`, or a little later.
     pub(crate) fn true_time(&self, mono: Mono) -> u64 {
-        let local = mono.0.saturating_sub(1_000_000_000);
-        if local >= u64::MAX / 2 {
-            return u64::MAX;
-        }
-        let drift = i64::try_from(local / 1_000_000).expect("a world is short") * self.drift_ppm;
-        local.saturating_add_signed(-drift) + 1_000
+        let local = u128::from(mono.0.saturating_sub(MONO_NS));
+        let rate = 1_000_000_u128.saturating_add_signed(self.drift_ppm.into());
+        u64::try_from(local * 1_000_000 / rate).map_or(u64::MAX, |at| at.saturating_add(3_000))
     }
 
     /// Starts the node from its disk.
@@ -98,7 +126,6 @@ impl SimNode {
         true_ns: u64,
         setup: NodeSetup,
     ) -> Result<(), String> {
-        self.faulty.set_faults(DiskFaults::default());
         let disk: Arc<dyn Disk> = Arc::new(self.faulty.clone());
         let opened = verity_replica::open(&disk, cluster, self.id, seed, self.now(true_ns), setup.groups);
         let Opened { mut replica, log, snapshots, identity, .. } = opened.map_err(|error| error.to_string())?;
@@ -112,10 +139,13 @@ impl SimNode {
             snapshots,
             log_queue: Vec::new(),
             log_busy: false,
+            log_votes: false,
             snapshot_queue: VecDeque::new(),
             snapshot_busy: false,
+            snapshot_header: false,
             flush_due: false,
             tick_at: u64::MAX,
+            applied: 0,
             roles: Vec::new(),
             _identity: identity,
         });
@@ -127,6 +157,8 @@ impl SimNode {
         self.running = None;
         self.life += 1;
         self.paused_until = 0;
+        self.stash.clear();
+        self.mend_disk();
         let crash = match rng.u32(0..4) {
             0 => Crash::LoseAll,
             1 => Crash::KeepAll,
@@ -157,10 +189,39 @@ impl SimNode {
         self.flipped
     }
 
-    /// Makes the next sync fail.
-    pub(crate) fn fail_next_sync(&self) {
-        let at = self.faulty.counts().syncs + 1;
-        self.faulty.set_faults(DiskFaults { sync_fails_at: Some(at), ..DiskFaults::default() });
+    /// Plans what goes wrong with the disk, from the next operation of its kind on.
+    pub(crate) fn plan(&mut self, fault: DiskFault, rng: &mut Rng) {
+        let counts = self.faulty.counts();
+        let faults = match fault {
+            DiskFault::Sync => DiskFaults { sync_fails_at: Some(counts.syncs + 1), ..DiskFaults::default() },
+            DiskFault::Write => {
+                DiskFaults { write_fails_at: Some(counts.writes + rng.u64(1..8)), ..DiskFaults::default() }
+            }
+            DiskFault::Read => {
+                DiskFaults { read_fails_at: Some(counts.reads + rng.u64(1..8)), ..DiskFaults::default() }
+            }
+            DiskFault::Full => {
+                let room = rng.u64(0..FULL_BYTES);
+                DiskFaults { bytes_written_max: Some(counts.bytes_written + room), ..DiskFaults::default() }
+            }
+            DiskFault::Step => DiskFaults {
+                halt_at: Some(counts.changes + rng.u64(1..HALT_CHANGES)),
+                halt_keeps: rng.usize(0..600),
+                ..DiskFaults::default()
+            },
+        };
+        self.faulty.set_faults(faults);
+    }
+
+    /// True if a planned fault has come about.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.faulty.counts().injected > self.injected
+    }
+
+    /// The disk works again.
+    pub(crate) fn mend_disk(&mut self) {
+        self.faulty.set_faults(DiskFaults::default());
+        self.injected = self.faulty.counts().injected;
     }
 
     /// Hands the replica one input and sorts what follows.
@@ -183,6 +244,16 @@ impl SimNode {
         }
         running.sort(outputs, deeds);
     }
+}
+
+/// A snapshot's header that tells of no lane: `version:u8 time:u64 count:u32 lane:[u8; 24]*count ...`.
+fn without_lanes(header: &Bytes) -> Bytes {
+    let count = u32::from_be_bytes(header[9..13].try_into().expect("four bytes"));
+    let rest = 13 + 24 * usize::try_from(count).expect("fits");
+    let mut out = BytesMut::from(&header[..9]);
+    out.put_u32(0);
+    out.put_slice(&header[rest..]);
+    out.freeze()
 }
 
 impl Running {
@@ -221,6 +292,10 @@ impl Running {
             LogWork::Persist { ticket, .. } => Some(*ticket),
             LogWork::Trim { .. } => None,
         });
+        self.log_votes = work.iter().all(|work| match work {
+            LogWork::Persist { records, .. } => records.iter().all(|record| record.kind == RecordKind::State),
+            LogWork::Trim { .. } => false,
+        });
         self.log.append(work).map_err(|error| error.to_string())?;
         self.log_busy = true;
         Ok(last.filter(|_| mutant == Some(Mutant::AckBeforeSync)))
@@ -232,13 +307,34 @@ impl Running {
         self.log.sync().map_err(|error| error.to_string())
     }
 
+    /// True if all that is written under way are votes and promises, if anything is.
+    pub(crate) fn votes(&self) -> bool {
+        self.log_votes
+    }
+
     pub(crate) fn log_waits(&self) -> bool {
         !self.log_queue.is_empty()
     }
 
     /// Does the next piece of snapshot work.
-    pub(crate) fn snapshot_step(&mut self) -> Option<Input> {
-        let work = self.snapshot_queue.pop_front()?;
+    pub(crate) fn snapshot_step(&mut self, mutant: Option<Mutant>, disk: &FaultyDisk) -> Option<Input> {
+        let mut work = self.snapshot_queue.pop_front()?;
+        match &mut work {
+            SnapshotWork::Begin { .. } => self.snapshot_header = true,
+            SnapshotWork::Chunk { bytes, .. } => {
+                let header = std::mem::take(&mut self.snapshot_header);
+                if header && mutant == Some(Mutant::SnapshotWithoutLanes) {
+                    *bytes = without_lanes(bytes);
+                }
+            }
+            SnapshotWork::Receive { .. } if mutant == Some(Mutant::SnapshotBeforeSync) => {
+                disk.set_faults(DiskFaults { sync_is_a_lie: true, ..DiskFaults::default() });
+                let answer = self.snapshots.carry_out(work);
+                disk.set_faults(DiskFaults::default());
+                return answer.input;
+            }
+            _ => {}
+        }
         self.snapshots.carry_out(work).input
     }
 }

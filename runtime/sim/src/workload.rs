@@ -81,6 +81,11 @@ pub trait Workload {
     /// How many operations were acknowledged so far.
     fn acknowledged(&self) -> u64;
 
+    /// The history, as `docs/check-format.md` has it, if the workload writes one.
+    fn history(&self) -> Option<&str> {
+        None
+    }
+
     /// Judges the history.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
 use fastrand::Rng;
@@ -23,6 +24,10 @@ use crate::trace::Trace;
 use crate::workload::{ClientId, ClientInput, ClientOutput, Workload};
 
 const MILLI: u64 = 1_000_000;
+/// Clocks run by at most this many parts in a million too fast or too slow: what the engines' leases allow for.
+const DRIFT_PPM: i64 = 10_000;
+/// A node that dies of its vote is back within this time.
+const VOTER_DOWN_MAX: u64 = 40 * MILLI;
 const CLUSTER: ClusterId = ClusterId(*b"verity simulator");
 
 /// How a world is run.
@@ -88,7 +93,7 @@ pub struct Failure {
     pub report: Report,
 }
 
-enum Event {
+pub(crate) enum Event {
     Tick {
         node: usize,
         life: u64,
@@ -128,6 +133,8 @@ enum Event {
     Resume {
         node: usize,
     },
+    /// Cuts that came with a deposed leader end.
+    Rejoin,
     ToNode {
         client: usize,
         conn: u64,
@@ -205,6 +212,8 @@ struct World<'w> {
     next_conn: u64,
     swarm: Swarm,
     healed: bool,
+    /// The leader that is stopped, until others have voted.
+    deposed: Option<usize>,
     counts: FaultCounts,
     digests: BTreeMap<(GroupId, LogIndex), Digest>,
     trace: Trace,
@@ -218,7 +227,12 @@ struct World<'w> {
 /// [`Failure`] if an invariant of the world, its liveness or its history does not hold.
 pub fn run(options: &Options, workload: &mut dyn Workload) -> Result<Report, Box<Failure>> {
     let mut world = World::new(options.clone(), workload);
-    let result = world.run();
+    // An invariant that breaks is a finding like any other, to be told with its seed and shrunk.
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+        Err(format!("an invariant does not hold: {text}"))
+    });
     let report = world.report();
     match result {
         Ok(()) => Ok(report),
@@ -233,7 +247,12 @@ impl<'w> World<'w> {
         let swarm = options.swarm.or(drawn).expect("one of the two is there");
         let founders = Members::of_voters((1..=options.nodes as u64).map(NodeId));
         let count = options.nodes as u64 + u64::from(swarm.members);
-        let nodes = (1..=count).map(|id| SimNode::new(NodeId(id))).collect();
+        let mut nodes: Vec<SimNode> = (1..=count).map(|id| SimNode::new(NodeId(id))).collect();
+        if swarm.clock {
+            // The ends of the bound are where a margin shows.
+            let bound = DRIFT_PPM;
+            nodes.iter_mut().for_each(|node| node.drift_ppm = (rng.i64(-2 * bound..=2 * bound)).clamp(-bound, bound));
+        }
         let mut network = Network::calm();
         network.delay_max = rng.u64(200_000..3_000_000);
         network.loss = if swarm.loss { rng.u32(20..200) } else { 0 };
@@ -257,6 +276,7 @@ impl<'w> World<'w> {
             next_conn: 0,
             swarm,
             healed: false,
+            deposed: None,
             counts: FaultCounts::default(),
             digests: BTreeMap::new(),
             failure: None,
@@ -363,7 +383,8 @@ impl<'w> World<'w> {
                 }
             }
             Event::Restart { node } => self.start(node),
-            Event::Resume { node } => self.wake_node(node),
+            Event::Resume { node } => self.on_resume(node),
+            Event::Rejoin => self.network.cut.clear(),
             Event::ToNode { client, conn, bytes } => self.on_to_node(client, conn, bytes),
             Event::ToClient { client, conn, input } => self.on_to_client(client, conn, input),
             Event::Connect { client, conn, node, door } => self.on_connect(client, conn, node, door),
@@ -379,12 +400,27 @@ impl<'w> World<'w> {
 
     /// True if the node is paused; the event then comes again when it resumes.
     fn paused(&mut self, node: usize, event: impl FnOnce() -> Event) -> bool {
-        let until = self.nodes[node].paused_until;
-        if until > self.now {
-            self.at(until, event());
-            return true;
+        let paused = self.nodes[node].paused_until > self.now;
+        if paused {
+            self.nodes[node].stash.push(event());
         }
-        false
+        paused
+    }
+
+    fn pause(&mut self, node: usize, span: u64) {
+        self.counts.pauses += 1;
+        self.nodes[node].paused_until = self.now + span;
+        self.after(span, Event::Resume { node });
+    }
+
+    fn on_resume(&mut self, node: usize) {
+        if self.nodes[node].paused_until > self.now {
+            return;
+        }
+        for event in std::mem::take(&mut self.nodes[node].stash) {
+            self.after(0, event);
+        }
+        self.wake_node(node);
     }
 
     fn on_tick(&mut self, node: usize, life: u64) {
@@ -407,8 +443,9 @@ impl<'w> World<'w> {
         }
         let mut deeds = Vec::new();
         self.nodes[node].flush(self.now, &mut deeds);
+        let idle = deeds.is_empty();
         self.carry_out(node, deeds);
-        self.check(node);
+        self.check(node, idle);
         self.schedule_tick(node);
     }
 
@@ -418,12 +455,16 @@ impl<'w> World<'w> {
         }
         self.trace.event(self.now, "synced", node as u64 + 1, &[]);
         let Some(running) = self.nodes[node].running.as_mut() else { return };
+        let voted = running.votes();
         match running.end_log() {
             Ok(input) => {
                 self.input(node, input);
+                if voted && self.deposed.is_some_and(|leader| leader != node) {
+                    self.on_vote(node);
+                }
                 self.begin_log(node);
             }
-            Err(_) => self.crash(node),
+            Err(_) => self.fail(node),
         }
     }
 
@@ -445,7 +486,7 @@ impl<'w> World<'w> {
                     self.after(0, Event::EarlyAck { node, life, ticket });
                 }
             }
-            Err(_) => self.crash(node),
+            Err(_) => self.fail(node),
         }
     }
 
@@ -453,9 +494,10 @@ impl<'w> World<'w> {
         if !self.lives(node, life) {
             return;
         }
+        let (mutant, disk) = (self.options.mutant, self.nodes[node].faulty.clone());
         let Some(running) = self.nodes[node].running.as_mut() else { return };
         running.snapshot_busy = false;
-        if let Some(input) = running.snapshot_step() {
+        if let Some(input) = running.snapshot_step(mutant, &disk) {
             self.counts.snapshots += u64::from(matches!(input, Input::SnapshotSaved { .. }));
             self.trace.event(self.now, "snapshot", node as u64 + 1, &[]);
             self.input(node, input);
@@ -505,6 +547,10 @@ impl<'w> World<'w> {
         self.trace.event(self.now, "start", id.0, &[]);
         let seed = self.options.seed.wrapping_mul(31).wrapping_add(id.0);
         if let Err(reason) = self.nodes[node].start(CLUSTER, seed, self.now, setup) {
+            if self.nodes[node].has_failed() {
+                // It did not get as far as a life of its own.
+                return self.fail(node);
+            }
             if self.nodes[node].flipped {
                 // It knows that its disk lies, and rather stays away.
                 self.trace.event(self.now, "refuses", id.0, &[]);
@@ -534,7 +580,23 @@ impl<'w> World<'w> {
         }
     }
 
+    /// The node's disk has failed: it stops, and comes back with what the disk holds.
+    fn fail(&mut self, node: usize) {
+        self.counts.failed_disks += 1;
+        if self.nodes[node].running.is_some() {
+            return self.crash(node);
+        }
+        self.nodes[node].crash(&mut self.rng);
+        let down = self.rng.u64(20 * MILLI..500 * MILLI);
+        self.after(down, Event::Restart { node });
+    }
+
     fn crash(&mut self, node: usize) {
+        let down = if self.healed { 50 * MILLI } else { self.rng.u64(20 * MILLI..2_000 * MILLI) };
+        self.crash_for(node, down);
+    }
+
+    fn crash_for(&mut self, node: usize, down: u64) {
         if self.nodes[node].running.is_none() {
             return;
         }
@@ -552,7 +614,6 @@ impl<'w> World<'w> {
             let delay = self.rng.u64(100_000..2 * MILLI);
             self.after(delay, Event::ToClient { client, conn, input: ClientInput::Disconnected });
         }
-        let down = if self.healed { 50 * MILLI } else { self.rng.u64(20 * MILLI..2_000 * MILLI) };
         self.after(down, Event::Restart { node });
     }
 
@@ -588,7 +649,7 @@ impl<'w> World<'w> {
         let mut deeds = Vec::new();
         self.nodes[node].input(self.now, input, &mut deeds);
         self.carry_out(node, deeds);
-        self.check(node);
+        self.check(node, false);
         self.wake_node(node);
     }
 
@@ -600,6 +661,7 @@ impl<'w> World<'w> {
                 Deed::LogWaits => self.begin_log(node),
                 Deed::SnapshotWaits => self.begin_snapshot(node),
                 Deed::MembersChanged => self.counts.members += 1,
+                Deed::Fatal(_) if self.nodes[node].has_failed() => self.fail(node),
                 Deed::Fatal(reason) => self.failure = Some(format!("node {}: {reason}", self.nodes[node].id)),
             }
         }
@@ -627,10 +689,16 @@ impl<'w> World<'w> {
         }
     }
 
-    /// Asserts invariants, and that replicas at one index are alike.
-    fn check(&mut self, node: usize) {
+    /// Asserts invariants, and that replicas at one index are alike. A turn that put out and applied nothing ended as it
+    /// began.
+    fn check(&mut self, node: usize, idle: bool) {
         self.steps += 1;
-        let Some(running) = &self.nodes[node].running else { return };
+        let id = self.nodes[node].id;
+        let Some(running) = &mut self.nodes[node].running else { return };
+        let applied = running.replica.digests().map(|(_, applied, _)| applied.0).sum();
+        if std::mem::replace(&mut running.applied, applied) == applied && idle {
+            return;
+        }
         if self.steps.is_multiple_of(self.options.invariants_every) {
             running.replica.invariants();
         }
@@ -641,7 +709,6 @@ impl<'w> World<'w> {
                 }
                 Some(known) if *known == digest => {}
                 Some(_) => {
-                    let id = self.nodes[node].id;
                     self.failure =
                         Some(format!("node {id} differs from another replica of group {group} at index {applied}"));
                 }
@@ -776,7 +843,7 @@ impl<'w> World<'w> {
             return;
         }
         if let Some(fault) = Fault::draw(self.swarm, &mut self.rng) {
-            self.trace.event(self.now, "fault", fault as u64, &[]);
+            self.trace.event(self.now, "fault", 0, format!("{fault:?}").as_bytes());
             self.bring_about(fault);
         }
         let next = self.rng.u64(50 * MILLI..1_500 * MILLI);
@@ -791,10 +858,8 @@ impl<'w> World<'w> {
             Fault::Crash => self.crash(victim),
             Fault::Blackout => (0..count).for_each(|node| self.crash(node)),
             Fault::Pause => {
-                self.counts.pauses += 1;
                 let span = self.rng.u64(50 * MILLI..2_000 * MILLI);
-                self.nodes[victim].paused_until = self.now + span;
-                self.after(span, Event::Resume { node: victim });
+                self.pause(victim, span);
             }
             Fault::Isolate => self.cut(|from, to| from == id || to == id),
             Fault::OneWay => {
@@ -810,13 +875,45 @@ impl<'w> World<'w> {
                 self.counts.clocks += 1;
                 self.nodes[victim].skew_ns = self.rng.i64(-500_000_000..500_000_000);
             }
-            Fault::FailedSync => {
-                self.counts.failed_syncs += 1;
-                self.nodes[victim].fail_next_sync();
-            }
+            Fault::Disk(fault) => self.nodes[victim].plan(fault, &mut self.rng),
+            Fault::Depose => self.depose(victim),
             Fault::Transfer => self.hand_over(victim),
             Fault::Members => self.change_members(victim),
             Fault::Flip => self.flip(victim),
+        }
+    }
+
+    /// Stops whoever leads, cuts it off from one of the others, and lets it come back when they have voted.
+    fn depose(&mut self, other: usize) {
+        let leads = |node: &SimNode| {
+            node.running.as_ref().is_some_and(|running| running.roles.iter().any(|(_, role)| role.leads))
+        };
+        let Some(leader) = self.nodes.iter().position(leads).filter(|leader| *leader != other) else { return };
+        self.counts.deposed += 1;
+        let (old, other) = (self.nodes[leader].id, self.nodes[other].id);
+        self.cut(|from, to| (from, to) == (old, other) || (from, to) == (other, old));
+        self.pause(leader, 2_000 * MILLI);
+        self.deposed = Some(leader);
+        let until = self.rng.u64(1_000 * MILLI..3_000 * MILLI);
+        self.after(until, Event::Rejoin);
+    }
+
+    /// A vote or promise against the deposed leader is stable, and its messages leave. Some of those who gave one die of
+    /// it, and are back before the leader they chose has heard from them again.
+    fn on_vote(&mut self, node: usize) {
+        if self.rng.bool() {
+            return;
+        }
+        let mut deeds = Vec::new();
+        self.nodes[node].flush(self.now, &mut deeds);
+        self.carry_out(node, deeds);
+        let down = self.rng.u64(MILLI..VOTER_DOWN_MAX);
+        self.crash_for(node, down);
+        if let Some(leader) = self.deposed.take() {
+            let span = self.rng.u64(MILLI..2 * VOTER_DOWN_MAX);
+            if self.nodes[leader].paused_until > self.now {
+                self.pause(leader, span);
+            }
         }
     }
 
@@ -885,9 +982,9 @@ impl<'w> World<'w> {
         self.network = Network { delay_max: self.network.delay_max, ..Network::calm() };
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until = 0;
-            self.nodes[node].faulty.set_faults(verity_storage::disk::Faults::default());
+            self.nodes[node].mend_disk();
             self.start(node);
-            self.wake_node(node);
+            self.on_resume(node);
         }
         self.workload.wind_down(self.now);
         for client in 0..self.workload.clients() {

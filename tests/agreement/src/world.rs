@@ -13,6 +13,10 @@ use crate::disk::{Disk, Mutant};
 use crate::{Factory, Rng};
 
 const MS: u64 = 1_000_000;
+/// When a world begins.
+const BEGIN: u64 = 1_000 * MS;
+/// How far a node's clock may run off, in parts per million: what leases allow for.
+const DRIFT_PPM: i64 = 10_000;
 
 /// What goes wrong on the way. Percentages are of messages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +51,8 @@ struct Node {
     engine: Option<Box<dyn Agreement>>,
     disk: Disk,
     life: u64,
+    /// Thousandths of the drift that clocks may have, by which this one runs too fast.
+    drift: i64,
     paused_until: u64,
     stable: u64,
     waiting: Vec<(PersistId, NodeId, Bytes)>,
@@ -110,7 +116,7 @@ impl World {
             cut: BTreeSet::new(),
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
-            now: 1_000 * MS,
+            now: BEGIN,
             seq: 0,
             order: BTreeMap::new(),
             placed: BTreeMap::new(),
@@ -122,6 +128,10 @@ impl World {
             installs: 0,
             contexts: BTreeMap::new(),
         };
+        // Its own chance, so that clocks change nothing else. The ends of the bound come often.
+        let mut rng = Rng::new(seed ^ 0xc10c);
+        let ends = |drift: u64| (i64::try_from(drift).expect("is small") - 2_000).clamp(-1_000, 1_000);
+        world.nodes.values_mut().for_each(|node| node.drift = ends(rng.below(4_001)));
         for id in world.initial.all() {
             world.start(id);
         }
@@ -137,7 +147,7 @@ impl World {
     /// Milliseconds since the run began.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        self.now / MS - 1_000
+        (self.now - BEGIN) / MS
     }
 
     /// All nodes.
@@ -165,6 +175,7 @@ impl World {
     /// If the engine refuses its own records.
     pub fn start(&mut self, id: NodeId) {
         let seed = self.rng.bits();
+        let clock = self.clock(id);
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         if node.engine.is_some() {
             return;
@@ -178,7 +189,7 @@ impl World {
         let blank = self.blank_joiners && !self.initial.contains(id);
         let members = if blank { Members::default() } else { self.initial.clone() };
         let boot = Boot { id, members, snapshot, records: node.disk.records.clone(), seed };
-        let engine = (self.factory)(boot, Mono(self.now)).expect("an engine starts from what it persisted");
+        let engine = (self.factory)(boot, clock).expect("an engine starts from what it persisted");
         let interval = engine.tick_interval().0;
         node.engine = Some(engine);
         let skew = self.rng.below(interval);
@@ -238,9 +249,17 @@ impl World {
         }
     }
 
+    /// What a node's clock shows.
+    fn clock(&self, id: NodeId) -> Mono {
+        // In whole, lest rounding lets the clock go back.
+        let pace = 1_000_000_000_u128.saturating_add_signed((self.nodes[&id].drift * DRIFT_PPM).into());
+        let passed = u128::from(self.now - BEGIN) * pace / 1_000_000_000;
+        Mono(BEGIN + u64::try_from(passed).expect("a world is short"))
+    }
+
     /// Gives an engine an input.
     pub fn input(&mut self, id: NodeId, input: Input) {
-        let now = Mono(self.now);
+        let now = self.clock(id);
         self.call(id, |engine, out| engine.on(now, input, out));
     }
 
@@ -267,7 +286,7 @@ impl World {
         if self.nodes[&id].engine.is_some() {
             self.barriers.insert(name, (id, floor));
         }
-        let now = Mono(self.now);
+        let now = self.clock(id);
         self.call(id, |engine, out| {
             engine.barrier().expect("the suite asks engines that read").on_barrier(now, name, out)
         });
@@ -278,7 +297,7 @@ impl World {
         let Some(leader) = self.leader() else { return false };
         let set = |ids: &[u64]| ids.iter().copied().map(NodeId).collect();
         let change = Change { voters: set(voters), learners: set(learners), context: Bytes::from_static(context) };
-        let now = Mono(self.now);
+        let now = self.clock(leader);
         let mut begun = false;
         self.call(leader, |engine, out| {
             let reconfigure = engine.reconfigure().expect("the suite asks engines that reconfigure");
@@ -289,8 +308,8 @@ impl World {
 
     /// Asks the leader to hand over.
     pub fn transfer(&mut self, to: NodeId) {
-        let now = Mono(self.now);
         if let Some(leader) = self.leader() {
+            let now = self.clock(leader);
             self.call(leader, |engine, out| {
                 engine.transfer().expect("the suite asks engines that hand over").on_transfer(now, to, out);
             });

@@ -14,12 +14,12 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_clock::Now;
 use verity_contract::{
-    Agreement, Boot, Command, Consistency, Door, Effects, Members, ReadOutcome, RestoreError, Service, SessionInput,
-    SessionOutput, StateMachine,
+    Command, Consistency, Door, Effects, Members, ReadOutcome, RestoreError, Service, SessionInput, SessionOutput,
+    StateMachine,
 };
 use verity_replica::{GroupConfig, GroupSpec};
-use verity_sim::{ClientId, ClientInput, ClientOutput, Mutant, NodeSetup, Workload, mutate};
-use verity_types::{ConnId, Digest, GroupId, Mono, NodeId, Token};
+use verity_sim::{Began, ClientId, ClientInput, ClientOutput, Mutant, NodeSetup, Workload, mutate};
+use verity_types::{ConnId, Digest, GroupId, NodeId, Token};
 
 const GROUP: GroupId = GroupId(1);
 const MILLI: u64 = 1_000_000;
@@ -162,7 +162,7 @@ impl Service for ListService {
 }
 
 /// Starts an engine.
-pub type Engine = fn(Boot, Mono) -> Result<Box<dyn Agreement>, String>;
+pub type Engine = verity_sim::EngineFn;
 
 #[derive(Default)]
 struct Client {
@@ -259,7 +259,10 @@ impl Workload for Appends {
             id: GROUP,
             members: members.clone(),
             config: GroupConfig::default(),
-            engine: Box::new(move |boot, now| engine(boot, now).map(|engine| mutate(engine, mutant))),
+            engine: Box::new(move |boot, now| {
+                let seed = boot.seed;
+                engine(boot, now, mutant).map(|engine| mutate(engine, mutant, seed, &Began::default()))
+            }),
             machine: Box::new(List::default()),
             duty: None,
         };

@@ -1,13 +1,15 @@
 //! The append world under the default swarm.
 
 use verity_contract::{Agreement, Boot};
-use verity_sim::{Mutant, Options, Swarm, run};
+use verity_sim::{Mutant, Options, Swarm, forget_votes, run};
 use verity_types::Mono;
 use verity_worlds::append::{Appends, Engine};
 
-fn raft(boot: Boot, now: Mono) -> Result<Box<dyn Agreement>, String> {
-    let raft = verity_raft::Raft::start(boot, verity_raft::Config::default(), now);
-    raft.map(|raft| Box::new(raft) as Box<dyn Agreement>).map_err(|error| error.to_string())
+fn raft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
+    let raft =
+        verity_raft::Raft::start(boot, verity_raft::Config::default(), now).map_err(|error| error.to_string())?;
+    let forgets = mutant == Some(Mutant::VoteNotPersisted);
+    Ok(if forgets { forget_votes(Box::new(raft), verity_raft::forget_vote) } else { Box::new(raft) })
 }
 
 fn options(seed: u64) -> Options {

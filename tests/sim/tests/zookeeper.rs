@@ -1,12 +1,14 @@
 //! The ZooKeeper world under the default swarm.
 
 use verity_contract::{Agreement, Boot};
-use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, run};
+use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes, run};
 use verity_types::Mono;
 
-fn raft(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
-    let raft = verity_raft::Raft::start(boot, verity_raft::Config::default(), now);
-    raft.map(|raft| Box::new(raft) as Box<dyn Agreement>).map_err(|error| error.to_string())
+fn raft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
+    let raft =
+        verity_raft::Raft::start(boot, verity_raft::Config::default(), now).map_err(|error| error.to_string())?;
+    let forgets = mutant == Some(Mutant::VoteNotPersisted);
+    Ok(if forgets { forget_votes(Box::new(raft), verity_raft::forget_vote) } else { Box::new(raft) })
 }
 
 fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
@@ -35,6 +37,13 @@ fn a_calm_world_answers_everything() {
     let options = Options { seed: 1, swarm: Some(Swarm::default()), ..Options::default() };
     let report = world(raft, &options).expect("nothing is broken");
     assert!(report.acknowledged > 3_000, "{} answers", report.acknowledged);
+}
+
+#[test]
+fn the_checker_finds_an_order_for_a_calm_world() {
+    let options = Options { seed: 1, fault_ms: 2_000, swarm: Some(Swarm::default()), ..Options::default() };
+    let mut workload = ZooKeeperClients::new(raft, options.nodes, 4, 10_000_000).with_history();
+    run(&options, &mut workload).unwrap_or_else(|failure| panic!("{}", failure.reason));
 }
 
 fn holds(engine: EngineFn) {

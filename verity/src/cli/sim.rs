@@ -1,9 +1,11 @@
 //! `verity sim`: the deterministic world.
 
+use std::time::Instant;
+
 use anyhow::{Result, bail};
 use clap::Args;
 use verity_contract::{Agreement as Engine, Boot};
-use verity_sim::{EngineFn, Mutant, Options, Report, ZooKeeperClients};
+use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes};
 use verity_types::Mono;
 
 use crate::compose::{self, Agreement};
@@ -26,6 +28,12 @@ pub(crate) struct Sim {
     /// How long faults come, in seconds of the world's time.
     #[arg(long, default_value_t = 10, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
+    /// Only these kinds of faults, of those that the seed draws, as a shrunk world names them: crash,loss
+    #[arg(long, value_name = "LIST", value_parser = faults)]
+    faults: Option<Swarm>,
+    /// How long faults come, in milliseconds, instead of --seconds.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    fault_ms: Option<u64>,
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
@@ -50,8 +58,10 @@ fn mutant(name: &str) -> Result<Mutant, String> {
     })
 }
 
-fn raft(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Engine>, String> {
-    compose::start_engine(Agreement::Raft, boot, now, verity_paxos::Config::default())
+fn raft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Engine>, String> {
+    let raft = compose::start_engine(Agreement::Raft, boot, now, verity_paxos::Config::default())?;
+    let forgets = mutant == Some(Mutant::VoteNotPersisted);
+    Ok(if forgets { forget_votes(raft, verity_raft::forget_vote) } else { raft })
 }
 
 fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Engine>, String> {
@@ -67,118 +77,226 @@ fn engine(agreement: Agreement) -> EngineFn {
     }
 }
 
+/// The one agreement in which a mutant can live, if it cannot in each.
+fn home(mutant: Mutant) -> Option<Agreement> {
+    match mutant {
+        Mutant::CommitWithoutQuorum
+        | Mutant::AcceptBelowPromise
+        | Mutant::ValueChoiceIgnored
+        | Mutant::ChangeCountsOneMajority => Some(Agreement::Paxos),
+        Mutant::LeaseIgnoresDrift => Some(Agreement::Raft),
+        _ => None,
+    }
+}
+
+fn faults(names: &str) -> Result<Swarm, String> {
+    Swarm::of(names.split(',').filter(|name| !name.is_empty()))
+}
+
+/// How much time worlds took, in theirs and in ours.
+#[derive(Default)]
+struct Pace {
+    worlds: u64,
+    operations: u64,
+    world_ns: u64,
+    cpu_ns: u64,
+    /// Of each world: its time over the processor's.
+    ratios: Vec<f64>,
+}
+
+/// What this thread has had of the processor, in nanoseconds. Only people are told; no world sees it.
+fn cpu_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
+}
+
 impl Sim {
     pub(crate) fn run(self, json: bool) -> Result<()> {
+        if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, home(mutant)?)))
+            && home != self.agreement
+        {
+            let (name, has) = (mutant.name(), name_of(home));
+            bail!("{} has no {name}; {has} has it: add --agreement {has}", name_of(self.agreement));
+        }
         let first = match self.seed {
             Some(seed) => seed,
             None => secrets::seed()? >> 32,
         };
-        let mut failed = 0;
+        let (mut failed, mut pace, began) = (0, Pace::default(), Instant::now());
         for seed in (0..self.seeds).map(|offset| first.wrapping_add(offset)) {
             let options = Options {
                 seed,
                 nodes: usize::from(self.nodes),
-                fault_ms: self.seconds * 1000,
+                fault_ms: self.fault_ms(),
                 mutant: self.mutant,
                 trace: self.trace,
+                swarm: self.faults,
+                part_of_drawn: self.faults.is_some(),
                 ..Options::default()
             };
+            let cpu = cpu_ns();
             let (report, failure) = self.world(&options);
-            let failure = failure.or_else(|| report.as_ref().and_then(idle));
+            pace.add(&report, cpu_ns().saturating_sub(cpu));
+            let failure = failure.or_else(|| idle(&report));
             failed += u64::from(failure.is_some());
-            self.print(json, seed, report.as_ref(), failure.as_deref());
-            if let (Some(report), true) = (&report, failure.is_some() && self.shrink) {
-                self.shrink(options, report);
+            self.print(json, &options, &report, failure.as_deref(), &pace);
+            if let (Some(failure), true) = (failure, self.shrink) {
+                self.shrink(json, options, &report, &failure);
             }
             if self.until_failure && failed > 0 {
                 break;
             }
         }
+        let worlds = pace.worlds;
+        if !json || self.seeds > 1 {
+            pace.print(json, began.elapsed().as_secs_f64());
+        }
         if failed > 0 {
-            bail!("{failed} of {} worlds failed", self.seeds);
+            bail!("{failed} of {worlds} worlds failed");
         }
         Ok(())
     }
 
+    fn fault_ms(&self) -> u64 {
+        self.fault_ms.unwrap_or(self.seconds * 1000)
+    }
+
     /// Runs one world: what it came to, and what is wrong with it.
-    fn world(&self, options: &Options) -> (Option<Report>, Option<String>) {
+    fn world(&self, options: &Options) -> (Report, Option<String>) {
         let mut workload =
             ZooKeeperClients::new(engine(self.agreement), options.nodes, usize::from(self.clients), 10_000_000);
-        // An invariant that breaks is a finding like any other, to be told with its seed.
-        let outcome =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verity_sim::run(options, &mut workload)));
-        match outcome {
-            Ok(Ok(report)) => (Some(report), None),
-            Ok(Err(failure)) => (Some(failure.report), Some(failure.reason)),
-            Err(_) => (None, Some("an invariant does not hold; its text stands above".to_owned())),
+        match verity_sim::run(options, &mut workload) {
+            Ok(report) => (report, None),
+            Err(failure) => (failure.report, Some(failure.reason)),
         }
     }
 
-    /// Leaves out one kind of fault after the other, then time, for as long as the world still fails.
-    fn shrink(&self, options: Options, report: &Report) {
-        let mut smallest = Options { swarm: Some(report.swarm), part_of_drawn: true, ..options };
+    /// Leaves out one kind of fault after the other, then time, for as long as the world still fails in the same way.
+    fn shrink(&self, json: bool, options: Options, report: &Report, failure: &str) {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let fails = |options: &Options| {
+            let (report, reason) = self.world(options);
+            reason.or_else(|| idle(&report)).filter(|reason| law(reason) == law(failure))
+        };
+        let mut smallest = Options { swarm: Some(report.swarm), part_of_drawn: true, trace: false, ..options };
+        let mut reason = failure.to_owned();
         for name in report.swarm.names() {
             let swarm = smallest.swarm.map(|swarm| swarm.without(name));
             let fewer = Options { swarm, ..smallest.clone() };
-            if self.world(&fewer).1.is_some() {
-                smallest = fewer;
+            if let Some(still) = fails(&fewer) {
+                (smallest, reason) = (fewer, still);
             }
         }
-        while smallest.fault_ms >= 2_000 {
+        while smallest.fault_ms >= 2 {
             let shorter = Options { fault_ms: smallest.fault_ms / 2, ..smallest.clone() };
-            if self.world(&shorter).1.is_none() {
-                break;
-            }
-            smallest = shorter;
+            let Some(still) = fails(&shorter) else { break };
+            (smallest, reason) = (shorter, still);
         }
-        let (kinds, reason) = (smallest.swarm.map(verity_sim::Swarm::names), self.world(&smallest).1);
+        std::panic::set_hook(hook);
+        let (seed, fault_ms, replay) = (smallest.seed, smallest.fault_ms, self.replay(&smallest));
+        let kinds = smallest.swarm.map(Swarm::names).unwrap_or_default();
+        if json {
+            let line = serde_json::json!({
+                "seed": seed, "shrunk": true, "kinds": kinds, "fault_ms": fault_ms, "failure": reason, "replay": replay,
+            });
+            return println!("{line}");
+        }
+        let kinds = if kinds.is_empty() { "no fault".to_owned() } else { kinds.join(" ") };
+        println!("seed {seed} still fails with {kinds} alone, for {fault_ms} ms: {reason}; again: {replay}");
+    }
+
+    /// A world alone tells how fast it was in its own line of JSON; several do in a last one, so that the lines of two
+    /// processes can be compared.
+    fn print(&self, json: bool, options: &Options, report: &Report, failure: Option<&str>, pace: &Pace) {
+        if let Some(lines) = report.trace.lines() {
+            print!("{lines}");
+        }
+        let (seed, verdict, replay) = (options.seed, failure.unwrap_or("holds"), self.replay(options));
+        let (operations, faults) = (report.acknowledged, report.faults.total());
+        let (seconds, trace) = (report.elapsed_ns as f64 / 1e9, format!("{:016x}", report.trace.hash()));
+        let kinds = report.swarm.names();
+        if json {
+            let mut line = serde_json::json!({
+                "seed": seed, "ok": failure.is_none(), "verdict": verdict, "operations": operations,
+                "faults": faults, "kinds": kinds, "snapshots": report.faults.snapshots, "seconds": seconds,
+                "events": report.trace.events(), "trace": trace, "replay": replay,
+            });
+            if self.seeds == 1 {
+                line["cpu_seconds"] = (pace.cpu_ns as f64 / 1e9).into();
+                line["times_cpu_time"] = (pace.world_ns as f64 / pace.cpu_ns.max(1) as f64).into();
+            }
+            return println!("{line}");
+        }
         println!(
-            "seed {} still fails with {} alone, faults for {} ms: {}",
-            smallest.seed,
-            kinds.unwrap_or_default().join(" "),
-            smallest.fault_ms,
-            reason.unwrap_or_default()
+            "seed {seed}: {verdict}; {operations} operations, {faults} faults ({}), {seconds:.1} s of its time, trace {trace}; \
+             again: {replay}",
+            kinds.join(" "),
         );
     }
 
-    fn print(&self, json: bool, seed: u64, report: Option<&Report>, failure: Option<&str>) {
-        if let Some(lines) = report.and_then(|report| report.trace.lines()) {
-            print!("{lines}");
+    /// The line that runs this world again. What follows the # is for the reader.
+    fn replay(&self, options: &Options) -> String {
+        let (nodes, clients, seconds) = (self.nodes, self.clients, self.seconds);
+        let mut line =
+            format!("verity sim --seed {} --nodes {nodes} --clients {clients} --seconds {seconds}", options.seed);
+        if self.agreement != Agreement::Raft {
+            line.push_str(&format!(" --agreement {}", name_of(self.agreement)));
         }
-        let verdict = failure.unwrap_or("holds");
-        let replay = self.replay(seed);
-        let Some(report) = report else {
-            return println!("seed {seed}: {verdict}; again: {replay}");
-        };
+        if let Some(mutant) = self.mutant {
+            line.push_str(&format!(" --mutant {}", mutant.name()));
+        }
+        if let Some(swarm) = options.swarm {
+            line.push_str(&format!(" --faults '{}'", swarm.names().join(",")));
+        }
+        if options.fault_ms != seconds * 1000 {
+            line.push_str(&format!(" --fault-ms {}", options.fault_ms));
+        }
+        line.push_str(concat!(" # commit ", env!("VERITY_COMMIT")));
+        line
+    }
+}
+
+impl Pace {
+    fn add(&mut self, report: &Report, cpu_ns: u64) {
+        self.worlds += 1;
+        self.operations += report.acknowledged;
+        self.world_ns += report.elapsed_ns;
+        self.cpu_ns += cpu_ns;
+        self.ratios.push(report.elapsed_ns as f64 / cpu_ns.max(1) as f64);
+    }
+
+    fn print(mut self, json: bool, wall: f64) {
+        self.ratios.sort_by(f64::total_cmp);
+        let median = self.ratios.get(self.ratios.len() / 2).copied().unwrap_or(0.0);
+        let (worlds, operations) = (self.worlds, self.operations);
+        let (seconds, cpu) = (self.world_ns as f64 / 1e9, self.cpu_ns as f64 / 1e9);
         if json {
-            let faults = report.faults.total();
             let line = serde_json::json!({
-                "seed": seed, "ok": failure.is_none(), "verdict": verdict, "operations": report.acknowledged,
-                "faults": faults, "snapshots": report.faults.snapshots, "seconds": report.elapsed_ns as f64 / 1e9,
-                "events": report.trace.events(), "trace": format!("{:016x}", report.trace.hash()), "replay": replay,
+                "worlds": worlds, "operations": operations, "seconds": seconds, "wall_seconds": wall, "cpu_seconds": cpu,
+                "times_real_time": seconds / wall, "times_cpu_time": seconds / cpu, "times_cpu_time_median": median,
             });
             return println!("{line}");
         }
         println!(
-            "seed {seed}: {verdict}; {} operations, {} faults ({}), {:.1} s of its time, trace {:016x}; again: {replay}",
-            report.acknowledged,
-            report.faults.total(),
-            report.swarm.names().join(" "),
-            report.elapsed_ns as f64 / 1e9,
-            report.trace.hash()
+            "{worlds} worlds, {operations} operations: {seconds:.1} s of their time in {wall:.2} s ({:.0} times real time) \
+             and {cpu:.2} s of one core ({:.0} times, the median world {median:.0} times)",
+            seconds / wall,
+            seconds / cpu,
         );
     }
+}
 
-    /// The line that runs this world again.
-    fn replay(&self, seed: u64) -> String {
-        let mut mutant = self.mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
-        if self.agreement == Agreement::Paxos {
-            mutant.push_str(" --agreement paxos");
-        }
-        let (commit, nodes, clients, seconds) = (env!("VERITY_COMMIT"), self.nodes, self.clients, self.seconds);
-        format!(
-            "verity sim --seed {seed} --nodes {nodes} --clients {clients} --seconds {seconds}{mutant} (commit {commit})"
-        )
+/// What kind of failure it is: its first words, without those that name a number.
+fn law(reason: &str) -> String {
+    let words = reason.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    words.take(6).collect::<Vec<_>>().join(" ")
+}
+
+fn name_of(agreement: Agreement) -> &'static str {
+    match agreement {
+        Agreement::Raft => "raft",
+        Agreement::Paxos => "paxos",
     }
 }
 

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use verity_contract::{
-    Agreement, Committed, CommittedKind, Duty, Effects, GroupRole, Members, PersistId, SnapshotMeta, StateMachine,
+    Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupRole, Members, PersistId, SnapshotMeta,
+    StateMachine,
 };
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
@@ -52,6 +53,12 @@ pub struct GroupBoot {
     pub config: GroupConfig,
 }
 
+impl std::fmt::Debug for GroupBoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupBoot").field("id", &self.id).field("restored", &self.restored).finish_non_exhaustive()
+    }
+}
+
 /// What is next for the state machine.
 #[derive(Debug)]
 pub(crate) enum ToApply {
@@ -71,6 +78,8 @@ pub(crate) enum Step {
 
 pub(crate) struct Group {
     pub(crate) id: GroupId,
+    /// The group whose machine asked for this one; none for those that the node begins with.
+    pub(crate) parent: Option<GroupId>,
     pub(crate) engine: Box<dyn Agreement>,
     pub(crate) machine: Box<dyn StateMachine>,
     pub(crate) duty: Option<Box<dyn Duty>>,
@@ -116,7 +125,6 @@ pub(crate) struct Group {
     pub(crate) saving: Option<Saving>,
     pub(crate) saved: Option<SnapshotMeta>,
     pub(crate) sending: BTreeMap<NodeId, Sending>,
-    pub(crate) next_tick: Mono,
 }
 
 impl Group {
@@ -126,6 +134,7 @@ impl Group {
         let members = boot.engine.status().members;
         Self {
             id: boot.id,
+            parent: None,
             engine: boot.engine,
             machine: boot.machine,
             duty: boot.duty,
@@ -160,7 +169,6 @@ impl Group {
             saving: None,
             saved,
             sending: BTreeMap::new(),
-            next_tick: now,
         }
     }
 
@@ -328,8 +336,14 @@ impl Group {
         SnapshotMeta { index: self.applied, term: self.applied_term, members: self.members.clone() }
     }
 
-    pub(crate) fn header(&self) -> Bytes {
-        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, &self.context)
+    /// The first chunk of a snapshot that stands on `files`.
+    pub(crate) fn header(&self, files: &[Attachment]) -> Bytes {
+        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, files, &self.context)
+    }
+
+    /// True if something waits to be applied, and can be.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.installing && !self.queue.is_empty()
     }
 
     /// The state machine was restored; the group goes on from there.

@@ -189,6 +189,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         peers: place.seats.into_iter().map(|(node, seat)| (node, seat.peer)).collect(),
         peer_tls: place.peer_tls,
         groups: vec![tree],
+        founder: None,
         services: vec![Box::new(service)],
         doors: listeners,
     })

@@ -25,5 +25,8 @@ pub use agreement::{
     PersistId, Progress, Reconfigure, Record, RecordKind, SnapshotMeta, Transfer, Verdict,
 };
 pub use duty::{Duty, DutyInput, DutyOutput};
-pub use machine::{Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, StateMachine};
+pub use machine::{
+    Attachment, Attachments, Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, Spawn, StateMachine,
+    SyncFiles,
+};
 pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};

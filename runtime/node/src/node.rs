@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use verity_contract::{Consistency, Door, Failure};
-use verity_replica::{GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
+use verity_replica::{Founder, GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
 use verity_storage::{ClusterId, Disk, Identity};
 use verity_types::{GroupId, NodeId};
 
@@ -66,8 +66,10 @@ pub struct NodeSpec {
     pub peers: BTreeMap<NodeId, String>,
     /// Mutual TLS between nodes; without it peers must be on loopback, which whoever starts the node checks.
     pub peer_tls: Option<PeerTls>,
-    /// What it hosts.
+    /// What it hosts from the start.
     pub groups: Vec<GroupSpec>,
+    /// How groups are run that state machines ask for.
+    pub founder: Option<Founder>,
     /// What it serves.
     pub services: Vec<ServiceFactory>,
     /// Where it listens for clients.
@@ -268,7 +270,8 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         bound.push(Bound { listener: bind(door.addr)?, spec: door });
     }
     let doors = bound.iter().filter_map(|bound| bound.listener.local_addr().ok()).collect();
-    let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, clock.now(), spec.groups)?;
+    let now = clock.now();
+    let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, now, spec.groups, spec.founder)?;
     if let Some(torn) = &opened.torn {
         tracing::warn!(node = %spec.id, "{torn}");
     }

@@ -7,12 +7,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
 use verity_contract::{Door, Members, Peer, SessionInput, SessionOutput};
 use verity_replica::{Input, ServiceId, Ticket, decode_frames};
-use verity_storage::ClusterId;
+use verity_storage::{ClusterId, Disk};
 use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId, Token};
 
 use crate::faults::{Fault, FaultCounts, Swarm};
@@ -495,7 +496,8 @@ impl<'w> World<'w> {
         let id = self.nodes[node].id;
         let nobody = Members::default();
         let members = if self.founders.contains(id) { &self.founders } else { &nobody };
-        let mut setup = self.workload.setup(id, members, self.options.mutant);
+        let disk: Arc<dyn Disk> = Arc::new(self.nodes[node].faulty.clone());
+        let mut setup = self.workload.setup(&disk, id, members, self.options.mutant);
         if self.swarm.snapshots {
             for group in &mut setup.groups {
                 group.config.snapshot_log_bytes = 4 << self.rng.u32(10..14);

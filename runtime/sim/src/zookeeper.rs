@@ -11,11 +11,13 @@
 //! Deliberately absent: a search for a linear order; versions give it away. `verity-checker` searches where nothing does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_contract::{Agreement, Boot, Door, Members};
 use verity_replica::{GroupConfig, GroupSpec};
+use verity_storage::Disk;
 use verity_types::{GroupId, Mono, NodeId};
 use verity_zookeeper::machine::{Mutant as TreeMutant, Tree, TreeConfig, reconfig};
 use verity_zookeeper::session::{Config, DutyConfig, ZooKeeper, ZooKeeperDuty};
@@ -390,7 +392,7 @@ impl Client {
 }
 
 impl Workload for ZooKeeperClients {
-    fn setup(&self, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
+    fn setup(&self, _disk: &Arc<dyn Disk>, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
         let engine = self.engine;
         let tree_mutant = match mutant {
             Some(Mutant::SnapshotMissingSession) => TreeMutant::SnapshotMissingSession,
@@ -411,7 +413,7 @@ impl Workload for ZooKeeperClients {
             let config = Config { tick_ms: TICK_MS, ..Config::new(node, incarnation, GROUP, [7; 32]) };
             Box::new(ZooKeeper::new(config)) as Box<dyn verity_contract::Service>
         };
-        NodeSetup { groups: vec![group], services: vec![Box::new(service)] }
+        NodeSetup { groups: vec![group], founder: None, services: vec![Box::new(service)] }
     }
 
     fn reconfigure(&self, members: &Members) -> Option<(GroupId, Bytes)> {

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use verity_contract::{
-    Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupRole, Members, PersistId, SnapshotMeta,
-    StateMachine,
+    Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupFacts, GroupRole, Members, PersistId,
+    SnapshotMeta, StateMachine,
 };
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
@@ -124,12 +124,14 @@ pub(crate) struct Group {
     pub(crate) snapshot_wanted: bool,
     pub(crate) saving: Option<Saving>,
     pub(crate) saved: Option<SnapshotMeta>,
+    /// Bytes of the last snapshot.
+    pub(crate) snapshot_bytes: u64,
     pub(crate) sending: BTreeMap<NodeId, Sending>,
 }
 
 impl Group {
     pub(crate) fn new(node: NodeId, incarnation: Incarnation, now: Mono, boot: GroupBoot) -> Self {
-        let Restored { meta, lanes, time, roster, context } = boot.restored;
+        let Restored { meta, lanes, time, roster, context, bytes } = boot.restored;
         let saved = (meta.index > LogIndex(0)).then(|| meta.clone());
         let members = boot.engine.status().members;
         Self {
@@ -168,6 +170,7 @@ impl Group {
             snapshot_wanted: false,
             saving: None,
             saved,
+            snapshot_bytes: bytes,
             sending: BTreeMap::new(),
         }
     }
@@ -358,12 +361,28 @@ impl Group {
         self.roster = restored.roster;
         self.context = restored.context;
         self.saved = Some(restored.meta);
+        self.snapshot_bytes = restored.bytes;
         self.log_bytes = 0;
         self.sizes.clear();
     }
 
     pub(crate) fn admitted(&self, origin: NodeId) -> Option<(Incarnation, u64)> {
         self.lanes.of(origin)
+    }
+
+    pub(crate) fn facts(&self) -> GroupFacts {
+        let status = self.engine.status();
+        GroupFacts {
+            members: self.members.clone(),
+            applied: self.applied,
+            committed: status.committed,
+            snapshot: self.saved.as_ref().map_or(LogIndex(0), |meta| meta.index),
+            log_bytes: self.log_bytes,
+            snapshot_bytes: self.snapshot_bytes,
+            state_bytes: self.machine.size(),
+            digest: self.machine.digest(),
+            progress: status.progress,
+        }
     }
 
     pub(crate) fn status(&self) -> GroupStatus {

@@ -695,6 +695,11 @@ impl Replica {
                     let read = PendingRead { service: id, token, query, since: now.mono };
                     self.on_read(group, read, consistency);
                 }
+                SessionOutput::Inspect { token, group } => {
+                    let facts = self.groups.get(&group).map(|group| group.facts().encode());
+                    let result = facts.ok_or(Failure::NoSuchGroup);
+                    self.work.push_back(Work::Service(id, SessionInput::Completed { token, result }));
+                }
                 SessionOutput::Whisper { group, bytes } => self.on_whisper(now, group, bytes),
                 SessionOutput::Wake(at) => {
                     self.wakes.insert((at, Waker::Service(id)));

@@ -36,6 +36,8 @@ pub(crate) struct Saving {
     pub(crate) meta: SnapshotMeta,
     pub(crate) finished: bool,
     pub(crate) attachments: Attachments,
+    /// Bytes of the chunks so far.
+    pub(crate) bytes: u64,
 }
 
 /// A snapshot on its way to one peer.
@@ -57,6 +59,8 @@ pub struct Restored {
     pub(crate) roster: Roster,
     /// What a joint change that the snapshot stands in carries.
     pub(crate) context: Bytes,
+    /// Bytes of its chunks.
+    pub(crate) bytes: u64,
 }
 
 pub(crate) fn encode_header(
@@ -150,9 +154,10 @@ pub fn restore_group(
     let header = chunks.next().ok_or_else(|| RestoreError::Invalid("the snapshot is empty".into()))??;
     let Header { time, lanes, roster, context, .. } =
         decode_header(header).ok_or_else(|| RestoreError::Invalid("the snapshot's header is not ours".into()))?;
+    let mut bytes = 0;
     machine.staged(&staged_suffix(meta.index));
-    machine.restore(chunks)?;
-    Ok(Restored { meta, lanes, time, roster, context })
+    machine.restore(&mut chunks.inspect(|chunk| bytes += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64)))?;
+    Ok(Restored { meta, lanes, time, roster, context, bytes })
 }
 
 #[cfg(test)]

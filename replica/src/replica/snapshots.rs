@@ -29,7 +29,7 @@ impl Replica {
             self.out.push(Output::Snapshot(SnapshotWork::Begin { group: group.id, meta: meta.clone() }));
             let header = group.header(&attachments.files);
             self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: group.id, bytes: header }));
-            group.saving = Some(Saving { meta, finished: false, attachments });
+            group.saving = Some(Saving { meta, finished: false, attachments, bytes: 0 });
         }
     }
 
@@ -37,6 +37,7 @@ impl Replica {
         let Some(group) = self.groups.get_mut(&id) else { return };
         let Some(saving) = group.saving.as_mut().filter(|saving| !saving.finished) else { return };
         if let Some(bytes) = group.machine.snapshot_next(CHUNK_BYTES) {
+            saving.bytes += bytes.len() as u64;
             self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: id, bytes }));
         } else {
             saving.finished = true;
@@ -47,11 +48,12 @@ impl Replica {
 
     pub(super) fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        group.saving = None;
+        let bytes = group.saving.take().map_or(0, |saving| saving.bytes);
         if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {
             return;
         }
         group.saved = Some(meta.clone());
+        group.snapshot_bytes = bytes;
         group.machine.snapshot_saved(meta.index);
         let compact_to = group.compact_to(meta.index);
         self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });

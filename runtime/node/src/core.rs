@@ -272,6 +272,7 @@ impl Core {
             SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
             SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
             SessionOutput::Propose { .. }
+            | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }
             | SessionOutput::Wake(_) => {

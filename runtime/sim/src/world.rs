@@ -741,6 +741,7 @@ impl<'w> World<'w> {
             SessionOutput::Close(conn) => (conn, ClientInput::Disconnected),
             SessionOutput::Pause(_) | SessionOutput::Resume(_) => return,
             SessionOutput::Propose { .. }
+            | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }
             | SessionOutput::Wake(_) => unreachable!("the replica keeps these to itself"),

@@ -79,8 +79,10 @@ pub struct Config {
 }
 
 /// The words that are answered unless the configuration says otherwise: all that change nothing.
-pub const WORDS_DEFAULT: [&str; 13] =
-    ["ruok", "srvr", "stat", "mntr", "conf", "cons", "dump", "envi", "wchs", "wchc", "wchp", "isro", "gtmk"];
+pub const WORDS_DEFAULT: [&str; 15] = [
+    "ruok", "srvr", "stat", "mntr", "conf", "cons", "dirs", "dump", "envi", "hash", "wchs", "wchc", "wchp", "isro",
+    "gtmk",
+];
 
 impl Config {
     /// ZooKeeper's defaults.

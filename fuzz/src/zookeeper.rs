@@ -490,7 +490,7 @@ impl World {
                         }
                         self.work.push_back(Work::Input(SessionInput::Event { group: GROUP, topic, bytes }));
                     }
-                    Effect::Spawn(_) | Effect::Retire(_) => panic!("a tree asks for no groups"),
+                    Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => panic!("a tree has neither groups nor files of its own"),
                 }
             }
         }

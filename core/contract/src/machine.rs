@@ -59,6 +59,8 @@ pub enum Effect {
     Spawn(Spawn),
     /// The group has ended: no node hosts it any more, and its log and state go. Its id is never used again.
     Retire(GroupId),
+    /// The state cannot go on, since files of the machine's own failed: the node stops, and says this line.
+    Fail(String),
 }
 
 /// A group that a state machine asks for.
@@ -95,6 +97,11 @@ impl Effects {
     /// Asks for a group.
     pub fn spawn(&mut self, spawn: Spawn) {
         self.list.push(Effect::Spawn(spawn));
+    }
+
+    /// Stops the node: the machine's files failed.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        self.list.push(Effect::Fail(reason.into()));
     }
 
     /// Ends a group.

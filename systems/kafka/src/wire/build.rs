@@ -193,7 +193,7 @@ pub enum Rebuilt {
 }
 
 /// Keeps the records that `keep` says true of. Offsets, sequence and producer stay as they were. `delete_horizon` is when
-/// tombstones in it may go; a batch that has one already keeps it.
+/// tombstones in it may go; without one the batch has none, whatever it had.
 ///
 /// # Errors
 /// [`BatchError`].
@@ -204,7 +204,7 @@ pub fn rebuild(
     mut keep: impl FnMut(&Record<'_>) -> bool,
 ) -> Result<Rebuilt, BatchError> {
     let old = batch.header();
-    let horizon = old.delete_horizon().or(delete_horizon);
+    let horizon = delete_horizon;
     let mut builder = BatchBuilder::new(old.codec()?);
     builder.header = BatchHeader { record_count: 0, max_timestamp: NO_TIMESTAMP, base_timestamp: NO_TIMESTAMP, ..*old };
     builder.header.attributes = old.attributes.with_delete_horizon(horizon.is_some());

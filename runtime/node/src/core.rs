@@ -26,12 +26,14 @@ use crate::faults::Faults;
 use crate::node::NodeStatus;
 use crate::peer::{self, Links};
 use crate::storage::StorageHandle;
+use crate::task::Alarm;
 
 /// What all tasks of a node share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     core: Rc<RefCell<Core>>,
     turn: Rc<Notify>,
+    alarm: Rc<Alarm>,
     pub(crate) faults: Rc<RefCell<Faults>>,
 }
 
@@ -55,12 +57,12 @@ pub(crate) struct Core {
     dirty: BTreeSet<ConnId>,
     next_conn: u64,
     outputs: Vec<Output>,
-    /// Set once the node must stop.
-    pub(crate) fatal: Option<String>,
+    alarm: Rc<Alarm>,
 }
 
 impl Shared {
     pub(crate) fn new(replica: Replica, clock: HostClock, links: Links, storage: StorageHandle, book: Book) -> Self {
+        let alarm = Rc::<Alarm>::default();
         let core = Core {
             replica,
             clock,
@@ -74,9 +76,14 @@ impl Shared {
             dirty: BTreeSet::new(),
             next_conn: 0,
             outputs: Vec::new(),
-            fatal: None,
+            alarm: Rc::clone(&alarm),
         };
-        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), faults: Rc::default() }
+        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), alarm, faults: Rc::default() }
+    }
+
+    /// What stops the node.
+    pub(crate) fn alarm(&self) -> Rc<Alarm> {
+        Rc::clone(&self.alarm)
     }
 
     /// Looks at, or changes, the node's state between inputs.
@@ -86,6 +93,9 @@ impl Shared {
 
     /// Hands one input to the replica.
     pub(crate) fn input(&self, input: Input) {
+        if self.alarm.is_raised() {
+            return;
+        }
         self.with(|core| {
             let now = core.clock.now();
             core.replica.on(now, input, &mut core.outputs);
@@ -129,7 +139,7 @@ impl Shared {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut set_for: Option<Mono> = None;
-        loop {
+        while !self.alarm.is_raised() {
             let (next, until) = self.with(|core| {
                 let next = core.replica.next_wake();
                 (next, core.clock.until(next))
@@ -254,7 +264,7 @@ impl Core {
                     let _ = self.asked.remove(&token).map(|answer| answer.send(result));
                 }
                 Output::Evidence { group, .. } => tracing::warn!(%group, "a member misbehaved"),
-                Output::Fatal(reason) => self.fatal = Some(reason),
+                Output::Fatal(reason) => self.alarm.raise(reason),
                 storage => self.storage.carry_out(storage),
             }
         }

@@ -16,6 +16,7 @@ mod node;
 mod peer;
 mod rotation;
 mod storage;
+mod task;
 mod tls;
 
 pub use clock::HostClock;

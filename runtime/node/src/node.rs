@@ -4,12 +4,13 @@
 //!   is accepted before it can be answered;
 //! - upon [`NodeHandle::stop`]: what was accepted for storage is written, then everything closes;
 //! - upon [`NodeHandle::crash`]: everything closes at once, as if the process had died;
-//! - upon a fatal failure of the storage: the node stops and says why.
+//! - upon a fatal failure of the storage, or a panic anywhere in the node: the node stops and says why.
 //!
 //! Deliberately absent: what it serves. Groups and services come from whoever starts it.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use crate::faults::Faults;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
 use crate::tls::{PeerTls, ServerTls};
-use crate::{conn, peer};
+use crate::{conn, peer, task};
 
 /// A client that does not finish its TLS handshake within this is cut off.
 const TLS_WAIT: Duration = Duration::from_secs(10);
@@ -311,6 +312,12 @@ struct Run {
 
 impl Run {
     fn run(self) -> Result<(), NodeError> {
+        // The node's thread ends here whatever happens on it, so that whoever waits for it is told.
+        catch_unwind(AssertUnwindSafe(|| self.run_here()))
+            .unwrap_or_else(|panic| Err(NodeError::Fatal(task::told(panic.as_ref()))))
+    }
+
+    fn run_here(self) -> Result<(), NodeError> {
         // A `LocalSet` would wake itself through a system call whenever a socket wakes one of its tasks.
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build_local(LocalOptions::default()).map_err(NodeError::Start)?;
@@ -329,21 +336,23 @@ impl Run {
         let peers = book.peers();
         let shared = Shared::new(replica, self.clock, links, storage, book);
         let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
-        tokio::task::spawn_local(peer::accept(shared.clone(), peer_listener));
+        let alarm = shared.alarm();
+        task::spawn(&alarm, peer::accept(shared.clone(), peer_listener));
         for (node, addr) in peers {
             peer::connect(&shared, node, addr);
         }
         for bound in self.bound {
             let listener = TcpListener::from_std(bound.listener).map_err(NodeError::Start)?;
-            tokio::task::spawn_local(accept(shared.clone(), listener, bound.spec));
+            task::spawn(&alarm, accept(shared.clone(), listener, bound.spec));
         }
         let flusher = shared.clone();
-        tokio::task::spawn_local(async move { flusher.flusher().await });
+        task::spawn(&alarm, async move { flusher.flusher().await });
         shared.wake();
         let mut asked = self.asked;
         let result = loop {
             tokio::select! {
                 biased;
+                reason = alarm.reason() => break Err(NodeError::Fatal(reason)),
                 answer = answered.recv() => match answer {
                     Some(FromStorage::Input(input)) => shared.input(input),
                     Some(FromStorage::Fatal(reason)) => break Err(NodeError::Fatal(reason)),
@@ -357,9 +366,6 @@ impl Run {
                     }
                     Some(ask) => answer_ask(&shared, &identity, ask),
                 },
-            }
-            if let Some(reason) = shared.with(|core| core.fatal.take()) {
-                break Err(NodeError::Fatal(reason));
             }
         };
         drop(answered);
@@ -396,8 +402,9 @@ async fn accept(shared: Shared, listener: TcpListener, door: DoorSpec) {
             Ok((tcp, addr)) => {
                 // Without it a small reply waits for the client's acknowledgement of the one before.
                 let _ = tcp.set_nodelay(true);
+                let alarm = shared.alarm();
                 let (shared, service, id, tls) = (shared.clone(), ServiceId(door.service), door.door, door.tls.clone());
-                tokio::task::spawn_local(async move {
+                task::spawn(&alarm, async move {
                     let (stream, certificate) = match tls {
                         None => (ClientStream::Plain(tcp), None),
                         Some(tls) => match tokio::time::timeout(TLS_WAIT, tls.accept(tcp)).await {

@@ -32,6 +32,7 @@ use verity_storage::ClusterId;
 use verity_types::NodeId;
 
 use crate::core::Shared;
+use crate::task;
 use crate::tls::PeerTls;
 
 /// The peer protocol's version. A peer of another version is refused.
@@ -111,7 +112,7 @@ pub(crate) fn connect(shared: &Shared, node: NodeId, addr: String) {
         Some(queue)
     });
     if let Some(queue) = queue {
-        tokio::task::spawn_local(keep_link(shared.clone(), node, queue));
+        task::spawn(&shared.alarm(), keep_link(shared.clone(), node, queue));
     }
 }
 
@@ -223,7 +224,7 @@ pub(crate) async fn accept(shared: Shared, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((tcp, addr)) => {
-                tokio::task::spawn_local(serve(shared.clone(), tcp, addr));
+                task::spawn(&shared.alarm(), serve(shared.clone(), tcp, addr));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a peer");

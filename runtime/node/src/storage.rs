@@ -4,11 +4,12 @@
 //! during a sync shares the next one. Snapshots have a thread of their own, so that a long write never holds up an
 //! acknowledgement.
 //!
-//! - upon a failed write or sync of the log: the node stops; nothing that was not synced is ever acknowledged;
+//! - upon a failed write or sync of the log, or a panic of either thread: the node stops; nothing that was not synced is ever acknowledged;
 //! - upon a failed snapshot: the failure is logged and the log is kept longer.
 //!
 //! Deliberately absent: what is done (the replica's vault knows).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use verity_replica::{Input, LogVault, LogWork, Output, SnapshotVault, SnapshotWork};
+
+use crate::task::told;
 
 /// At most this many turns share one sync.
 const TURNS_PER_SYNC: usize = 4096;
@@ -47,8 +50,10 @@ impl StorageHandle {
         let (log_answers, snapshot_answers) = (answers.clone(), answers.clone());
         let log_delay = Arc::clone(&delay);
         let threads = vec![
-            std::thread::spawn(move || run_log(log, &log_queue, &log_answers, &log_delay)),
-            std::thread::spawn(move || run_snapshots(snapshots, &snapshot_queue, &snapshot_answers)),
+            std::thread::spawn(move || guarded(&log_answers, || run_log(log, &log_queue, &log_answers, &log_delay))),
+            std::thread::spawn(move || {
+                guarded(&snapshot_answers, || run_snapshots(snapshots, &snapshot_queue, &snapshot_answers));
+            }),
         ];
         Self { log: Some(log_work), snapshots: Some(snapshot_work), threads, delay }
     }
@@ -83,6 +88,14 @@ impl StorageHandle {
         for thread in self.threads.drain(..) {
             thread.join().expect("a storage thread does not panic");
         }
+    }
+}
+
+/// Runs a storage thread. Its panic would otherwise leave a node that waits for ever.
+fn guarded(answers: &UnboundedSender<FromStorage>, thread: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(thread)) {
+        // A node that has stopped needs no reason to.
+        let _ = answers.send(FromStorage::Fatal(told(panic.as_ref())));
     }
 }
 
@@ -131,5 +144,18 @@ fn run_snapshots(mut snapshots: SnapshotVault, queue: &Receiver<SnapshotWork>, a
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_storage_thread_stops_the_node() {
+        let (answers, mut answered) = tokio::sync::mpsc::unbounded_channel();
+        guarded(&answers, || panic!("the log has two beginnings"));
+        let Ok(FromStorage::Fatal(reason)) = answered.try_recv() else { panic!("nobody is told") };
+        assert!(reason.contains("the log has two beginnings"), "{reason}");
     }
 }

@@ -19,7 +19,7 @@ mod storage;
 mod task;
 mod tls;
 
-pub use clock::HostClock;
+pub use clock::{CLOCK_SKEW_MS_MAX, HostClock};
 pub use faults::Faults;
 pub use node::{DoorSpec, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, Stopped, start};
 pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};

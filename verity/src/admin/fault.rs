@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use verity_node::Faults;
+use verity_node::{CLOCK_SKEW_MS_MAX, Faults};
 use verity_types::NodeId;
 
 use crate::admin::{Admin, Refused, check_token};
@@ -101,6 +101,9 @@ async fn bring_about(admin: &Admin, request: FaultRequest) -> Result<String> {
             Ok(format!("node {node} paused for {ms} ms"))
         }
         FaultRequest::Clock { node, skew_ms } => {
+            if skew_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX.unsigned_abs() {
+                bail!("a clock is moved by at most {CLOCK_SKEW_MS_MAX} ms, which are ten years");
+            }
             change(admin, NodeId(node), |faults| faults.clock_skew_ms = skew_ms).await?;
             Ok(format!("the clock of node {node} is moved by {skew_ms} ms"))
         }

@@ -119,6 +119,8 @@ impl Shared {
         self.with(|core| {
             core.next_token += 1;
             let (token, now) = (Token(core.next_token), core.clock.now());
+            // Of those who asked, some have stopped waiting.
+            core.asked.retain(|_, waiting| !waiting.is_closed());
             core.asked.insert(token, answer);
             match question {
                 Question::Command(command) => core.replica.propose(now, group, token, command),

@@ -13,6 +13,7 @@ mod conn;
 mod core;
 mod faults;
 mod node;
+mod pause;
 mod peer;
 mod rotation;
 mod storage;
@@ -20,7 +21,7 @@ mod task;
 mod tls;
 
 pub use clock::{CLOCK_SKEW_MS_MAX, HostClock};
-pub use faults::Faults;
-pub use node::{DoorSpec, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, Stopped, start};
+pub use faults::{DISK_DELAY_MAX, Faults};
+pub use node::{AskError, DoorSpec, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, start};
 pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};
 pub use tls::{ClientCertificates, Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};

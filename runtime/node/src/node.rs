@@ -30,6 +30,7 @@ use crate::clock::HostClock;
 use crate::conn::{ClientStream, PeerAddr};
 use crate::core::{Question, Shared};
 use crate::faults::Faults;
+use crate::pause::Pauses;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
 use crate::tls::{PeerTls, ServerTls};
@@ -37,6 +38,10 @@ use crate::{conn, peer, task};
 
 /// A client that does not finish its TLS handshake within this is cut off.
 const TLS_WAIT: Duration = Duration::from_secs(10);
+/// A node answers for itself within this, or is said not to.
+const NODE_WAIT: Duration = Duration::from_secs(5);
+/// A group has an order and an answer within this, or is said to have none.
+const GROUP_WAIT: Duration = Duration::from_secs(20);
 
 /// A listener for clients.
 #[derive(Debug)]
@@ -122,7 +127,7 @@ enum Ask {
     Faults(Faults, oneshot::Sender<()>),
     Group(GroupId, Question, oneshot::Sender<Result<Bytes, Failure>>),
     Transfer(GroupId, NodeId, oneshot::Sender<Result<(), String>>),
-    Pause(Duration, oneshot::Sender<()>),
+    Pause(oneshot::Sender<()>),
     Stop { clean: bool },
 }
 
@@ -133,6 +138,7 @@ pub struct NodeHandle {
     /// Where its doors listen, in the order of [`NodeSpec::doors`].
     pub doors: Vec<SocketAddr>,
     asks: mpsc::UnboundedSender<Ask>,
+    pauses: Arc<Pauses>,
     thread: Option<JoinHandle<Result<(), NodeError>>>,
 }
 
@@ -140,71 +146,109 @@ pub struct NodeHandle {
 #[derive(Clone)]
 pub struct NodeClient {
     asks: mpsc::UnboundedSender<Ask>,
+    pauses: Arc<Pauses>,
 }
 
-/// The node that was asked has stopped.
+/// Why a node that was asked has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the node has stopped")]
-pub struct Stopped;
+pub enum AskError {
+    /// It has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+    /// It stands still on purpose.
+    #[error("the node is paused for another {} s; `verity fault heal` ends the pause", left.as_secs().max(1))]
+    Paused {
+        /// For how long.
+        left: Duration,
+    },
+    /// It did not answer within the time that it has.
+    #[error("the node does not answer within {} s; what was asked may still be done", .0.as_secs())]
+    Silent(Duration),
+}
 
 impl NodeClient {
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Stopped> {
+    async fn ask<T>(&self, wait: Duration, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AskError> {
+        if let Some(left) = self.paused() {
+            return Err(AskError::Paused { left });
+        }
         let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).map_err(|_| Stopped)?;
-        answered.await.map_err(|_| Stopped)
+        self.asks.send(ask(answer)).map_err(|_| AskError::Stopped)?;
+        match tokio::time::timeout(wait, answered).await {
+            Ok(answer) => answer.map_err(|_| AskError::Stopped),
+            Err(_) => Err(self.paused().map_or(AskError::Silent(wait), |left| AskError::Paused { left })),
+        }
     }
 
     /// How the node is.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn status(&self) -> Result<NodeStatus, Stopped> {
-        self.ask(Ask::Status).await
+    /// [`AskError`].
+    pub async fn status(&self) -> Result<NodeStatus, AskError> {
+        self.ask(NODE_WAIT, Ask::Status).await
     }
 
     /// Replaces the faults in force.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn set_faults(&self, faults: Faults) -> Result<(), Stopped> {
-        self.ask(|answer| Ask::Faults(faults, answer)).await
+    /// [`AskError`].
+    pub async fn set_faults(&self, faults: Faults) -> Result<(), AskError> {
+        self.ask(NODE_WAIT, |answer| Ask::Faults(faults, answer)).await
     }
 
     /// Places a command in a group's order and answers with what the state machine says.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why there is no answer.
-    pub async fn propose(&self, group: GroupId, command: Bytes) -> Result<Result<Bytes, Failure>, Stopped> {
-        self.ask(|answer| Ask::Group(group, Question::Command(command), answer)).await
+    /// [`AskError`]; inside, why there is no answer.
+    pub async fn propose(&self, group: GroupId, command: Bytes) -> Result<Result<Bytes, Failure>, AskError> {
+        self.ask(GROUP_WAIT, |answer| Ask::Group(group, Question::Command(command), answer)).await
     }
 
     /// Asks a group's state machine.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why there is no answer.
+    /// [`AskError`]; inside, why there is no answer.
     pub async fn read(
         &self,
         group: GroupId,
         query: Bytes,
         consistency: Consistency,
-    ) -> Result<Result<Bytes, Failure>, Stopped> {
-        self.ask(|answer| Ask::Group(group, Question::Query(query, consistency), answer)).await
+    ) -> Result<Result<Bytes, Failure>, AskError> {
+        self.ask(GROUP_WAIT, |answer| Ask::Group(group, Question::Query(query, consistency), answer)).await
     }
 
     /// Asks another node to lead a group.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why it cannot be asked.
-    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<Result<(), String>, Stopped> {
-        self.ask(|answer| Ask::Transfer(group, to, answer)).await
+    /// [`AskError`]; inside, why it cannot be asked.
+    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<Result<(), String>, AskError> {
+        self.ask(NODE_WAIT, |answer| Ask::Transfer(group, to, answer)).await
     }
 
     /// Stops the node's thread for a while, as a stopped process or a long garbage collection would.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn pause(&self, span: Duration) -> Result<(), Stopped> {
-        self.ask(|answer| Ask::Pause(span, answer)).await
+    /// [`AskError`].
+    pub async fn pause(&self, span: Duration) -> Result<(), AskError> {
+        if !self.pauses.begin(span) {
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Pause(answer)).map_err(|_| AskError::Stopped)?;
+        match tokio::time::timeout(NODE_WAIT, answered).await {
+            Ok(stands) => stands.map_err(|_| AskError::Stopped),
+            Err(_) => Err(AskError::Silent(NODE_WAIT)),
+        }
+    }
+
+    /// Ends the pause that is under way, if there is one.
+    pub fn go_on(&self) {
+        self.pauses.lift();
+    }
+
+    /// How much longer the node is paused, if it is.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        self.pauses.left()
     }
 }
 
@@ -212,7 +256,7 @@ impl NodeHandle {
     /// Something to ask the node with.
     #[must_use]
     pub fn client(&self) -> NodeClient {
-        NodeClient { asks: self.asks.clone() }
+        NodeClient { asks: self.asks.clone(), pauses: Arc::clone(&self.pauses) }
     }
 
     /// Stops the node; what it accepted for storage is written first.
@@ -238,6 +282,7 @@ impl NodeHandle {
     }
 
     fn end(&mut self, clean: bool) -> Result<(), NodeError> {
+        self.pauses.end();
         // A node that has stopped on its own hears nothing; its thread says why.
         let _ = self.asks.send(Ask::Stop { clean });
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("a node's thread does not panic"))
@@ -274,6 +319,7 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         tracing::warn!(node = %spec.id, "{torn}");
     }
     let (asks, asked) = mpsc::unbounded_channel();
+    let pauses = Arc::<Pauses>::default();
     let run = Run {
         clock,
         opened,
@@ -284,9 +330,10 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         peer_listener,
         bound,
         asked,
+        pauses: Arc::clone(&pauses),
     };
     let thread = std::thread::Builder::new().name(format!("node-{}", spec.id)).spawn(move || run.run());
-    Ok(NodeHandle { id: spec.id, doors, asks, thread: Some(thread.map_err(NodeError::Start)?) })
+    Ok(NodeHandle { id: spec.id, doors, asks, pauses, thread: Some(thread.map_err(NodeError::Start)?) })
 }
 
 fn bind(addr: SocketAddr) -> Result<StdListener, NodeError> {
@@ -308,6 +355,7 @@ struct Run {
     peer_listener: StdListener,
     bound: Vec<Bound>,
     asked: mpsc::UnboundedReceiver<Ask>,
+    pauses: Arc<Pauses>,
 }
 
 impl Run {
@@ -364,6 +412,11 @@ impl Run {
                         shared.with(|core| core.stop_storage());
                         break Ok(());
                     }
+                    Some(Ask::Pause(answer)) => {
+                        // Whoever asked may have stopped waiting.
+                        let _ = answer.send(());
+                        self.pauses.stand();
+                    }
                     Some(ask) => answer_ask(&shared, &identity, ask),
                 },
             }
@@ -373,7 +426,6 @@ impl Run {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a fault that stops the node's thread on purpose")]
 fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
     // Whoever asked may have stopped waiting.
     match ask {
@@ -388,11 +440,7 @@ fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
         Ask::Transfer(group, to, answer) => {
             let _ = answer.send(shared.with_replica(|replica, now| replica.transfer(now, group, to)));
         }
-        Ask::Pause(span, answer) => {
-            let _ = answer.send(());
-            std::thread::sleep(span);
-        }
-        Ask::Stop { .. } => unreachable!("the loop takes a stop itself"),
+        Ask::Pause(_) | Ask::Stop { .. } => unreachable!("the loop takes these itself"),
     }
 }
 

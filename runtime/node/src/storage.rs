@@ -11,13 +11,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use verity_replica::{Input, LogVault, LogWork, Output, SnapshotVault, SnapshotWork};
 
+use crate::faults::DISK_DELAY_MAX;
 use crate::task::told;
 
 /// At most this many turns share one sync.
@@ -32,13 +33,29 @@ pub(crate) enum FromStorage {
     Fatal(String),
 }
 
-/// The core's side of the storage threads. Dropping it ends them once their work is done.
+/// How slow a fault makes the disk, and how its threads are to end.
+#[derive(Debug, Default)]
+struct Slowness {
+    state: Mutex<SlownessState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SlownessState {
+    /// Added to each sync.
+    delay: Duration,
+    /// The work that is there is done without delay.
+    stopping: bool,
+    /// No work is done any more.
+    crashed: bool,
+}
+
+/// The core's side of the storage threads. Dropping it ends them as a crash would: what they have not begun is not done.
 pub(crate) struct StorageHandle {
     log: Option<Sender<LogWork>>,
     snapshots: Option<Sender<SnapshotWork>>,
     threads: Vec<JoinHandle<()>>,
-    /// Added to each sync by a fault.
-    delay: Arc<Mutex<Duration>>,
+    slowness: Arc<Slowness>,
 }
 
 impl StorageHandle {
@@ -46,16 +63,18 @@ impl StorageHandle {
     pub(crate) fn start(log: LogVault, snapshots: SnapshotVault, answers: &UnboundedSender<FromStorage>) -> Self {
         let (log_work, log_queue) = channel();
         let (snapshot_work, snapshot_queue) = channel();
-        let delay = Arc::new(Mutex::new(Duration::ZERO));
+        let slowness = Arc::<Slowness>::default();
         let (log_answers, snapshot_answers) = (answers.clone(), answers.clone());
-        let log_delay = Arc::clone(&delay);
+        let (log_slowness, snapshot_slowness) = (Arc::clone(&slowness), Arc::clone(&slowness));
         let threads = vec![
-            std::thread::spawn(move || guarded(&log_answers, || run_log(log, &log_queue, &log_answers, &log_delay))),
+            std::thread::spawn(move || guarded(&log_answers, || run_log(log, &log_queue, &log_answers, &log_slowness))),
             std::thread::spawn(move || {
-                guarded(&snapshot_answers, || run_snapshots(snapshots, &snapshot_queue, &snapshot_answers));
+                guarded(&snapshot_answers, || {
+                    run_snapshots(snapshots, &snapshot_queue, &snapshot_answers, &snapshot_slowness)
+                });
             }),
         ];
-        Self { log: Some(log_work), snapshots: Some(snapshot_work), threads, delay }
+        Self { log: Some(log_work), snapshots: Some(snapshot_work), threads, slowness }
     }
 
     /// Hands storage outputs to their thread.
@@ -76,17 +95,62 @@ impl StorageHandle {
         }
     }
 
-    /// Makes each sync take so much longer.
+    /// Makes each sync take so much longer, the one under way as well; by [`DISK_DELAY_MAX`] at most.
     pub(crate) fn set_delay(&self, delay: Duration) {
-        *self.delay.lock().expect("nobody panics while holding the delay") = delay;
+        self.slowness.change(|state| state.delay = delay.min(DISK_DELAY_MAX));
     }
 
     /// Lets the threads finish what they have, and waits for them.
     pub(crate) fn stop(&mut self) {
+        self.slowness.change(|state| state.stopping = true);
+        self.join();
+    }
+
+    fn join(&mut self) {
         self.log = None;
         self.snapshots = None;
         for thread in self.threads.drain(..) {
-            thread.join().expect("a storage thread does not panic");
+            thread.join().expect("a storage thread tells of its panic and ends");
+        }
+    }
+}
+
+impl Drop for StorageHandle {
+    /// HAZARD: a thread that outlived its node would write into a log that the node's next start has open.
+    fn drop(&mut self) {
+        self.slowness.change(|state| state.crashed = true);
+        self.join();
+    }
+}
+
+impl Slowness {
+    fn lock(&self) -> MutexGuard<'_, SlownessState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, f: impl FnOnce(&mut SlownessState)) {
+        f(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn is_crashed(&self) -> bool {
+        self.lock().crashed
+    }
+
+    /// Waits as long as a slow disk would; a change of the fault holds at once.
+    #[expect(clippy::disallowed_methods, reason = "a fault that makes the disk slow on purpose")]
+    fn wait(&self) {
+        let mut state = self.lock();
+        if state.delay.is_zero() {
+            return;
+        }
+        let begin = Instant::now();
+        while !state.stopping && !state.crashed {
+            let left = state.delay.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -99,12 +163,7 @@ fn guarded(answers: &UnboundedSender<FromStorage>, thread: impl FnOnce()) {
     }
 }
 
-fn run_log(
-    mut log: LogVault,
-    queue: &Receiver<LogWork>,
-    answers: &UnboundedSender<FromStorage>,
-    delay: &Mutex<Duration>,
-) {
+fn run_log(mut log: LogVault, queue: &Receiver<LogWork>, answers: &UnboundedSender<FromStorage>, slowness: &Slowness) {
     while let Ok(first) = queue.recv() {
         let mut round = vec![first];
         while round.len() < TURNS_PER_SYNC {
@@ -113,7 +172,10 @@ fn run_log(
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        slow_down(delay);
+        slowness.wait();
+        if slowness.is_crashed() {
+            return;
+        }
         let answer = match log.append(round).and_then(|()| log.sync()) {
             Ok(input) => FromStorage::Input(input),
             Err(error) => FromStorage::Fatal(error.to_string()),
@@ -125,16 +187,16 @@ fn run_log(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a fault that makes the disk slow on purpose")]
-fn slow_down(delay: &Mutex<Duration>) {
-    let delay = *delay.lock().expect("nobody panics while holding the delay");
-    if !delay.is_zero() {
-        std::thread::sleep(delay);
-    }
-}
-
-fn run_snapshots(mut snapshots: SnapshotVault, queue: &Receiver<SnapshotWork>, answers: &UnboundedSender<FromStorage>) {
+fn run_snapshots(
+    mut snapshots: SnapshotVault,
+    queue: &Receiver<SnapshotWork>,
+    answers: &UnboundedSender<FromStorage>,
+    slowness: &Slowness,
+) {
     while let Ok(work) = queue.recv() {
+        if slowness.is_crashed() {
+            return;
+        }
         let answer = snapshots.carry_out(work);
         if let Some(error) = answer.error {
             tracing::warn!(%error, "snapshot failed");
@@ -150,6 +212,22 @@ fn run_snapshots(mut snapshots: SnapshotVault, queue: &Receiver<SnapshotWork>, a
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_slow_sync_is_cut_short() {
+        let heal: fn(&mut SlownessState) = |state| state.delay = Duration::ZERO;
+        for end in [heal, |state| state.stopping = true, |state| state.crashed = true] {
+            let slowness = Slowness::default();
+            slowness.change(|state| state.delay = LONG);
+            std::thread::scope(|scope| {
+                let sync = scope.spawn(|| slowness.wait());
+                slowness.change(end);
+                sync.join().unwrap();
+            });
+        }
+    }
 
     #[test]
     fn a_panic_of_a_storage_thread_stops_the_node() {

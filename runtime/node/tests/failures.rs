@@ -1,6 +1,6 @@
-//! What becomes of a whole node when something in it fails.
+//! What becomes of a whole node when something in it fails, or is made to stand still.
 //!
-//! The node here hosts no group; the service at their door does what the test needs.
+//! The nodes here host no group; the service at their door does what the test needs.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use verity_clock::Now;
 use verity_contract::{Door, Service, SessionInput, SessionOutput};
-use verity_node::{DoorSpec, NodeError, NodeHandle, NodeSpec, start};
+use verity_node::{AskError, DoorSpec, NodeError, NodeHandle, NodeSpec, start};
 use verity_storage::{ClusterId, MemoryDisk};
 use verity_types::NodeId;
 
+const LONG: Duration = Duration::from_secs(3600);
 /// Longer than a machine that is busy with other things takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -73,4 +74,25 @@ fn a_panic_in_a_connection_stops_the_node_and_says_why() {
     let Err(NodeError::Fatal(reason)) = node.stop() else { panic!("the node must say why it stopped") };
     assert!(reason.contains("the service cannot be shouted at"), "{reason}");
     assert!(TcpStream::connect(door).is_err(), "nobody listens for a node that is none");
+}
+
+#[tokio::test]
+async fn a_paused_node_says_so_and_goes_on_when_it_is_healed() {
+    let node = node();
+    let asks = node.client();
+    assert_eq!(asks.paused(), None);
+    asks.pause(LONG).await.expect("it runs");
+    assert!(matches!(asks.status().await, Err(AskError::Paused { left }) if left > LONG / 2));
+    asks.go_on();
+    assert_eq!(asks.status().await.expect("it goes on").id, NodeId(1));
+    node.stop().expect("nothing went wrong");
+}
+
+#[tokio::test]
+async fn a_paused_node_can_be_stopped() {
+    for end in [NodeHandle::stop, NodeHandle::crash] {
+        let node = node();
+        node.client().pause(LONG).await.expect("it runs");
+        end(node).expect("nothing went wrong");
+    }
 }

@@ -140,7 +140,7 @@ impl From<anyhow::Error> for Refused {
 async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refused> {
     let not_ready = |why: &str| Refused(StatusCode::SERVICE_UNAVAILABLE, why.to_owned());
     let client = admin.lab.client(admin.node).ok_or_else(|| not_ready("the node is not running"))?;
-    let status = client.status().await.map_err(|_| not_ready("the node has stopped"))?;
+    let status = client.status().await.map_err(|error| not_ready(&error.to_string()))?;
     if status.groups.iter().all(|group| group.role.leader.is_some() && group.applied.0 > 0) {
         Ok("ready\n")
     } else {

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use verity_node::NodeStatus;
+use verity_node::{AskError, NodeClient, NodeStatus};
 use verity_replica::GroupStatus;
 use verity_types::NodeId;
 
@@ -56,30 +56,43 @@ pub(crate) struct GroupReport {
 
 /// Asks every node of the process.
 pub(crate) async fn report(lab: &dyn Lab) -> StatusReport {
+    // One that does not answer holds up no other.
+    let ask = |id| {
+        let client = lab.client(id);
+        tokio::spawn(async move { one(id, client).await })
+    };
+    let asked: Vec<_> = lab.ids().into_iter().map(ask).collect();
     let mut nodes = Vec::new();
-    for id in lab.ids() {
-        let status = match lab.client(id) {
-            Some(client) => client.status().await.ok(),
-            None => None,
-        };
-        nodes.push(status.map_or_else(|| down(id), |status| node_report(&status)));
+    for node in asked {
+        nodes.push(node.await.expect("a node is asked without panicking, and nobody gives up asking"));
     }
     StatusReport { nodes }
+}
+
+async fn one(id: NodeId, client: Option<NodeClient>) -> NodeReport {
+    let Some(client) = client else { return silent(id, false, None) };
+    match client.status().await {
+        Ok(status) => node_report(&status),
+        Err(AskError::Stopped) => silent(id, false, None),
+        Err(AskError::Paused { left }) => silent(id, true, Some(format!("paused for another {} ms", left.as_millis()))),
+        Err(AskError::Silent(wait)) => silent(id, true, Some(format!("no answer within {} s", wait.as_secs()))),
+    }
 }
 
 pub(crate) async fn serve(State(admin): State<Admin>) -> Json<StatusReport> {
     Json(report(admin.lab.as_ref()).await)
 }
 
-fn down(id: NodeId) -> NodeReport {
+/// A node that says nothing about itself.
+fn silent(id: NodeId, running: bool, fault: Option<String>) -> NodeReport {
     NodeReport {
         id: id.0,
-        running: false,
+        running,
         incarnation: 0,
         connections: 0,
         peers_up: Vec::new(),
         groups: Vec::new(),
-        faults: Vec::new(),
+        faults: fault.into_iter().collect(),
     }
 }
 

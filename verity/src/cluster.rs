@@ -136,6 +136,7 @@ impl Cluster {
             observer: false,
             peer_tls: None,
             client_tls: None,
+            admin_tls: None,
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),

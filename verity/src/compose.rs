@@ -86,6 +86,8 @@ pub(crate) struct Place {
     pub(crate) observer: bool,
     pub(crate) peer_tls: Option<PeerTls>,
     pub(crate) client_tls: Option<ServerTls>,
+    /// Towards administrators, where they may be elsewhere.
+    pub(crate) admin_tls: Option<ServerTls>,
     /// The address on which clients are served.
     pub(crate) clients: IpAddr,
     /// The address on which administrators are served.
@@ -158,7 +160,11 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         let ip = if door.kind == DoorKind::Admin { place.administrators } else { place.clients };
         let port = (place.port)(door.port)?;
         lines.push((door.setting.to_owned(), port.to_string()));
-        let tls = place.client_tls.clone().filter(|_| door.kind == DoorKind::Tls);
+        let tls = match door.kind {
+            DoorKind::Plain => None,
+            DoorKind::Tls => place.client_tls.clone(),
+            DoorKind::Admin => place.admin_tls.clone(),
+        };
         listeners.push(DoorSpec { service: 0, door: door.door, addr: SocketAddr::new(ip, port), tls });
     }
     lines.extend(place.data_dir.clone().map(|dir| ("dataDir".to_owned(), dir)));

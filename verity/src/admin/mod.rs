@@ -9,16 +9,16 @@
 //! POST /api/fault    break or heal something; needs the token of the data folder in `Authorization: Bearer`
 //! ```
 //! Requests whose `Host` or `Origin` is not this machine are refused, so that a web page in a browser cannot reach a
-//! cluster on loopback.
+//! cluster on loopback. Over TLS names are not asked for: no page can have a certificate of the cluster's authority.
 //!
 //! Deliberately absent: what a fault does. The nodes know.
 
 mod fault;
+mod listener;
 mod members;
 mod metrics;
 mod status;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -30,10 +30,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::oneshot;
-use verity_node::NodeClient;
+use verity_node::{NodeClient, ServerTls};
 use verity_types::NodeId;
 
 pub(crate) use fault::FaultRequest;
+pub(crate) use listener::Listener;
+use listener::TlsListener;
 pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
 pub(crate) use metrics::{Figure, figures};
 pub(crate) use status::{StatusReport, report};
@@ -70,27 +72,23 @@ pub(crate) struct AdminServer {
 }
 
 impl AdminServer {
-    /// Serves the admin API of each node at its address.
-    pub(crate) fn start(listeners: Vec<(SocketAddr, Admin)>) -> Result<Self> {
+    /// Serves the admin API of each node at its address. `hint` says what moves it from a port that is taken.
+    pub(crate) fn start(listeners: Vec<Listener>, hint: &str) -> Result<Self> {
         let mut bound = Vec::new();
-        for (addr, admin) in listeners {
-            let listener = std::net::TcpListener::bind(addr).with_context(|| {
-                format!("the admin API cannot listen on {addr}; another program has the port, or try --port-offset")
-            })?;
+        for Listener { addr, admin, tls } in listeners {
+            let listener = std::net::TcpListener::bind(addr)
+                .with_context(|| format!("the admin API cannot listen on {addr}, {hint}"))?;
             listener.set_nonblocking(true)?;
-            bound.push((listener, admin));
+            bound.push((listener, admin, tls));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "the binary's own thread for its admin API")]
         let thread = std::thread::spawn(move || {
             runtime.block_on(async move {
-                for (listener, admin) in bound {
-                    match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => {
-                            tokio::spawn(async move { axum::serve(listener, router(admin)).await });
-                        }
-                        Err(error) => tracing::error!(%error, "the admin API does not run"),
+                for (listener, admin, tls) in bound {
+                    if let Err(error) = serve(listener, admin, tls) {
+                        tracing::error!(%error, "the admin API does not run");
                     }
                 }
                 // Either the server is stopped or its owner is gone; both end it.
@@ -110,6 +108,21 @@ impl Drop for AdminServer {
     }
 }
 
+fn serve(listener: std::net::TcpListener, admin: Admin, tls: Option<ServerTls>) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    match tls {
+        None => {
+            let router = router(admin).layer(axum::middleware::from_fn(from_this_machine));
+            tokio::spawn(async move { axum::serve(listener, router).await });
+        }
+        Some(tls) => {
+            let listener = TlsListener::start(listener, tls)?;
+            tokio::spawn(async move { axum::serve(listener, router(admin)).await });
+        }
+    }
+    Ok(())
+}
+
 fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -118,7 +131,6 @@ fn router(admin: Admin) -> Router {
         .route("/api/status", get(status::serve))
         .route("/api/members", get(members::list).post(members::change))
         .route("/api/fault", post(fault::serve))
-        .layer(axum::middleware::from_fn(from_this_machine))
         .with_state(admin)
 }
 

@@ -76,7 +76,7 @@ impl Node {
                 MembersRequest { join: Vec::new(), leave: vec![*id] }
             }
         };
-        show(&self.admin.post("/api/members", &request)?, json)
+        show(&self.admin.change("/api/members", &request)?, json)
     }
 
     fn list(&self) -> Result<MembersReport> {

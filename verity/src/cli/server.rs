@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use verity_contract::Members;
-use verity_node::{NodeClient, PeerTls, ServerTls};
+use verity_node::{ClientCertificates, NodeClient, PeerTls, ServerTls};
 use verity_storage::{Disk, RealDisk, VolatileDisk};
 use verity_types::NodeId;
 
-use crate::admin::{About, Admin, AdminServer, Lab};
+use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::compose::{self, Place, Plan};
 use crate::join::{JoinToken, Seat};
@@ -139,7 +139,8 @@ impl Server {
         };
         let lab: Arc<dyn Lab> = Arc::new(OneNode { id, client: node.client(), lab: settings.lab.enabled, about });
         let service = Admin { lab: Arc::clone(&lab), node: id, token: token.as_str().into() };
-        let admin = AdminServer::start(vec![(settings.node.admin, service)])?;
+        let listener = Listener { addr: settings.node.admin, admin: service, tls: admin_tls(&settings)? };
+        let admin = AdminServer::start(vec![listener], "node.admin names another address")?;
         let exporter = Exporter::start(&settings.telemetry, lab)?;
         let doors: Vec<String> = node.doors.iter().map(ToString::to_string).collect();
         if json {
@@ -166,6 +167,12 @@ impl Server {
 #[expect(clippy::disallowed_methods, reason = "the main thread has nothing else to do")]
 fn wait(span: Duration) {
     std::thread::sleep(span);
+}
+
+/// Administrators who may be elsewhere are met with the node's certificate; the token says who they are.
+fn admin_tls(settings: &Settings) -> Result<Option<ServerTls>> {
+    let tls = settings.tls.as_ref().filter(|_| !settings.node.admin.ip().is_loopback());
+    Ok(tls.map(|tls| ServerTls::load(&tls.dir, ClientCertificates::Ignored)).transpose()?)
 }
 
 fn plan(settings: &Settings) -> Result<Plan> {
@@ -206,6 +213,7 @@ fn place(settings: &Settings) -> Result<Place> {
         observer: settings.node.observer,
         peer_tls: tls.map(|tls| PeerTls::load(&tls.dir)).transpose()?,
         client_tls,
+        admin_tls: admin_tls(settings)?,
         clients: settings.node.clients,
         administrators: settings.node.admin.ip(),
         data_dir: Some(settings.node.data_dir.display().to_string()),

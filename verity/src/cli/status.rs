@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::admin::StatusReport;
-use crate::cluster::ADMIN_PORT;
+use crate::cli::admin::{HEADING, Trust};
 
 #[derive(Args, Debug)]
 pub(crate) struct Status {
@@ -17,16 +17,19 @@ pub(crate) struct Status {
         value_name = "HOST:PORT",
         value_delimiter = ',',
         default_value = "127.0.0.1:7070",
-        env = "VERITY_ADMIN"
+        env = "VERITY_ADMIN",
+        help_heading = HEADING
     )]
     admin: Vec<String>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 impl Status {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let mut all = StatusReport::default();
         for admin in &self.admin {
-            let report: StatusReport = ask(admin)?;
+            let report: StatusReport = self.trust.way(admin)?.get("/api/status")?;
             all.nodes.extend(report.nodes);
         }
         if json {
@@ -36,13 +39,6 @@ impl Status {
         }
         Ok(())
     }
-}
-
-fn ask(admin: &str) -> Result<StatusReport> {
-    let mut response = ureq::get(format!("http://{admin}/api/status"))
-        .call()
-        .with_context(|| format!("no Verity answers at {admin}; start one with `verity up`, or name it with --admin (default port {ADMIN_PORT})"))?;
-    response.body_mut().read_json().with_context(|| format!("{admin} does not answer like Verity"))
 }
 
 fn table(report: &StatusReport) -> String {

@@ -10,7 +10,7 @@ use clap::Args;
 use verity_node::NodeClient;
 use verity_types::NodeId;
 
-use crate::admin::{About, Admin, AdminServer, Lab};
+use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{Cluster, ClusterOptions, PORT_STEP};
 use crate::compose::{self, Agreement, Plan};
@@ -126,9 +126,10 @@ impl Up {
         let mut listeners = Vec::new();
         for node in cluster.ids() {
             let lab: Arc<dyn Lab> = Arc::clone(&cluster) as Arc<dyn Lab>;
-            listeners.push((cluster.admin_addr(node)?, Admin { lab, node, token: token.as_str().into() }));
+            let admin = Admin { lab, node, token: token.as_str().into() };
+            listeners.push(Listener { addr: cluster.admin_addr(node)?, admin, tls: None });
         }
-        let admin = AdminServer::start(listeners)?;
+        let admin = AdminServer::start(listeners, "--port-offset moves it")?;
         let exporter = Exporter::start(&features.telemetry, Arc::clone(&cluster) as Arc<dyn Lab>)?;
         println!("{}", if json { describe_json(&cluster)? } else { describe(&cluster, data_dir.as_ref())? });
         loop {

@@ -17,6 +17,7 @@ use verity_types::{GroupId, Mono, NodeId};
 use verity_zookeeper::machine::{Tree, TreeConfig};
 use verity_zookeeper::session::{Config as ZooKeeperConfig, DoorKind, DutyConfig, ZooKeeper, ZooKeeperDuty};
 
+use crate::layout;
 use crate::settings::ZooKeeper as ZooKeeperSettings;
 
 /// The systems that `--only` knows.
@@ -141,6 +142,7 @@ pub(crate) fn hint(name: &str, addrs: &[SocketAddr]) -> String {
     let all: Vec<String> = addrs.iter().take(3).map(ToString::to_string).collect();
     match name {
         "zookeeper" => format!("KazooClient(hosts=\"{}\")", all.join(",")),
+        "zookeeper+tls" => format!("KazooClient(hosts=\"{}\", use_ssl=True, ca=\"ca.pem\")", all.join(",")),
         "zookeeper-admin" => all.first().map_or_else(String::new, |addr| format!("curl http://{addr}/commands/stats")),
         _ => String::new(),
     }
@@ -153,6 +155,7 @@ pub(crate) fn group_name(group: GroupId) -> &'static str {
 
 /// Everything that a node is made of.
 pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
+    layout::check_agreement(place.disk.as_ref(), plan.agreement)?;
     let mut listeners = Vec::new();
     let mut lines = Vec::new();
     let planned = doors(&plan.zookeeper, place.client_tls.is_some());

@@ -23,7 +23,7 @@ pub(crate) const PORT_STEP: u16 = 1000;
 /// The admin API of the first node.
 pub(crate) const ADMIN_PORT: u16 = 7070;
 /// The peer port of the first node.
-const PEER_PORT: u16 = 7071;
+pub(crate) const PEER_PORT: u16 = 7071;
 
 /// What an embedded cluster is to be.
 #[derive(Clone, Debug)]

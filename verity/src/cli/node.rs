@@ -125,6 +125,9 @@ fn table(report: &MembersReport) -> String {
         let role = if *observer { "observer" } else { "participant" };
         let _ = writeln!(out, "{id:<6} {role:<12} {peer:<24} {client}");
     }
+    if report.alone {
+        let _ = writeln!(out, "the node that was asked knows no leader; this may be old, and another node knows more");
+    }
     if report.changing {
         let _ = writeln!(out, "a change is under way");
     }

@@ -19,6 +19,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+/// The heading of the flags that every command has.
+const EVERYWHERE: &str = "With every command";
+
 /// Verity serves every level of truth over the wire protocols that its users already speak, and lets you break it on
 /// purpose and see what holds.
 #[derive(Debug, Parser)]
@@ -28,14 +31,14 @@ use signal_hook::iterator::Signals;
     verity fault heal             heal everything")]
 pub(crate) struct Cli {
     /// Print JSON, for machines.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// How logs are written.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "VERITY_LOG_FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "VERITY_LOG_FORMAT", help_heading = EVERYWHERE)]
     log_format: LogFormat,
     /// What is logged: off, error, warn, info, debug, or a filter such as verity_node=debug. Without it, RUST_LOG
     /// decides; without that, warn.
-    #[arg(long, global = true, value_name = "FILTER", env = "VERITY_LOG")]
+    #[arg(long, global = true, value_name = "FILTER", env = "VERITY_LOG", help_heading = EVERYWHERE)]
     log: Option<String>,
     #[command(subcommand)]
     command: Command,

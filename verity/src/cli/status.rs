@@ -10,6 +10,12 @@ use crate::admin::StatusReport;
 use crate::cli::admin::{HEADING, Trust};
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  verity status                                      the cluster of `verity up`\n  \
+    verity status --admin 127.0.0.1:27070              the same with --port-offset 20000\n  \
+    verity status --admin 10.0.0.1:7070,10.0.0.2:7070 --admin-ca ca/ca.pem\n  \
+    verity --json status                               for machines"
+)]
 pub(crate) struct Status {
     /// The admin APIs to ask, separated by commas: one is enough for `verity up`.
     #[arg(
@@ -45,7 +51,12 @@ fn table(report: &StatusReport) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{:<6} {:<8} {:<7} {:<7} faults", "node", "state", "starts", "clients");
     for node in &report.nodes {
-        let state = if node.running { "up" } else { "down" };
+        let state = match (node.running, node.incarnation) {
+            (false, _) => "down",
+            // It runs, and does not say how it is; the faults tell why.
+            (true, 0) => "silent",
+            (true, _) => "up",
+        };
         let faults = if node.faults.is_empty() { "-".to_owned() } else { node.faults.join("; ") };
         let _ = writeln!(out, "{:<6} {state:<8} {:<7} {:<7} {faults}", node.id, node.incarnation, node.connections);
     }

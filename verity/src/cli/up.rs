@@ -26,6 +26,12 @@ const DATA_DIR: &str = "verity-data";
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  verity up                                   four nodes, data in ./verity-data\n  \
+    verity up --ephemeral --port-offset 20000   nothing is kept, and no usual port is touched\n  \
+    verity up --nodes 1 --tick-time 200         for tests: small, and sessions expire soon\n  \
+    verity up --config zoo.toml                 with TLS, SASL, quotas and more, from [zookeeper] of a file"
+)]
 pub(crate) struct Up {
     /// How many nodes: up to three vote, every further one learns, so each port reads locally.
     /// 4 in a new data folder; one that is there keeps its number.

@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot, Door, Members, Service};
-use verity_node::{DoorSpec, NodeSpec, PeerTls, ServerTls};
+use verity_node::{DoorSpec, Histogram, Meter, NodeSpec, PeerTls, ServerTls};
 use verity_replica::{EngineFactory, GroupConfig, GroupSpec};
 use verity_storage::{ClusterId, Disk};
-use verity_types::{GroupId, Mono, NodeId};
+use verity_types::{GroupId, Mono, Nanos, NodeId};
 use verity_zookeeper::machine::{Tree, TreeConfig};
 use verity_zookeeper::session::{Config as ZooKeeperConfig, DoorKind, DutyConfig, ZooKeeper, ZooKeeperDuty};
 
@@ -125,6 +126,20 @@ impl Plan {
     }
 }
 
+/// How long ZooKeeper's requests took.
+#[derive(Debug, Default)]
+struct Meters {
+    reads: Arc<Histogram>,
+    writes: Arc<Histogram>,
+}
+
+impl verity_zookeeper::session::Meter for Meters {
+    fn answered(&self, write: bool, took: Nanos) {
+        let histogram = if write { &self.writes } else { &self.reads };
+        histogram.add(Duration::from_nanos(took.0));
+    }
+}
+
 /// The listeners of a node, with those for TLS if it has certificates.
 pub(crate) fn doors(settings: &ZooKeeperSettings, tls: bool) -> Vec<PlannedDoor> {
     let tls_port = if tls { settings.tls_port } else { 0 };
@@ -176,9 +191,14 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     let (id, secret, standalone) = (place.id, plan.secret, plan.members.all().len() == 1);
     let settings = plan.zookeeper.clone();
     let kinds: BTreeMap<Door, DoorKind> = planned.iter().map(|door| (door.door, door.kind)).collect();
+    let meters = Arc::<Meters>::default();
+    let meter = |kind, took: &Arc<Histogram>| Meter { system: "zookeeper", kind, took: Arc::clone(took) };
+    let counted = vec![meter("read", &meters.reads), meter("write", &meters.writes)];
     let service = move |incarnation| {
         let config = settings.sessions(id, incarnation, TREE, secret, kinds);
-        Box::new(ZooKeeper::new(ZooKeeperConfig { standalone, join, settings: lines, ..config })) as Box<dyn Service>
+        let meter = Some(meters as _);
+        Box::new(ZooKeeper::new(ZooKeeperConfig { standalone, join, settings: lines, meter, ..config }))
+            as Box<dyn Service>
     };
     let tree = GroupSpec {
         id: TREE,
@@ -200,6 +220,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         groups: vec![tree],
         services: vec![Box::new(service)],
         doors: listeners,
+        meters: counted,
     })
 }
 

@@ -23,7 +23,8 @@ use crate::book::{Book, Moves};
 use crate::clock::HostClock;
 use crate::conn::ConnHandle;
 use crate::faults::Faults;
-use crate::node::NodeStatus;
+use crate::figures::{Figures, Traffic};
+use crate::node::{NodeStatus, TRACE};
 use crate::peer::{self, Links};
 use crate::storage::StorageHandle;
 use crate::task::Alarm;
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     core: Rc<RefCell<Core>>,
     turn: Rc<Notify>,
     alarm: Rc<Alarm>,
+    pub(crate) traffic: Rc<Traffic>,
     pub(crate) faults: Rc<RefCell<Faults>>,
 }
 
@@ -78,7 +80,13 @@ impl Shared {
             outputs: Vec::new(),
             alarm: Rc::clone(&alarm),
         };
-        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), alarm, faults: Rc::default() }
+        Self {
+            core: Rc::new(RefCell::new(core)),
+            turn: Rc::new(Notify::new()),
+            alarm,
+            traffic: Rc::default(),
+            faults: Rc::default(),
+        }
     }
 
     /// What stops the node.
@@ -226,6 +234,12 @@ impl Shared {
                 counts
             }),
             faults,
+            figures: Figures {
+                connections_opened: core.next_conn,
+                log_bytes: core.storage.log_bytes(),
+                log_syncs: core.storage.log_syncs(),
+                ..self.traffic.read()
+            },
         })
     }
 }
@@ -255,10 +269,15 @@ impl Core {
                 Output::Send { to, bytes } => self.links.send(to, bytes),
                 Output::Role { group, role } => {
                     let leader = role.leader.unwrap_or(NodeId(0));
-                    tracing::info!(%group, %leader, term = role.term.0, leads = role.leads, "role");
+                    let (node, term, leads) = (self.links.me, role.term.0, role.leads);
+                    let _span =
+                        tracing::info_span!(target: TRACE, "role", %node, %group, %leader, term, leads).entered();
+                    tracing::info!(%node, %group, %leader, term, leads, "role");
                 }
                 Output::Members { group, members, roster } => {
-                    tracing::info!(%group, ?members, "members");
+                    let node = self.links.me;
+                    let _span = tracing::info_span!(target: TRACE, "members", %node, %group, ?members).entered();
+                    tracing::info!(%node, %group, ?members, "members");
                     self.moves.push(self.book.on_members(group, members, roster));
                 }
                 Output::Answer { token, result } => {

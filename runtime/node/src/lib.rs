@@ -12,6 +12,7 @@ mod clock;
 mod conn;
 mod core;
 mod faults;
+mod figures;
 mod node;
 mod pause;
 mod peer;
@@ -22,6 +23,7 @@ mod tls;
 
 pub use clock::{CLOCK_SKEW_MS_MAX, HostClock};
 pub use faults::{DISK_DELAY_MAX, Faults};
-pub use node::{AskError, DoorSpec, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, start};
+pub use figures::{Figures, Histogram, Requests, Timings};
+pub use node::{AskError, DoorSpec, Meter, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, TRACE, start};
 pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};
 pub use tls::{ClientCertificates, Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};

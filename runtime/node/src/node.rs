@@ -30,6 +30,7 @@ use crate::clock::HostClock;
 use crate::conn::{ClientStream, PeerAddr};
 use crate::core::{Question, Shared};
 use crate::faults::Faults;
+use crate::figures::{Figures, Histogram, Requests};
 use crate::pause::Pauses;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
@@ -56,6 +57,19 @@ pub struct DoorSpec {
     pub tls: Option<ServerTls>,
 }
 
+/// Spans of this target are what an operator may want to see later: a start, a change of role, a snapshot. They are rare.
+pub const TRACE: &str = "verity::trace";
+
+/// Where a service counts how long its requests take.
+pub struct Meter {
+    /// The system, such as `zookeeper`.
+    pub system: &'static str,
+    /// What the requests do, such as `read`.
+    pub kind: &'static str,
+    /// Who counts.
+    pub took: Arc<Histogram>,
+}
+
 /// What a node is made of.
 pub struct NodeSpec {
     /// Its id.
@@ -78,6 +92,8 @@ pub struct NodeSpec {
     pub services: Vec<ServiceFactory>,
     /// Where it listens for clients.
     pub doors: Vec<DoorSpec>,
+    /// Where its services count.
+    pub meters: Vec<Meter>,
 }
 
 /// Why a node does not run.
@@ -119,6 +135,8 @@ pub struct NodeStatus {
     pub connections_by_service: Vec<usize>,
     /// The faults in force.
     pub faults: Faults,
+    /// What it has counted.
+    pub figures: Figures,
 }
 
 /// What others ask of a running node.
@@ -282,6 +300,7 @@ impl NodeHandle {
     }
 
     fn end(&mut self, clean: bool) -> Result<(), NodeError> {
+        let _span = tracing::info_span!(target: TRACE, "stop", node = %self.id, clean).entered();
         self.pauses.end();
         // A node that has stopped on its own hears nothing; its thread says why.
         let _ = self.asks.send(Ask::Stop { clean });
@@ -307,6 +326,7 @@ struct Bound {
 /// # Errors
 /// [`NodeError`] if its folder or one of its addresses cannot be had; nothing then runs.
 pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
+    let _span = tracing::info_span!(target: TRACE, "start", node = %spec.id).entered();
     let clock = HostClock::new();
     let peer_listener = bind(spec.peer_addr)?;
     let mut bound = Vec::new();
@@ -329,6 +349,7 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         disk: spec.disk,
         peer_listener,
         bound,
+        meters: spec.meters,
         asked,
         pauses: Arc::clone(&pauses),
     };
@@ -354,12 +375,15 @@ struct Run {
     disk: Arc<dyn Disk>,
     peer_listener: StdListener,
     bound: Vec<Bound>,
+    meters: Vec<Meter>,
     asked: mpsc::UnboundedReceiver<Ask>,
     pauses: Arc<Pauses>,
 }
 
 impl Run {
     fn run(self) -> Result<(), NodeError> {
+        // Whatever is logged on the node's threads says whose they are.
+        let _span = tracing::error_span!("node", id = %self.opened.identity.node).entered();
         // The node's thread ends here whatever happens on it, so that whoever waits for it is told.
         catch_unwind(AssertUnwindSafe(|| self.run_here()))
             .unwrap_or_else(|panic| Err(NodeError::Fatal(task::told(panic.as_ref()))))
@@ -378,7 +402,7 @@ impl Run {
             replica.add_service(service(identity.incarnation));
         }
         let (answers, mut answered) = mpsc::unbounded_channel();
-        let storage = StorageHandle::start(log, snapshots, &answers);
+        let storage = StorageHandle::start(identity.node, log, snapshots, &answers);
         let links = Links::new(identity.node, identity.cluster, self.peer_tls);
         let book = Book::open(identity.node, self.disk, self.peers);
         let peers = book.peers();
@@ -417,7 +441,7 @@ impl Run {
                         let _ = answer.send(());
                         self.pauses.stand();
                     }
-                    Some(ask) => answer_ask(&shared, &identity, ask),
+                    Some(ask) => answer_ask(&shared, &identity, &self.meters, ask),
                 },
             }
         };
@@ -426,11 +450,14 @@ impl Run {
     }
 }
 
-fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
+fn answer_ask(shared: &Shared, identity: &Identity, meters: &[Meter], ask: Ask) {
     // Whoever asked may have stopped waiting.
     match ask {
         Ask::Status(answer) => {
-            let _ = answer.send(shared.status(identity));
+            let mut status = shared.status(identity);
+            let read = |meter: &Meter| Requests { system: meter.system, kind: meter.kind, took: meter.took.read() };
+            status.figures.requests = meters.iter().map(read).collect();
+            let _ = answer.send(status);
         }
         Ask::Faults(faults, answer) => {
             shared.set_faults(faults);

@@ -9,7 +9,9 @@
 //!
 //! Deliberately absent: what is done (the replica's vault knows).
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -17,8 +19,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use verity_replica::{Input, LogVault, LogWork, Output, SnapshotVault, SnapshotWork};
+use verity_types::{GroupId, NodeId};
 
 use crate::faults::DISK_DELAY_MAX;
+use crate::figures::{LogFigures, Timings};
+use crate::node::TRACE;
 use crate::task::told;
 
 /// At most this many turns share one sync.
@@ -56,25 +61,37 @@ pub(crate) struct StorageHandle {
     snapshots: Option<Sender<SnapshotWork>>,
     threads: Vec<JoinHandle<()>>,
     slowness: Arc<Slowness>,
+    figures: Arc<LogFigures>,
 }
 
 impl StorageHandle {
     #[expect(clippy::disallowed_methods, reason = "the node's own threads: disks block")]
-    pub(crate) fn start(log: LogVault, snapshots: SnapshotVault, answers: &UnboundedSender<FromStorage>) -> Self {
+    pub(crate) fn start(
+        node: NodeId,
+        log: LogVault,
+        snapshots: SnapshotVault,
+        answers: &UnboundedSender<FromStorage>,
+    ) -> Self {
         let (log_work, log_queue) = channel();
         let (snapshot_work, snapshot_queue) = channel();
-        let slowness = Arc::<Slowness>::default();
+        let (slowness, figures) = (Arc::<Slowness>::default(), Arc::<LogFigures>::default());
+        let (log_figures, span) = (Arc::clone(&figures), tracing::Span::current());
+        let snapshot_span = span.clone();
         let (log_answers, snapshot_answers) = (answers.clone(), answers.clone());
         let (log_slowness, snapshot_slowness) = (Arc::clone(&slowness), Arc::clone(&slowness));
         let threads = vec![
-            std::thread::spawn(move || guarded(&log_answers, || run_log(log, &log_queue, &log_answers, &log_slowness))),
             std::thread::spawn(move || {
+                let _span = span.entered();
+                guarded(&log_answers, || run_log(log, &log_queue, &log_answers, &log_slowness, &log_figures));
+            }),
+            std::thread::spawn(move || {
+                let _span = snapshot_span.entered();
                 guarded(&snapshot_answers, || {
-                    run_snapshots(snapshots, &snapshot_queue, &snapshot_answers, &snapshot_slowness)
+                    run_snapshots(snapshots, &snapshot_queue, &snapshot_answers, &snapshot_slowness, node)
                 });
             }),
         ];
-        Self { log: Some(log_work), snapshots: Some(snapshot_work), threads, slowness }
+        Self { log: Some(log_work), snapshots: Some(snapshot_work), threads, slowness, figures }
     }
 
     /// Hands storage outputs to their thread.
@@ -93,6 +110,16 @@ impl StorageHandle {
             }
             other => unreachable!("{other:?} is not for storage"),
         }
+    }
+
+    /// Bytes that were given to the log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.figures.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How long syncs took.
+    pub(crate) fn log_syncs(&self) -> Timings {
+        self.figures.syncs.read()
     }
 
     /// Makes each sync take so much longer, the one under way as well; by [`DISK_DELAY_MAX`] at most.
@@ -138,13 +165,12 @@ impl Slowness {
     }
 
     /// Waits as long as a slow disk would; a change of the fault holds at once.
-    #[expect(clippy::disallowed_methods, reason = "a fault that makes the disk slow on purpose")]
     fn wait(&self) {
         let mut state = self.lock();
         if state.delay.is_zero() {
             return;
         }
-        let begin = Instant::now();
+        let begin = now();
         while !state.stopping && !state.crashed {
             let left = state.delay.saturating_sub(begin.elapsed());
             if left.is_zero() {
@@ -152,6 +178,19 @@ impl Slowness {
             }
             (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a disk takes is measured, and no more")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// What a piece of work adds to the log.
+fn bytes(work: &LogWork) -> u64 {
+    match work {
+        LogWork::Persist { records, .. } => records.iter().map(|record| record.payload.len() as u64).sum(),
+        LogWork::Trim { .. } => 0,
     }
 }
 
@@ -163,7 +202,13 @@ fn guarded(answers: &UnboundedSender<FromStorage>, thread: impl FnOnce()) {
     }
 }
 
-fn run_log(mut log: LogVault, queue: &Receiver<LogWork>, answers: &UnboundedSender<FromStorage>, slowness: &Slowness) {
+fn run_log(
+    mut log: LogVault,
+    queue: &Receiver<LogWork>,
+    answers: &UnboundedSender<FromStorage>,
+    slowness: &Slowness,
+    figures: &LogFigures,
+) {
     while let Ok(first) = queue.recv() {
         let mut round = vec![first];
         while round.len() < TURNS_PER_SYNC {
@@ -172,6 +217,8 @@ fn run_log(mut log: LogVault, queue: &Receiver<LogWork>, answers: &UnboundedSend
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
+        figures.bytes.fetch_add(round.iter().map(bytes).sum(), Ordering::Relaxed);
+        let begin = now();
         slowness.wait();
         if slowness.is_crashed() {
             return;
@@ -180,6 +227,7 @@ fn run_log(mut log: LogVault, queue: &Receiver<LogWork>, answers: &UnboundedSend
             Ok(input) => FromStorage::Input(input),
             Err(error) => FromStorage::Fatal(error.to_string()),
         };
+        figures.syncs.add(begin.elapsed());
         let fatal = matches!(answer, FromStorage::Fatal(_));
         if answers.send(answer).is_err() || fatal {
             return;
@@ -187,17 +235,43 @@ fn run_log(mut log: LogVault, queue: &Receiver<LogWork>, answers: &UnboundedSend
     }
 }
 
+/// The group, what is done with its snapshot, and whether this is the end of it. What is sent has no end that shows here.
+fn stage(work: &SnapshotWork) -> Option<(GroupId, &'static str, bool)> {
+    Some(match work {
+        SnapshotWork::Begin { group, .. } | SnapshotWork::Chunk { group, .. } => (*group, "write", false),
+        SnapshotWork::Finish { group, .. } => (*group, "write", true),
+        SnapshotWork::Read { .. } => return None,
+        SnapshotWork::Receive { group, offset, total, bytes, .. } => {
+            (*group, "receive", offset + bytes.len() as u64 >= *total)
+        }
+        SnapshotWork::Load { group, .. } => (*group, "load", true),
+    })
+}
+
 fn run_snapshots(
     mut snapshots: SnapshotVault,
     queue: &Receiver<SnapshotWork>,
     answers: &UnboundedSender<FromStorage>,
     slowness: &Slowness,
+    node: NodeId,
 ) {
+    // One span for each that is written, received or loaded; one that never ends is ended by the next.
+    let mut under_way: BTreeMap<(GroupId, &str), tracing::Span> = BTreeMap::new();
     while let Ok(work) = queue.recv() {
         if slowness.is_crashed() {
             return;
         }
+        let stage = stage(&work);
+        if let Some((group, what, _)) = stage {
+            let begin = || tracing::info_span!(target: TRACE, "snapshot", %node, %group, what);
+            under_way.entry((group, what)).or_insert_with(begin);
+        }
         let answer = snapshots.carry_out(work);
+        if let Some((group, what, is_last)) = stage
+            && (is_last || answer.error.is_some())
+        {
+            under_way.remove(&(group, what));
+        }
         if let Some(error) = answer.error {
             tracing::warn!(%error, "snapshot failed");
         }

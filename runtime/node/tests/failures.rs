@@ -44,6 +44,7 @@ fn node() -> NodeHandle {
         peer_tls: None,
         groups: Vec::new(),
         services: vec![Box::new(|_| Box::new(Echo))],
+        meters: Vec::new(),
         doors: vec![DoorSpec { service: 0, door: Door(0), addr: free, tls: None }],
     };
     start(spec).expect("the node starts")

@@ -30,14 +30,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::oneshot;
-use verity_node::{NodeClient, ServerTls};
+use tracing::Instrument as _;
+use verity_node::{NodeClient, ServerTls, TRACE};
 use verity_types::NodeId;
 
 pub(crate) use fault::FaultRequest;
 pub(crate) use listener::Listener;
 use listener::TlsListener;
 pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
-pub(crate) use metrics::{Figure, figures};
+pub(crate) use metrics::{Figure, Labels, Values, figures, samples};
 pub(crate) use status::{StatusReport, report};
 
 /// The nodes of this process, as the admin API sees them.
@@ -131,6 +132,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/status", get(status::serve))
         .route("/api/members", get(members::list).post(members::change))
         .route("/api/fault", post(fault::serve))
+        .layer(axum::middleware::from_fn(traced))
         .with_state(admin)
 }
 
@@ -158,6 +160,18 @@ async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refused> {
     } else {
         Err(not_ready("a group has no leader yet"))
     }
+}
+
+/// One span for each request to the API. Health and metrics are asked for all the time, and tell nothing.
+async fn traced(request: Request, next: Next) -> Response {
+    if !request.uri().path().starts_with("/api/") {
+        return next.run(request).await;
+    }
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let span = tracing::info_span!(target: TRACE, "admin", method, path, status = tracing::field::Empty);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("status", u64::from(response.status().as_u16()));
+    response
 }
 
 /// Refuses what a browser sends on behalf of another site, and names that only look like this machine.

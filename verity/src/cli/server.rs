@@ -19,7 +19,7 @@ use crate::compose::{self, Place, Plan};
 use crate::join::{JoinToken, Seat};
 use crate::secrets;
 use crate::settings::{LabDisk, Settings, ZooKeeper};
-use crate::telemetry::Exporter;
+use crate::telemetry::{Exporter, Traces};
 
 /// How often the node is looked at, in case it stopped on its own.
 const LOOK: Duration = Duration::from_millis(100);
@@ -158,6 +158,7 @@ impl Server {
         let told = |error: &NodeError| anyhow!("node {id} cannot start: {}", located(error, Some(&dir)));
         let spec = compose::node(&plan(&settings)?, place(&settings)?);
         let spec = spec.with_context(|| format!("node {id} cannot start"))?;
+        let traces = Traces::start(&settings.telemetry)?;
         let node = verity_node::start(spec).map_err(|error| told(&error))?;
         let about = About {
             cluster: settings.cluster_id().to_string(),
@@ -187,7 +188,9 @@ impl Server {
             wait(LOOK);
         }
         drop((exporter, admin));
-        node.stop().with_context(|| format!("node {id}"))
+        let stopped = node.stop().with_context(|| format!("node {id}"));
+        drop(traces);
+        stopped
     }
 }
 

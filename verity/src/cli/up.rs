@@ -15,7 +15,7 @@ use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP};
 use crate::compose::{self, Agreement, Plan};
 use crate::settings::Features;
-use crate::telemetry::Exporter;
+use crate::telemetry::{Exporter, Traces};
 use crate::{layout, secrets};
 
 /// More nodes than this have no ports left.
@@ -136,6 +136,7 @@ impl Up {
             port_offset: self.port_offset,
             plan: Plan::new(nodes, self.agreement, features.zookeeper, secrets::seed()?, secrets::random()?),
         };
+        let traces = Traces::start(&features.telemetry)?;
         let cluster = Arc::new(Cluster::start(options)?);
         let mut listeners = Vec::new();
         for node in cluster.ids() {
@@ -161,6 +162,7 @@ impl Up {
         }
         drop((exporter, admin));
         cluster.stop()?;
+        drop(traces);
         if !json {
             println!("stopped");
         }

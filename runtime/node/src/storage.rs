@@ -190,7 +190,7 @@ fn now() -> Instant {
 fn bytes(work: &LogWork) -> u64 {
     match work {
         LogWork::Persist { records, .. } => records.iter().map(|record| record.payload.len() as u64).sum(),
-        LogWork::Trim { .. } => 0,
+        LogWork::Trim { .. } | LogWork::Retire { .. } => 0,
     }
 }
 
@@ -242,9 +242,11 @@ fn stage(work: &SnapshotWork) -> Option<(GroupId, &'static str, bool)> {
         SnapshotWork::Finish { group, .. } => (*group, "write", true),
         SnapshotWork::Read { .. } => return None,
         SnapshotWork::Receive { group, offset, total, bytes, .. } => {
-            (*group, "receive", offset + bytes.len() as u64 >= *total)
+            (*group, "receive", offset.saturating_add(bytes.len() as u64) >= *total)
         }
         SnapshotWork::Load { group, .. } => (*group, "load", true),
+        SnapshotWork::Found { spawn, .. } => (spawn.group, "found", true),
+        SnapshotWork::Remove { .. } => return None,
     })
 }
 

@@ -43,6 +43,7 @@ fn node() -> NodeHandle {
         peers: BTreeMap::new(),
         peer_tls: None,
         groups: Vec::new(),
+        founder: None,
         services: vec![Box::new(|_| Box::new(Echo))],
         meters: Vec::new(),
         doors: vec![DoorSpec { service: 0, door: Door(0), addr: free, tls: None }],

@@ -1,26 +1,15 @@
-//! The fixed 61 bytes in front of every record batch (message format 2).
+//! What a log goes by in a batch: its header, once it is known to make sense at a place in a log.
 //!
-//! ```text
-//! at  0 base offset i64      | at 21 attributes i16        | at 43 producer id i64
-//! at  8 length i32           | at 23 last offset delta i32 | at 51 producer epoch i16
-//! at 12 leader epoch i32     | at 27 base timestamp i64    | at 53 base sequence i32
-//! at 16 magic i8             | at 35 max timestamp i64     | at 57 record count i32
-//! at 17 CRC-32C u32 of everything behind it
-//! ```
-//! Integers are big-endian. The length counts what stands behind it. The checksum leaves out the first 21 bytes, so that
-//! a broker may set base offset and leader epoch without a new one; only a whole file's hash protects those.
+//! The wire reads the header's fields; here offsets must not be negative nor overflow, and a whole batch's size and
+//! checksum must hold. The checksum leaves out base offset and leader epoch, so that a broker may set them without a new
+//! one; only a whole file's hash protects those.
 //!
 //! Deliberately absent: records and compression. Whoever compacts brings a codec for them.
 
+use crate::wire::{self, Attributes, BATCH_HEADER_SIZE, BatchError};
+
 /// Bytes of a batch's header.
-pub const HEADER_SIZE: usize = 61;
-
-/// Bytes in front of the part that the length field counts.
-pub(super) const LENGTH_END: usize = 12;
-/// Where the part that the checksum covers begins.
-const CRC_END: usize = 21;
-
-const MAGIC: u8 = 2;
+pub const HEADER_SIZE: usize = BATCH_HEADER_SIZE;
 
 /// Attribute bit: timestamps are the broker's, and all records have the batch's largest.
 pub const LOG_APPEND_TIME: i16 = 1 << 3;
@@ -66,27 +55,30 @@ impl BatchHeader {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
-        let bytes: &[u8; HEADER_SIZE] = bytes.first_chunk().ok_or("a batch header is cut off")?;
+        let read = wire::BatchHeader::parse(bytes).map_err(|error| match error {
+            BatchError::Truncated => "a batch header is cut off",
+            BatchError::Magic(_) => "a batch's magic is not 2",
+            BatchError::Length(length) if length < 0 => "a batch's length is negative",
+            _ => "a batch's length is less than that of its header",
+        })?;
         let header = Self {
-            base_offset: i64::from_be_bytes(field(bytes, 0)),
-            size: size(i32::from_be_bytes(field(bytes, 8)))?,
-            leader_epoch: i32::from_be_bytes(field(bytes, 12)),
-            crc: u32::from_be_bytes(field(bytes, 17)),
-            attributes: i16::from_be_bytes(field(bytes, 21)),
-            last_offset: i64::from_be_bytes(field(bytes, 0))
-                .checked_add(i64::from(i32::from_be_bytes(field(bytes, 23))))
+            base_offset: read.base_offset,
+            size: u32::try_from(read.size()).map_err(|_| "a batch is too long")?,
+            leader_epoch: read.leader_epoch,
+            crc: read.crc,
+            attributes: read.attributes.0,
+            last_offset: read
+                .base_offset
+                .checked_add(i64::from(read.last_offset_delta))
                 .filter(|last| *last < i64::MAX)
                 .ok_or("a batch's last offset overflows")?,
-            base_timestamp: i64::from_be_bytes(field(bytes, 27)),
-            max_timestamp: i64::from_be_bytes(field(bytes, 35)),
-            producer_id: i64::from_be_bytes(field(bytes, 43)),
-            producer_epoch: i16::from_be_bytes(field(bytes, 51)),
-            base_sequence: i32::from_be_bytes(field(bytes, 53)),
-            record_count: i32::from_be_bytes(field(bytes, 57)),
+            base_timestamp: read.base_timestamp,
+            max_timestamp: read.max_timestamp,
+            producer_id: read.producer_id,
+            producer_epoch: read.producer_epoch,
+            base_sequence: read.base_sequence,
+            record_count: read.record_count,
         };
-        if bytes[16] != MAGIC {
-            return Err("a batch's magic is not 2");
-        }
         if header.base_offset < 0 || header.last_offset < header.base_offset {
             return Err("a batch's offsets are negative");
         }
@@ -105,7 +97,7 @@ impl BatchHeader {
         if batch.len() != header.size as usize {
             return Err("a batch's length is not that of its bytes");
         }
-        if crc32c::crc32c(&batch[CRC_END..]) != header.crc {
+        if wire::checksum(batch) != header.crc {
             return Err("a batch's checksum does not hold");
         }
         Ok(header)
@@ -131,37 +123,20 @@ impl BatchHeader {
 
     /// The batch without its records: what keeps a producer's sequence when compaction took everything else.
     pub(super) fn emptied(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER_SIZE);
-        let flags = LOG_APPEND_TIME | TRANSACTIONAL | CONTROL;
-        let delta = i32::try_from(self.last_offset - self.base_offset).expect("it was read from 32 bits");
-        out.extend_from_slice(&self.base_offset.to_be_bytes());
-        out.extend_from_slice(&((HEADER_SIZE - LENGTH_END) as i32).to_be_bytes());
-        out.extend_from_slice(&self.leader_epoch.to_be_bytes());
-        out.push(MAGIC);
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&(self.attributes & flags).to_be_bytes());
-        out.extend_from_slice(&delta.to_be_bytes());
-        out.extend_from_slice(&self.max_timestamp.to_be_bytes());
-        out.extend_from_slice(&self.max_timestamp.to_be_bytes());
-        out.extend_from_slice(&self.producer_id.to_be_bytes());
-        out.extend_from_slice(&self.producer_epoch.to_be_bytes());
-        out.extend_from_slice(&self.base_sequence.to_be_bytes());
-        out.extend_from_slice(&0i32.to_be_bytes());
-        let crc = crc32c::crc32c(&out[CRC_END..]);
-        out[CRC_END - 4..CRC_END].copy_from_slice(&crc.to_be_bytes());
-        out
+        let header = wire::BatchHeader {
+            base_offset: self.base_offset,
+            length: 0,
+            leader_epoch: self.leader_epoch,
+            crc: 0,
+            attributes: Attributes(self.attributes),
+            last_offset_delta: i32::try_from(self.last_offset - self.base_offset).expect("it was read from 32 bits"),
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: self.producer_id,
+            producer_epoch: self.producer_epoch,
+            base_sequence: self.base_sequence,
+            record_count: 0,
+        };
+        wire::empty_batch(&header).to_vec()
     }
-}
-
-fn field<const N: usize>(bytes: &[u8; HEADER_SIZE], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("the slice has this length")
-}
-
-/// The whole batch's size by its length field.
-fn size(length: i32) -> Result<u32, &'static str> {
-    let size = u32::try_from(length).map_err(|_| "a batch's length is negative")? + LENGTH_END as u32;
-    if (size as usize) < HEADER_SIZE {
-        return Err("a batch's length is less than that of its header");
-    }
-    Ok(size)
 }

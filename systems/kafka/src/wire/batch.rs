@@ -363,7 +363,7 @@ impl Batch {
     /// # Errors
     /// [`BatchError::Crc`].
     pub fn verify(&self) -> Result<(), BatchError> {
-        let found = crc32c::crc32c(&self.bytes[ATTRIBUTES_AT..]);
+        let found = checksum(&self.bytes);
         if found == self.header.crc { Ok(()) } else { Err(BatchError::Crc { expected: self.header.crc, found }) }
     }
 
@@ -434,8 +434,17 @@ pub fn stamp(batch: &mut [u8], kind: TimestampType, max_timestamp: i64) {
     seal(batch);
 }
 
+/// The checksum that a whole batch should have.
+///
+/// # Panics
+/// If `batch` is shorter than a header.
+#[must_use]
+pub fn checksum(batch: &[u8]) -> u32 {
+    crc32c::crc32c(&batch[ATTRIBUTES_AT..])
+}
+
 /// Writes the checksum of a whole batch.
 pub(super) fn seal(batch: &mut [u8]) {
-    let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+    let crc = checksum(batch);
     batch[CRC_AT..ATTRIBUTES_AT].copy_from_slice(&crc.to_be_bytes());
 }

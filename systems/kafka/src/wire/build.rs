@@ -234,6 +234,6 @@ pub fn rebuild(
 #[must_use]
 pub fn empty_batch(old: &BatchHeader) -> BytesMut {
     let attributes = old.attributes.with_codec(Codec::None).with_delete_horizon(false);
-    let header = BatchHeader { attributes, base_timestamp: NO_TIMESTAMP, record_count: 0, ..*old };
+    let header = BatchHeader { attributes, base_timestamp: old.max_timestamp, record_count: 0, ..*old };
     assemble(header, &[])
 }

@@ -28,7 +28,7 @@ mod writer;
 pub use api::{ApiKey, Request, Response};
 pub use batch::{
     Attributes, BATCH_HEADER_SIZE, BATCH_PREFIX_SIZE, Batch, BatchError, BatchHeader, Batches, MAGIC,
-    NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, assign, stamp,
+    NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, assign, checksum, stamp,
 };
 pub use build::{BatchBuilder, Marker, Rebuilt, empty_batch, marker_batch, parse_marker, rebuild};
 pub use compress::{Codec, CompressionError, DECOMPRESSED_SIZE_MAX};

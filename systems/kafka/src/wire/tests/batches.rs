@@ -10,7 +10,7 @@ use kafka_protocol::records::{
 use proptest::prelude::*;
 
 use crate::wire::{
-    Batch, BatchBuilder, BatchError, Batches, Codec, DECOMPRESSED_SIZE_MAX, Marker, NO_SEQUENCE, NO_TIMESTAMP, Rebuilt,
+    Batch, BatchBuilder, BatchError, Batches, Codec, DECOMPRESSED_SIZE_MAX, Marker, NO_SEQUENCE, Rebuilt,
     TimestampType, assign, empty_batch, marker_batch, parse_marker, rebuild, stamp,
 };
 
@@ -288,7 +288,7 @@ fn an_empty_batch_keeps_the_producer() {
     let batch = only(empty);
     let header = batch.header();
     assert_eq!((header.record_count, header.last_offset(), header.last_sequence()), (0, 42, 12));
-    assert_eq!((header.base_timestamp, header.max_timestamp), (NO_TIMESTAMP, 3000));
+    assert_eq!((header.base_timestamp, header.max_timestamp), (3000, 3000));
     assert_eq!(header.codec(), Ok(Codec::None));
     let plain = batch.decompress(0).unwrap();
     assert_eq!(batch.records(&plain).count(), 0);

@@ -141,7 +141,7 @@ impl Node {
             machine: Box::new(Tree::with_index_seed(TreeConfig::default(), 1)),
             duty: Some(Box::new(ZooKeeperDuty::new(DutyConfig::default()))),
         };
-        let mut opened = open(&disk, CLUSTER, NodeId(id), 7, now, vec![group]).expect("a new folder opens");
+        let mut opened = open(&disk, CLUSTER, NodeId(id), 7, now, vec![group], None).expect("a new folder opens");
         let config = Config::new(NodeId(id), opened.identity.incarnation, GROUP, [7; 32]);
         opened.replica.add_service(Box::new(ZooKeeper::new(config)));
         let mut node =

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use verity_clock::{Interval, Now};
 use verity_contract::{
-    Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, Peer, ReadOutcome,
+    Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupFacts, GroupRole, Peer, ReadOutcome,
     RequestId, Service, SessionInput, SessionOutput, StateMachine,
 };
 use verity_types::{ConnId, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, Token, WallMs};
@@ -403,6 +403,10 @@ impl World {
                     Consistency::AtLeast(_) => panic!("not used"),
                 }
             }
+            SessionOutput::Inspect { token, .. } => {
+                let result = Ok(GroupFacts { digest: self.tree.digest(), ..GroupFacts::default() }.encode());
+                self.work.push_back(Work::Input(SessionInput::Completed { token, result }));
+            }
             SessionOutput::Whisper { bytes, .. } => {
                 if self.leads {
                     self.duty_on(DutyInput::Whisper { from: NODE, bytes });
@@ -486,6 +490,7 @@ impl World {
                         }
                         self.work.push_back(Work::Input(SessionInput::Event { group: GROUP, topic, bytes }));
                     }
+                    Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => panic!("a tree has neither groups nor files of its own"),
                 }
             }
         }

@@ -9,7 +9,7 @@
 //! - kind 1, `Agreement`: the payload is the engine's message;
 //! - kind 2, `Forward`: proposals on their way to the leader, as runs (see [`crate::Batch`]); their origin is the sender;
 //! - kind 3, `Whisper`: for the leader's duty; may be lost;
-//! - kind 4, `SnapshotChunk`: part of a snapshot file, and the engine message that follows the last part;
+//! - kind 4, `SnapshotChunk`: part of a snapshot and what it stands on, and the engine message that follows the last part;
 //! - kind 5, `SnapshotAck`: how far the receiver has it on stable storage.
 //!
 //! Deliberately absent: who sent it (the driver authenticates the connection) and checksums (TLS has them).
@@ -55,13 +55,15 @@ pub enum Frame {
         group: GroupId,
         /// Which snapshot.
         meta: SnapshotMeta,
-        /// Where in the file the bytes belong.
+        /// Where in the stream the bytes belong.
         offset: u64,
-        /// The file's length.
+        /// Length of the snapshot's own file, with which the stream begins.
+        file: u64,
+        /// Length of the stream: that file, and what it stands on.
         total: u64,
         /// The bytes.
         bytes: Bytes,
-        /// For the receiver's engine once the file is whole.
+        /// For the receiver's engine once all is there.
         message: Bytes,
     },
     /// The receiver's answer to a chunk.
@@ -108,9 +110,10 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
     match frame {
         Frame::Agreement { bytes, .. } | Frame::Whisper { bytes, .. } => out.put_slice(bytes),
         Frame::Forward { proposals, .. } => encode_runs(proposals, out),
-        Frame::SnapshotChunk { meta, offset, total, bytes, message, .. } => {
+        Frame::SnapshotChunk { meta, offset, file, total, bytes, message, .. } => {
             encode_meta(meta, out);
             out.put_u64(*offset);
+            out.put_u64(*file);
             out.put_u64(*total);
             out.put_u32(u32::try_from(message.len()).expect("an engine's snapshot message is small"));
             out.put_slice(message);
@@ -159,13 +162,14 @@ pub fn decode_frames(mut bytes: Bytes) -> Result<Vec<Frame>, FrameError> {
 fn decode_chunk(group: GroupId, mut payload: Bytes) -> Option<Frame> {
     let meta = decode_meta(&mut payload)?;
     let offset = payload.try_get_u64().ok()?;
+    let file = payload.try_get_u64().ok()?;
     let total = payload.try_get_u64().ok()?;
     let length = payload.try_get_u32().ok()? as usize;
     if length > payload.remaining() {
         return None;
     }
     let message = payload.split_to(length);
-    Some(Frame::SnapshotChunk { group, meta, offset, total, bytes: payload, message })
+    Some(Frame::SnapshotChunk { group, meta, offset, file, total, bytes: payload, message })
 }
 
 fn decode_ack(group: GroupId, mut payload: Bytes) -> Option<Frame> {
@@ -211,6 +215,7 @@ mod tests {
                 group,
                 meta: meta(),
                 offset: 7,
+                file: 9,
                 total: 12,
                 bytes: Bytes::from_static(b"chunk"),
                 message: Bytes::from_static(b"install"),

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use verity_contract::{
-    Agreement, Committed, CommittedKind, Duty, Effects, GroupRole, Members, PersistId, SnapshotMeta, StateMachine,
+    Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupFacts, GroupRole, Members, PersistId,
+    SnapshotMeta, StateMachine,
 };
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
@@ -52,6 +53,12 @@ pub struct GroupBoot {
     pub config: GroupConfig,
 }
 
+impl std::fmt::Debug for GroupBoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupBoot").field("id", &self.id).field("restored", &self.restored).finish_non_exhaustive()
+    }
+}
+
 /// What is next for the state machine.
 #[derive(Debug)]
 pub(crate) enum ToApply {
@@ -71,6 +78,8 @@ pub(crate) enum Step {
 
 pub(crate) struct Group {
     pub(crate) id: GroupId,
+    /// The group whose machine asked for this one; none for those that the node begins with.
+    pub(crate) parent: Option<GroupId>,
     pub(crate) engine: Box<dyn Agreement>,
     pub(crate) machine: Box<dyn StateMachine>,
     pub(crate) duty: Option<Box<dyn Duty>>,
@@ -115,17 +124,19 @@ pub(crate) struct Group {
     pub(crate) snapshot_wanted: bool,
     pub(crate) saving: Option<Saving>,
     pub(crate) saved: Option<SnapshotMeta>,
+    /// Bytes of the last snapshot.
+    pub(crate) snapshot_bytes: u64,
     pub(crate) sending: BTreeMap<NodeId, Sending>,
-    pub(crate) next_tick: Mono,
 }
 
 impl Group {
     pub(crate) fn new(node: NodeId, incarnation: Incarnation, now: Mono, boot: GroupBoot) -> Self {
-        let Restored { meta, lanes, time, roster, context } = boot.restored;
+        let Restored { meta, lanes, time, roster, context, bytes } = boot.restored;
         let saved = (meta.index > LogIndex(0)).then(|| meta.clone());
         let members = boot.engine.status().members;
         Self {
             id: boot.id,
+            parent: None,
             engine: boot.engine,
             machine: boot.machine,
             duty: boot.duty,
@@ -159,8 +170,8 @@ impl Group {
             snapshot_wanted: false,
             saving: None,
             saved,
+            snapshot_bytes: bytes,
             sending: BTreeMap::new(),
-            next_tick: now,
         }
     }
 
@@ -328,8 +339,14 @@ impl Group {
         SnapshotMeta { index: self.applied, term: self.applied_term, members: self.members.clone() }
     }
 
-    pub(crate) fn header(&self) -> Bytes {
-        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, &self.context)
+    /// The first chunk of a snapshot that stands on `files`.
+    pub(crate) fn header(&self, files: &[Attachment]) -> Bytes {
+        crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, files, &self.context)
+    }
+
+    /// True if something waits to be applied, and can be.
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.installing && !self.queue.is_empty()
     }
 
     /// The state machine was restored; the group goes on from there.
@@ -344,12 +361,28 @@ impl Group {
         self.roster = restored.roster;
         self.context = restored.context;
         self.saved = Some(restored.meta);
+        self.snapshot_bytes = restored.bytes;
         self.log_bytes = 0;
         self.sizes.clear();
     }
 
     pub(crate) fn admitted(&self, origin: NodeId) -> Option<(Incarnation, u64)> {
         self.lanes.of(origin)
+    }
+
+    pub(crate) fn facts(&self) -> GroupFacts {
+        let status = self.engine.status();
+        GroupFacts {
+            members: self.members.clone(),
+            applied: self.applied,
+            committed: status.committed,
+            snapshot: self.saved.as_ref().map_or(LogIndex(0), |meta| meta.index),
+            log_bytes: self.log_bytes,
+            snapshot_bytes: self.snapshot_bytes,
+            state_bytes: self.machine.size(),
+            digest: self.machine.digest(),
+            progress: status.progress,
+        }
     }
 
     pub(crate) fn status(&self) -> GroupStatus {

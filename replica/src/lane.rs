@@ -121,6 +121,12 @@ impl Lane {
         lost
     }
 
+    /// Takes everything that waits: the group has ended.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Waiting> + '_ {
+        (self.sent, self.bytes) = (0, 0);
+        self.waiting.drain(..)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

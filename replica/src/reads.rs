@@ -117,6 +117,12 @@ impl Reads {
         expired
     }
 
+    /// Takes everything that waits: the group has ended.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = PendingRead> + use<> {
+        let Self { gathered, in_flight, by_index, .. } = std::mem::take(self);
+        gathered.into_iter().chain(in_flight.into_values().flatten()).chain(by_index.into_values().flatten())
+    }
+
     pub(crate) fn invariants(&self) {
         let lists = self.in_flight.values().chain(self.by_index.values());
         let waiting = self.gathered.len() + lists.map(Vec::len).sum::<usize>();

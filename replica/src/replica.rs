@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId, RestoreError,
-    Service, SessionInput, SessionOutput, SnapshotMeta,
+    self as contract, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId, Service,
+    SessionInput, SessionOutput, SnapshotMeta,
 };
-use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, NodeId, Token};
+use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
 use crate::batch::Proposal;
 use crate::change::{Changing, Next};
@@ -21,9 +21,12 @@ use crate::frame::{Frame, encode_frame};
 use crate::group::{Group, GroupBoot, Step, ToApply};
 use crate::reads::PendingRead;
 use crate::roster::Roster;
-use crate::snapshot::{CHUNK_BYTES, Saving, Sending, TRANSFER_WAIT_MAX, restore_group};
+use crate::snapshot::TRANSFER_WAIT_MAX;
 use crate::status::GroupStatus;
 use crate::vault::{LogWork, SnapshotWork};
+
+mod hosting;
+mod snapshots;
 
 /// About how many commands are applied before their effects are delivered and other groups get their turn.
 const APPLY_BUDGET: usize = 1024;
@@ -89,9 +92,11 @@ pub enum Input {
         to: NodeId,
         /// Which snapshot.
         index: LogIndex,
-        /// Where the bytes stand in the file.
+        /// Where the bytes stand in the stream.
         offset: u64,
-        /// The file's length.
+        /// Length of the snapshot's own file, with which the stream begins.
+        file: u64,
+        /// Length of the stream.
         total: u64,
         /// The bytes.
         bytes: Bytes,
@@ -117,6 +122,15 @@ pub enum Input {
         meta: SnapshotMeta,
         /// The verified chunks.
         chunks: Result<Vec<Bytes>, String>,
+    },
+    /// The answer to [`SnapshotWork::Found`].
+    Founded(Box<GroupBoot>),
+    /// A group's files cannot be used. The node must stop.
+    FoundFailed {
+        /// The group.
+        group: GroupId,
+        /// Why, in one line for an operator.
+        reason: String,
     },
 }
 
@@ -185,10 +199,26 @@ enum Work {
     DutyEvent(GroupId, Bytes, Bytes),
 }
 
+/// The tick behind `now`. Groups of a node tick at the same moments, so that what they have to say to a peer (heartbeats
+/// above all) shares a write, however many groups there are. Nodes tick at different moments, so that no two of them stand
+/// for election at once more often than they must.
+fn tick_after(now: Mono, interval: Nanos, node: NodeId) -> Mono {
+    let interval = interval.0.max(1);
+    let phase = node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) % interval;
+    let passed = (now.0 % interval + interval - phase) % interval;
+    now + Nanos(interval - passed)
+}
+
 /// The step machine of one node.
 pub struct Replica {
     config: ReplicaConfig,
     groups: BTreeMap<GroupId, Group>,
+    /// Groups that something happened to in this turn, and those that are not done with what happened before.
+    active: BTreeSet<GroupId>,
+    /// When each group ticks next.
+    ticks: BTreeSet<(Mono, GroupId)>,
+    /// Groups that a machine asked for and that are being started, and whose machine that was.
+    founding: BTreeMap<GroupId, GroupId>,
     services: Vec<Box<dyn Service>>,
     work: VecDeque<Work>,
     tickets: VecDeque<(Ticket, GroupId, PersistId)>,
@@ -208,6 +238,9 @@ impl Replica {
         Self {
             config,
             groups: BTreeMap::new(),
+            active: BTreeSet::new(),
+            ticks: BTreeSet::new(),
+            founding: BTreeMap::new(),
             services: Vec::new(),
             work: VecDeque::new(),
             tickets: VecDeque::new(),
@@ -228,24 +261,17 @@ impl Replica {
         id
     }
 
-    /// Hosts a group.
-    pub fn add_group(&mut self, now: Now, boot: GroupBoot) {
-        let group = Group::new(self.config.id, self.config.incarnation, now.mono, boot);
-        let previous = self.groups.insert(group.id, group);
-        assert!(previous.is_none(), "a group is hosted once");
-    }
-
     /// The earliest moment at which [`Input::Tick`] is wanted.
     #[must_use]
     pub fn next_wake(&self) -> Mono {
-        let tick = self.groups.values().map(|group| group.next_tick).min().unwrap_or(Mono(u64::MAX));
+        let tick = self.ticks.first().map_or(Mono(u64::MAX), |(at, _)| *at);
         self.wakes.first().map_or(tick, |(at, _)| tick.min(*at))
     }
 
     /// True if committed entries wait to be applied: call [`Replica::flush`] again without waiting for input.
     #[must_use]
     pub fn has_backlog(&self) -> bool {
-        self.groups.values().any(|group| !group.installing && !group.queue.is_empty())
+        self.active.iter().any(|id| self.groups.get(id).is_some_and(Group::has_backlog))
     }
 
     /// How each group is.
@@ -272,8 +298,8 @@ impl Replica {
             Input::SnapshotWritten(group) => self.on_snapshot_written(group),
             Input::SnapshotSaved { group, meta } => self.on_snapshot_saved(now, group, meta),
             Input::SnapshotFailed(group) => self.with(group, |group| group.saving = None),
-            Input::SnapshotData { group, to, index, offset, total, bytes } => {
-                self.on_snapshot_data(now, group, to, index, offset, total, bytes);
+            Input::SnapshotData { group, to, index, offset, file, total, bytes } => {
+                self.on_snapshot_data(now, group, to, index, offset, file, total, bytes);
             }
             Input::SnapshotReceived { group, from, index, next, complete } => {
                 self.post(from, &Frame::SnapshotAck { group, index, next });
@@ -282,6 +308,8 @@ impl Replica {
                 }
             }
             Input::SnapshotLoaded { group, meta, chunks } => self.on_snapshot_loaded(now, group, meta, chunks),
+            Input::Founded(boot) => self.on_founded(now, *boot),
+            Input::FoundFailed { group, reason } => self.out.push(Output::Fatal(format!("group {group}: {reason}"))),
         }
         self.pump(now);
         out.append(&mut self.out);
@@ -289,12 +317,12 @@ impl Replica {
 
     /// Ends a turn: proposes, forwards, asks barriers, applies, sends.
     pub fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        for id in ids {
+        for id in self.active_groups() {
             self.flush_group(now, id);
         }
         self.pump(now);
         self.take_snapshots(now);
+        self.active.retain(|id| self.groups.get(id).is_some_and(Group::has_backlog));
         for (to, bytes) in std::mem::take(&mut self.outbox) {
             self.out.push(Output::Send { to, bytes: bytes.freeze() });
         }
@@ -336,9 +364,14 @@ impl Replica {
     }
 
     fn with(&mut self, group: GroupId, f: impl FnOnce(&mut Group)) {
-        if let Some(group) = self.groups.get_mut(&group) {
-            f(group);
+        if let Some(hosted) = self.groups.get_mut(&group) {
+            self.active.insert(group);
+            f(hosted);
         }
+    }
+
+    fn active_groups(&self) -> Vec<GroupId> {
+        self.active.iter().copied().collect()
     }
 
     fn post(&mut self, to: NodeId, frame: &Frame) {
@@ -358,13 +391,14 @@ impl Replica {
                     }
                 }),
                 Frame::Whisper { group, bytes } => self.call_duty(now, group, |_| DutyInput::Whisper { from, bytes }),
-                Frame::SnapshotChunk { group, meta, offset, total, bytes, message } => {
+                Frame::SnapshotChunk { group, meta, offset, file, total, bytes, message } => {
                     if self.groups.contains_key(&group) {
                         self.out.push(Output::Snapshot(SnapshotWork::Receive {
                             group,
                             from,
                             meta,
                             offset,
+                            file,
                             total,
                             bytes,
                             message,
@@ -380,6 +414,7 @@ impl Replica {
         self.up.insert(node);
         for group in self.groups.values_mut().filter(|group| group.role.leader == Some(node)) {
             group.lane.rewind(now.mono);
+            self.active.insert(group.id);
         }
     }
 
@@ -405,16 +440,19 @@ impl Replica {
                 Waker::Duty(group) => self.call_duty(now, group, DutyInput::Wake),
             }
         }
-        let due: Vec<GroupId> =
-            self.groups.values().filter(|group| group.next_tick <= now.mono).map(|group| group.id).collect();
-        for id in due {
+        while let Some((at, id)) = self.ticks.first().copied() {
+            if at > now.mono {
+                break;
+            }
+            self.ticks.pop_first();
             self.tick_group(now, id);
         }
     }
 
     fn tick_group(&mut self, now: Now, id: GroupId) {
-        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
-        group.next_tick = now.mono + group.engine.tick_interval();
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let next = tick_after(now.mono, group.engine.tick_interval(), self.config.id);
+        self.ticks.insert((next, id));
         group.refused = false;
         group.reads.on_tick();
         if group.lane.stalled(now.mono) {
@@ -441,6 +479,7 @@ impl Replica {
     fn step(&mut self, now: Now, group: GroupId, input: contract::Input) {
         let mut outputs = Vec::new();
         let Some(hosted) = self.groups.get_mut(&group) else { return };
+        self.active.insert(group);
         hosted.engine.on(now.mono, input, &mut outputs);
         self.absorb(now, group, outputs);
     }
@@ -499,9 +538,7 @@ impl Replica {
         group.step_down();
         group.lane.rewind(now.mono);
         self.out.push(Output::Role { group: id, role });
-        for index in 0..self.services.len() {
-            self.work.push_back(Work::Service(ServiceId(index), SessionInput::Role { group: id, role }));
-        }
+        self.tell_services(&SessionInput::Role { group: id, role });
         self.call_duty_always(now, id, |_| DutyInput::Follow);
     }
 
@@ -528,7 +565,7 @@ impl Replica {
     // ---- the end of a turn
 
     fn flush_group(&mut self, now: Now, id: GroupId) {
-        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        let Some(group) = self.groups.get_mut(&id) else { return };
         if group.reads.has_gathered() && group.role.leader.is_some() {
             let barrier = group.reads.begin_barrier();
             let mut outputs = Vec::new();
@@ -573,15 +610,14 @@ impl Replica {
     /// Delivers what waits and applies what is committed, in turns, until neither is left or the budget is spent.
     fn pump(&mut self, now: Now) {
         self.deliver(now);
-        let ids: Vec<GroupId> = self.groups.keys().copied().collect();
-        for id in ids {
+        for id in self.active_groups() {
             self.apply_group(now, id);
         }
     }
 
     fn apply_group(&mut self, now: Now, id: GroupId) {
         let mut effects = Effects::default();
-        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        let Some(group) = self.groups.get_mut(&id) else { return };
         match group.apply_some(APPLY_BUDGET, &mut effects) {
             Step::Idle => {}
             Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
@@ -595,13 +631,13 @@ impl Replica {
                 self.queue_effects(now, id, effects);
                 self.deliver(now);
                 self.step(now, id, contract::Input::Applied(applied));
-                let group = self.groups.get_mut(&id).expect("a group is not retired while it applies");
+                let Some(group) = self.groups.get_mut(&id) else { return };
                 if group.becomes_ready() {
                     self.call_duty(now, id, DutyInput::Lead);
                 }
             }
         }
-        let group = self.groups.get_mut(&id).expect("the id was just read from the map");
+        let Some(group) = self.groups.get_mut(&id) else { return };
         for read in group.reads.runnable(group.applied) {
             self.work.push_back(Work::Read(id, read));
         }
@@ -612,7 +648,7 @@ impl Replica {
         for effect in effects.list {
             match effect {
                 Effect::Reply { request, bytes } => {
-                    let group = self.groups.get_mut(&id).expect("effects come from a hosted group");
+                    let Some(group) = self.groups.get_mut(&id) else { continue };
                     if let Some(waiting) = group.lane.applied(now.mono, request) {
                         let input = SessionInput::Completed { token: waiting.token, result: Ok(bytes) };
                         self.work.push_back(Work::Service(waiting.service, input));
@@ -620,13 +656,19 @@ impl Replica {
                 }
                 Effect::Event { topic, bytes } => {
                     self.work.push_back(Work::DutyEvent(id, topic.clone(), bytes.clone()));
-                    for index in 0..self.services.len() {
-                        let input = SessionInput::Event { group: id, topic: topic.clone(), bytes: bytes.clone() };
-                        self.work.push_back(Work::Service(ServiceId(index), input));
-                    }
+                    self.tell_services(&SessionInput::Event { group: id, topic, bytes });
                 }
+                Effect::Spawn(spawn) => self.on_spawn(now, id, spawn),
+                Effect::Retire(group) => self.retire(group),
+                Effect::Fail(reason) => self.out.push(Output::Fatal(format!("group {id}: {reason}"))),
             }
         }
+    }
+
+    /// Every service hears of it.
+    fn tell_services(&mut self, input: &SessionInput) {
+        let inputs = (0..self.services.len()).map(|index| Work::Service(ServiceId(index), input.clone()));
+        self.work.extend(inputs);
     }
 
     fn deliver(&mut self, now: Now) {
@@ -654,6 +696,11 @@ impl Replica {
                     let read = PendingRead { service: id, token, query, since: now.mono };
                     self.on_read(group, read, consistency);
                 }
+                SessionOutput::Inspect { token, group } => {
+                    let facts = self.groups.get(&group).map(|group| group.facts().encode());
+                    let result = facts.ok_or(Failure::NoSuchGroup);
+                    self.work.push_back(Work::Service(id, SessionInput::Completed { token, result }));
+                }
                 SessionOutput::Whisper { group, bytes } => self.on_whisper(now, group, bytes),
                 SessionOutput::Wake(at) => {
                     self.wakes.insert((at, Waker::Service(id)));
@@ -668,7 +715,10 @@ impl Replica {
         let failure = match self.groups.get_mut(&group) {
             None => Failure::NoSuchGroup,
             Some(hosted) => match hosted.lane.push(now.mono, service, token, command) {
-                Ok(()) => return,
+                Ok(()) => {
+                    self.active.insert(group);
+                    return;
+                }
                 Err(_) => Failure::Overloaded,
             },
         };
@@ -690,6 +740,7 @@ impl Replica {
                     Consistency::AtLeast(index) => hosted.reads.wait_for(index, read),
                 };
                 if taken {
+                    self.active.insert(group);
                     return;
                 }
                 Failure::Overloaded
@@ -699,7 +750,10 @@ impl Replica {
     }
 
     fn run_read(&mut self, id: GroupId, read: PendingRead) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(&id) else {
+            let input = SessionInput::Completed { token: read.token, result: Err(Failure::NoSuchGroup) };
+            return self.work.push_back(Work::Service(read.service, input));
+        };
         let result = match group.machine.read(&read.query) {
             contract::ReadOutcome::Ready(bytes) => Ok(bytes),
             contract::ReadOutcome::WaitFor(index) => {
@@ -758,6 +812,7 @@ impl Replica {
         for output in outputs {
             match output {
                 DutyOutput::Propose(command) if group.ready => {
+                    self.active.insert(id);
                     group.inbox.push(Proposal { request: contract::RequestId::default(), command });
                 }
                 DutyOutput::Reconfigure { change, addresses } if group.ready => {
@@ -800,122 +855,23 @@ impl Replica {
             self.call_duty(now, id, |_| DutyInput::Reconfigured(result));
         }
     }
+}
 
-    // ---- snapshots
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn take_snapshots(&mut self, now: Now) {
-        for group in self.groups.values_mut() {
-            let due = group.wants_snapshot(now.mono);
-            let fresh = group.saved.as_ref().is_none_or(|saved| saved.index < group.applied);
-            if !due || !fresh || group.saving.is_some() || group.installing || group.applied == LogIndex(0) {
-                continue;
+    #[test]
+    fn groups_of_a_node_tick_at_the_same_moments() {
+        let interval = Nanos::from_millis(25);
+        for node in 1..=5 {
+            let first = tick_after(Mono(1_234_567), interval, NodeId(node));
+            for now in [Mono(1_234_568), Mono(first.0 - 1)] {
+                assert_eq!(tick_after(now, interval, NodeId(node)), first);
             }
-            group.snapshot_wanted = false;
-            group.log_bytes = 0;
-            let meta = group.meta();
-            group.machine.snapshot_begin();
-            self.out.push(Output::Snapshot(SnapshotWork::Begin { group: group.id, meta: meta.clone() }));
-            let header = group.header();
-            self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: group.id, bytes: header }));
-            group.saving = Some(Saving { meta, finished: false });
+            assert_eq!(tick_after(first, interval, NodeId(node)), first + interval);
         }
-    }
-
-    fn on_snapshot_written(&mut self, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some(saving) = group.saving.as_mut().filter(|saving| !saving.finished) else { return };
-        if let Some(bytes) = group.machine.snapshot_next(CHUNK_BYTES) {
-            self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: id, bytes }));
-        } else {
-            saving.finished = true;
-            self.out.push(Output::Snapshot(SnapshotWork::Finish { group: id, meta: saving.meta.clone() }));
-        }
-    }
-
-    fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        group.saving = None;
-        if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {
-            return;
-        }
-        group.saved = Some(meta.clone());
-        let compact_to = group.compact_to(meta.index);
-        self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
-        self.out.push(Output::Log(LogWork::Trim { group: id, upto: compact_to }));
-    }
-
-    fn offer_snapshot(&mut self, now: Now, id: GroupId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
-        let group = self.groups.get_mut(&id).expect("engines speak only while hosted");
-        let index = meta.index;
-        if group.sending.get(&to).is_some_and(|sending| sending.meta.index == index) {
-            return;
-        }
-        group.sending.insert(to, Sending { meta, message, acked: 0, total: None, heard_at: now.mono });
-        self.out.push(Output::Snapshot(SnapshotWork::Read { group: id, to, index, offset: 0, length: CHUNK_BYTES }));
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
-    fn on_snapshot_data(
-        &mut self,
-        now: Now,
-        id: GroupId,
-        to: NodeId,
-        index: LogIndex,
-        offset: u64,
-        total: u64,
-        bytes: Bytes,
-    ) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some(sending) = group.sending.get_mut(&to).filter(|sending| sending.meta.index == index) else { return };
-        if total == 0 {
-            group.sending.remove(&to);
-            return self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
-        }
-        sending.total = Some(total);
-        let (meta, message) = (sending.meta.clone(), sending.message.clone());
-        self.post(to, &Frame::SnapshotChunk { group: id, meta, offset, total, bytes, message });
-    }
-
-    fn on_snapshot_ack(&mut self, now: Now, id: GroupId, from: NodeId, index: LogIndex, next: u64) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some(sending) = group.sending.get_mut(&from).filter(|sending| sending.meta.index == index) else { return };
-        let Some(total) = sending.total else { return };
-        if next >= total {
-            group.sending.remove(&from);
-            return self.step(now, id, contract::Input::SnapshotSent { to: from, delivered: next == total });
-        }
-        sending.heard_at = now.mono;
-        sending.acked = next;
-        self.out.push(Output::Snapshot(SnapshotWork::Read {
-            group: id,
-            to: from,
-            index,
-            offset: next,
-            length: CHUNK_BYTES,
-        }));
-    }
-
-    fn on_snapshot_loaded(&mut self, now: Now, id: GroupId, meta: SnapshotMeta, chunks: Result<Vec<Bytes>, String>) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        let restored = chunks.map_err(RestoreError::Storage).and_then(|chunks| {
-            let mut chunks = chunks.into_iter().map(Ok);
-            restore_group(group.machine.as_mut(), meta, &mut chunks)
-        });
-        let restored = match restored {
-            Ok(restored) => restored,
-            Err(error) => return self.out.push(Output::Fatal(format!("group {id}: {error}"))),
-        };
-        group.on_restored(restored);
-        let (applied, members, roster) = (group.applied, group.members.clone(), group.roster.clone());
-        for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
-            let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
-            self.work.push_back(Work::Service(lost.service, input));
-        }
-        for index in 0..self.services.len() {
-            self.work.push_back(Work::Service(ServiceId(index), SessionInput::Restored { group: id }));
-        }
-        self.out.push(Output::Members { group: id, members, roster });
-        self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
-        self.step(now, id, contract::Input::Applied(applied));
+        let firsts: BTreeSet<Mono> = (1..=5).map(|node| tick_after(Mono(0), interval, NodeId(node))).collect();
+        assert_eq!(firsts.len(), 5, "nodes tick at different moments");
     }
 }

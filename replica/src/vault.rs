@@ -9,22 +9,24 @@
 //!
 //! Deliberately absent: retries. A failed sync ends the node.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use thiserror::Error;
 use verity_clock::Now;
-use verity_contract::{Agreement, Boot, Duty, Members, Record, RestoreError, Service, SnapshotMeta, StateMachine};
-use verity_storage::snapshot::{SnapshotReceiver, SnapshotWriter};
-use verity_storage::{
-    ClusterId, Disk, Error as StorageError, Identity, RecoveredGroup, SnapshotConfig, SnapshotStore, Wal, WalConfig,
+use verity_contract::{
+    Agreement, Attachments, Boot, Duty, Members, Record, RestoreError, Service, SnapshotMeta, Spawn, StateMachine,
 };
+use verity_storage::{ClusterId, Disk, Error as StorageError, Identity, SnapshotConfig, SnapshotStore, Wal, WalConfig};
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId};
 
-use crate::group::{GroupBoot, GroupConfig};
+use crate::group::GroupConfig;
 use crate::replica::{Input, Replica, ReplicaConfig, Ticket};
-use crate::snapshot::{Restored, restore_group};
+
+mod snapshots;
+
+pub use snapshots::{SnapshotAnswer, SnapshotVault};
 
 /// Work on the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +48,15 @@ pub enum LogWork {
         /// The last index that is not needed.
         upto: LogIndex,
     },
+    /// The group has ended: nothing of its log is needed.
+    Retire {
+        /// The group.
+        group: GroupId,
+    },
 }
 
 /// Work on snapshot files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum SnapshotWork {
     /// Begin a file.
     Begin {
@@ -65,14 +72,17 @@ pub enum SnapshotWork {
         /// What to append.
         bytes: Bytes,
     },
-    /// It is whole: bring it to stable storage, then say [`Input::SnapshotSaved`].
+    /// It is whole: bring it, and what it stands on, to stable storage, then say [`Input::SnapshotSaved`].
     Finish {
         /// The group.
         group: GroupId,
         /// Its meta.
         meta: SnapshotMeta,
+        /// What it stands on.
+        attachments: Attachments,
     },
-    /// Read part of a saved file for a peer; answer with [`Input::SnapshotData`].
+    /// Read part of a saved snapshot for a peer: of its file, and behind it of its attachments in their order. Answer with
+    /// [`Input::SnapshotData`].
     Read {
         /// The group.
         group: GroupId,
@@ -95,11 +105,13 @@ pub enum SnapshotWork {
         meta: SnapshotMeta,
         /// Where the bytes belong.
         offset: u64,
-        /// The file's length.
+        /// Length of the snapshot's own file, with which the stream begins.
+        file: u64,
+        /// Length of the stream.
         total: u64,
         /// The bytes.
         bytes: Bytes,
-        /// For the engine, once the file is whole.
+        /// For the engine, once all is there.
         message: Bytes,
     },
     /// Read all chunks of a saved snapshot; answer with [`Input::SnapshotLoaded`].
@@ -109,6 +121,18 @@ pub enum SnapshotWork {
         /// Its meta.
         meta: SnapshotMeta,
     },
+    /// Start a group that a machine asked for; answer with [`Input::Founded`] or [`Input::FoundFailed`].
+    Found {
+        /// What is asked for.
+        spawn: Spawn,
+        /// Now.
+        now: Mono,
+    },
+    /// The group has ended: its snapshots go.
+    Remove {
+        /// The group.
+        group: GroupId,
+    },
 }
 
 /// Starts a group's engine; the error is one line for an operator.
@@ -116,6 +140,9 @@ pub type EngineFactory = Box<dyn Fn(Boot, Mono) -> Result<Box<dyn Agreement>, St
 
 /// Makes a service of a node that has just counted its start.
 pub type ServiceFactory = Box<dyn FnOnce(Incarnation) -> Box<dyn Service> + Send>;
+
+/// Says how a group is run that a machine asked for; the error is one line for an operator.
+pub type Founder = Arc<dyn Fn(&Spawn) -> Result<GroupSpec, String> + Send + Sync>;
 
 /// A group that this node hosts.
 pub struct GroupSpec {
@@ -184,7 +211,8 @@ pub struct Opened {
     pub torn: Option<String>,
 }
 
-/// Opens a node's folder and brings its groups back. `seed` feeds the engines' randomness and the log's salt.
+/// Opens a node's folder and brings its groups back, those included that machines asked `founder` for. `seed` feeds the
+/// engines' randomness and the log's salt.
 ///
 /// # Errors
 /// [`OpenError`], in one line for an operator.
@@ -195,19 +223,29 @@ pub fn open(
     seed: u64,
     now: Now,
     specs: Vec<GroupSpec>,
+    founder: Option<Founder>,
 ) -> Result<Opened, OpenError> {
     let identity = Identity::open(disk.as_ref(), cluster, node)?;
     let seed = seed_of(seed, node, identity.incarnation);
-    let (wal, mut recovered) = Wal::open(Arc::clone(disk), WalConfig::with_salt(seed), &identity)?;
+    let (wal, recovered) = Wal::open(Arc::clone(disk), WalConfig::with_salt(seed), &identity)?;
     let store = SnapshotStore::open(Arc::clone(disk), SnapshotConfig::default(), cluster)?;
     let torn = recovered.torn.map(|torn| format!("{}: dropped an unfinished write at byte {}", torn.path, torn.offset));
     let mut replica = Replica::new(ReplicaConfig { id: node, incarnation: identity.incarnation });
+    let mut snapshots = SnapshotVault::new(Arc::clone(disk), store, node, seed, founder, recovered.groups);
+    let mut asked = VecDeque::new();
     for spec in specs {
-        let recovered = recovered.groups.remove(&spec.id).unwrap_or_default();
-        replica.add_group(now, boot_group(&store, node, seed, now, spec, recovered)?);
+        let boot = snapshots.boot(now.mono, spec)?;
+        asked.extend(boot.machine.spawned().into_iter().map(|spawn| (boot.id, spawn)));
+        replica.add_group(now, boot);
+    }
+    while let Some((parent, spawn)) = asked.pop_front() {
+        if spawn.hosts.contains(&node) {
+            let boot = snapshots.found(now.mono, &spawn)?;
+            asked.extend(boot.machine.spawned().into_iter().map(|spawn| (boot.id, spawn)));
+            replica.add_child(now, parent, boot);
+        }
     }
     let log = LogVault { wal, appended: Ticket(0) };
-    let snapshots = SnapshotVault { store, writing: BTreeMap::new(), receiving: BTreeMap::new() };
     Ok(Opened { replica, log, snapshots, identity, torn })
 }
 
@@ -218,33 +256,6 @@ fn seed_of(seed: u64, node: NodeId, incarnation: Incarnation) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn boot_group(
-    store: &SnapshotStore,
-    node: NodeId,
-    seed: u64,
-    now: Now,
-    mut spec: GroupSpec,
-    recovered: RecoveredGroup,
-) -> Result<GroupBoot, OpenError> {
-    let snapshot = store.latest(spec.id)?;
-    let index = snapshot.as_ref().map_or(LogIndex(0), |meta| meta.index);
-    if recovered.trimmed > index {
-        return Err(OpenError::Gap { group: spec.id, snapshot: index, trimmed: recovered.trimmed });
-    }
-    let records = recovered.records;
-    let mut restored = Restored::default();
-    if let Some(meta) = &snapshot {
-        let mut chunks = store
-            .chunks(spec.id, meta.index)?
-            .map(|chunk| chunk.map_err(|error| RestoreError::Storage(error.to_string())));
-        restored = restore_group(spec.machine.as_mut(), meta.clone(), &mut chunks)
-            .map_err(|source| OpenError::Restore { group: spec.id, source })?;
-    }
-    let boot = Boot { id: node, members: spec.members, snapshot, records, seed: seed ^ spec.id.0.rotate_left(17) };
-    let engine = (spec.engine)(boot, now.mono).map_err(|reason| OpenError::Engine { group: spec.id, reason })?;
-    Ok(GroupBoot { id: spec.id, engine, machine: spec.machine, duty: spec.duty, restored, config: spec.config })
 }
 
 /// The log's side of a node's storage.
@@ -267,6 +278,7 @@ impl LogVault {
                     self.appended = ticket;
                 }
                 LogWork::Trim { group, upto } => self.wal.trim(group, upto)?,
+                LogWork::Retire { group } => self.wal.retire(group)?,
             }
         }
         Ok(())
@@ -300,145 +312,6 @@ impl LogVault {
     pub fn rounds(&self) -> u64 {
         self.wal.stats().rounds
     }
-}
-
-/// What came of snapshot work.
-#[derive(Debug, Default)]
-pub struct SnapshotAnswer {
-    /// For the replica.
-    pub input: Option<Input>,
-    /// What went wrong, for the log. The replica copes.
-    pub error: Option<StorageError>,
-}
-
-/// The snapshots' side of a node's storage.
-#[derive(Debug)]
-pub struct SnapshotVault {
-    store: SnapshotStore,
-    writing: BTreeMap<GroupId, SnapshotWriter>,
-    receiving: BTreeMap<(GroupId, NodeId), Receiving>,
-}
-
-#[derive(Debug)]
-struct Receiving {
-    index: LogIndex,
-    next: u64,
-    file: SnapshotReceiver,
-}
-
-impl SnapshotVault {
-    /// Does one piece of work.
-    pub fn carry_out(&mut self, work: SnapshotWork) -> SnapshotAnswer {
-        match work {
-            SnapshotWork::Begin { group, meta } => match self.store.begin(group, &meta) {
-                Ok(writer) => {
-                    self.writing.insert(group, writer);
-                    SnapshotAnswer::default()
-                }
-                Err(error) => self.give_up(group, error),
-            },
-            SnapshotWork::Chunk { group, bytes } => {
-                let Some(writer) = self.writing.get_mut(&group) else { return SnapshotAnswer::default() };
-                match writer.write(&bytes) {
-                    Ok(()) => answer(Input::SnapshotWritten(group)),
-                    Err(error) => self.give_up(group, error),
-                }
-            }
-            SnapshotWork::Finish { group, meta } => {
-                let Some(writer) = self.writing.remove(&group) else { return SnapshotAnswer::default() };
-                match writer.finish() {
-                    Ok(()) => answer(Input::SnapshotSaved { group, meta }),
-                    Err(error) => self.give_up(group, error),
-                }
-            }
-            SnapshotWork::Read { group, to, index, offset, length } => self.read(group, to, index, offset, length),
-            SnapshotWork::Receive { group, from, meta, offset, total, bytes, message } => {
-                self.receive(group, from, meta.index, offset, total, &bytes, message)
-            }
-            SnapshotWork::Load { group, meta } => {
-                let chunks = self.store.chunks(group, meta.index).and_then(Iterator::collect);
-                answer(Input::SnapshotLoaded {
-                    group,
-                    meta,
-                    chunks: chunks.map_err(|error: StorageError| error.to_string()),
-                })
-            }
-        }
-    }
-
-    fn give_up(&mut self, group: GroupId, error: StorageError) -> SnapshotAnswer {
-        self.writing.remove(&group);
-        SnapshotAnswer { input: Some(Input::SnapshotFailed(group)), error: Some(error) }
-    }
-
-    fn read(&self, group: GroupId, to: NodeId, index: LogIndex, offset: u64, length: usize) -> SnapshotAnswer {
-        let read = self
-            .store
-            .size(group, index)
-            .and_then(|total| Ok((total, self.store.read_at(group, index, offset, length)?)));
-        let (total, bytes, error) = match read {
-            Ok((total, bytes)) => (total, bytes, None),
-            Err(error) => (0, Bytes::new(), Some(error)),
-        };
-        SnapshotAnswer { input: Some(Input::SnapshotData { group, to, index, offset, total, bytes }), error }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the fields of one piece of work, taken apart once")]
-    fn receive(
-        &mut self,
-        group: GroupId,
-        from: NodeId,
-        index: LogIndex,
-        offset: u64,
-        total: u64,
-        bytes: &[u8],
-        message: Bytes,
-    ) -> SnapshotAnswer {
-        let said = |next, complete| Input::SnapshotReceived { group, from, index, next, complete };
-        match self.take(group, from, index, offset, total, bytes) {
-            Ok(next) => answer(said(next, (next == total).then_some(message))),
-            Err(error) => {
-                self.receiving.remove(&(group, from));
-                SnapshotAnswer { input: Some(said(u64::MAX, None)), error: Some(error) }
-            }
-        }
-    }
-
-    /// Writes one part; answers up to where the file is there. A part that does not follow is not written.
-    fn take(
-        &mut self,
-        group: GroupId,
-        from: NodeId,
-        index: LogIndex,
-        offset: u64,
-        total: u64,
-        bytes: &[u8],
-    ) -> Result<u64, StorageError> {
-        let key = (group, from);
-        if offset == 0 {
-            let file = self.store.receive(group, index)?;
-            self.receiving.insert(key, Receiving { index, next: 0, file });
-        }
-        let Some(receiving) = self.receiving.get_mut(&key).filter(|receiving| receiving.index == index) else {
-            // Its beginning was lost: the sender starts over.
-            return Ok(u64::MAX);
-        };
-        if offset == receiving.next {
-            receiving.file.write_at(offset, bytes)?;
-            receiving.next += bytes.len() as u64;
-        }
-        let next = receiving.next;
-        if next == total
-            && let Some(receiving) = self.receiving.remove(&key)
-        {
-            receiving.file.finish()?;
-        }
-        Ok(next)
-    }
-}
-
-fn answer(input: Input) -> SnapshotAnswer {
-    SnapshotAnswer { input: Some(input), error: None }
 }
 
 #[cfg(test)]

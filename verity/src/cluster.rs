@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
-use verity_node::{NodeClient, NodeError, NodeHandle};
+use verity_node::{NodeClient, NodeError, NodeHandle, ServerTls};
 use verity_storage::{ClusterId, Disk, MemoryDisk, RealDisk};
 use verity_types::NodeId;
 
 use crate::admin::About;
 use crate::compose::{self, Plan};
-use crate::secrets;
+use crate::{layout, secrets};
 
 /// Distance between the ports of neighbouring nodes.
 pub(crate) const PORT_STEP: u16 = 1000;
 /// The admin API of the first node.
 pub(crate) const ADMIN_PORT: u16 = 7070;
 /// The peer port of the first node.
-const PEER_PORT: u16 = 7071;
+pub(crate) const PEER_PORT: u16 = 7071;
 
 /// What an embedded cluster is to be.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub(crate) struct Cluster {
     options: ClusterOptions,
     cluster: ClusterId,
     disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+    /// Towards clients, if there are certificates.
+    tls: Option<ServerTls>,
     nodes: Mutex<BTreeMap<NodeId, NodeHandle>>,
 }
 
@@ -59,11 +61,26 @@ fn node_dir(dir: &Path, id: NodeId) -> PathBuf {
     dir.join(format!("node-{id}"))
 }
 
+/// What is wrong with a node. What is wrong with its files is told with their folder, which they do not know.
+pub(crate) fn located(error: &NodeError, dir: Option<&Path>) -> String {
+    let text = error.to_string();
+    match (error, dir.map(|dir| dir.display().to_string())) {
+        (NodeError::Open(_), Some(dir)) if !text.contains(&dir) => format!("{dir}: {text}"),
+        _ => text,
+    }
+}
+
 impl Cluster {
     /// Opens the folder and starts every node.
     pub(crate) fn start(options: ClusterOptions) -> Result<Self> {
+        let zookeeper = &options.plan.zookeeper;
+        let tls = zookeeper.tls_dir.as_ref().map(|dir| ServerTls::load(dir, zookeeper.certificates())).transpose()?;
         let cluster = match &options.data_dir {
-            Some(dir) => secrets::cluster_id(dir)?,
+            Some(dir) => {
+                let cluster = secrets::cluster_id(dir)?;
+                layout::keep_nodes(dir, options.nodes)?;
+                cluster
+            }
             None => ClusterId(secrets::random()?),
         };
         let mut disks: BTreeMap<NodeId, Arc<dyn Disk>> = BTreeMap::new();
@@ -74,7 +91,7 @@ impl Cluster {
             };
             disks.insert(id, disk);
         }
-        let started = Self { options, cluster, disks, nodes: Mutex::default() };
+        let started = Self { options, cluster, disks, tls, nodes: Mutex::default() };
         for id in started.ids() {
             started.start_node(id)?;
         }
@@ -87,7 +104,7 @@ impl Cluster {
 
     /// Where each node listens for clients, by name.
     pub(crate) fn endpoints(&self, id: NodeId) -> Result<Vec<(&'static str, SocketAddr)>> {
-        compose::doors(&self.options.plan.zookeeper, false)
+        compose::doors(&self.options.plan.zookeeper, self.tls.is_some())
             .iter()
             .map(|door| Ok((door.name, loopback(port(door.port, id, self.options.port_offset)?))))
             .collect()
@@ -135,13 +152,14 @@ impl Cluster {
             join: false,
             observer: false,
             peer_tls: None,
-            client_tls: None,
+            client_tls: self.tls.clone(),
+            admin_tls: None,
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),
             port: Box::new(move |base| port(base, id, offset)),
         };
-        let spec = compose::node(&self.options.plan, place)?;
+        let spec = compose::node(&self.options.plan, place).with_context(|| format!("node {id} cannot start"))?;
         nodes.insert(id, verity_node::start(spec).map_err(|error| self.explain(id, &error))?);
         Ok(())
     }
@@ -157,7 +175,13 @@ impl Cluster {
             NodeError::Listen { .. } => " --port-offset moves them all",
             _ => "",
         };
-        anyhow!("node {id} cannot start: {error}{hint}")
+        anyhow!("node {id} cannot start: {}{hint}", self.located(id, error))
+    }
+
+    /// What is wrong with a node, with the folder that it is wrong in.
+    fn located(&self, id: NodeId, error: &NodeError) -> String {
+        let dir = self.options.data_dir.as_ref().map(|dir| node_dir(dir, id));
+        located(error, dir.as_deref())
     }
 
     /// Ends a node as if its process had died.
@@ -175,7 +199,8 @@ impl Cluster {
     pub(crate) fn take_failure(&self) -> Option<(NodeId, String)> {
         let mut nodes = self.lock();
         let id = nodes.iter().find(|(_, node)| node.has_stopped()).map(|(id, _)| *id)?;
-        let why = nodes.remove(&id)?.stop().err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
+        let why = nodes.remove(&id)?.stop().err();
+        let why = why.map_or_else(|| "it ended".to_owned(), |error| self.located(id, &error));
         Some((id, why))
     }
 

@@ -5,18 +5,20 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot, Door, Members, Service};
-use verity_node::{DoorSpec, NodeSpec, PeerTls, ServerTls};
+use verity_node::{DoorSpec, Histogram, Meter, NodeSpec, PeerTls, ServerTls};
 use verity_replica::{EngineFactory, GroupConfig, GroupSpec};
 use verity_storage::{ClusterId, Disk};
-use verity_types::{GroupId, Mono, NodeId};
+use verity_types::{GroupId, Mono, Nanos, NodeId};
 use verity_zookeeper::machine::{Tree, TreeConfig};
 use verity_zookeeper::session::{Config as ZooKeeperConfig, DoorKind, DutyConfig, ZooKeeper, ZooKeeperDuty};
 
+use crate::layout;
 use crate::settings::ZooKeeper as ZooKeeperSettings;
 
 /// The systems that `--only` knows.
@@ -86,6 +88,8 @@ pub(crate) struct Place {
     pub(crate) observer: bool,
     pub(crate) peer_tls: Option<PeerTls>,
     pub(crate) client_tls: Option<ServerTls>,
+    /// Towards administrators, where they may be elsewhere.
+    pub(crate) admin_tls: Option<ServerTls>,
     /// The address on which clients are served.
     pub(crate) clients: IpAddr,
     /// The address on which administrators are served.
@@ -122,6 +126,20 @@ impl Plan {
     }
 }
 
+/// How long ZooKeeper's requests took.
+#[derive(Debug, Default)]
+struct Meters {
+    reads: Arc<Histogram>,
+    writes: Arc<Histogram>,
+}
+
+impl verity_zookeeper::session::Meter for Meters {
+    fn answered(&self, write: bool, took: Nanos) {
+        let histogram = if write { &self.writes } else { &self.reads };
+        histogram.add(Duration::from_nanos(took.0));
+    }
+}
+
 /// The listeners of a node, with those for TLS if it has certificates.
 pub(crate) fn doors(settings: &ZooKeeperSettings, tls: bool) -> Vec<PlannedDoor> {
     let tls_port = if tls { settings.tls_port } else { 0 };
@@ -139,6 +157,7 @@ pub(crate) fn hint(name: &str, addrs: &[SocketAddr]) -> String {
     let all: Vec<String> = addrs.iter().take(3).map(ToString::to_string).collect();
     match name {
         "zookeeper" => format!("KazooClient(hosts=\"{}\")", all.join(",")),
+        "zookeeper+tls" => format!("KazooClient(hosts=\"{}\", use_ssl=True, ca=\"ca.pem\")", all.join(",")),
         "zookeeper-admin" => all.first().map_or_else(String::new, |addr| format!("curl http://{addr}/commands/stats")),
         _ => String::new(),
     }
@@ -151,6 +170,7 @@ pub(crate) fn group_name(group: GroupId) -> &'static str {
 
 /// Everything that a node is made of.
 pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
+    layout::check_agreement(place.disk.as_ref(), plan.agreement)?;
     let mut listeners = Vec::new();
     let mut lines = Vec::new();
     let planned = doors(&plan.zookeeper, place.client_tls.is_some());
@@ -158,7 +178,11 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         let ip = if door.kind == DoorKind::Admin { place.administrators } else { place.clients };
         let port = (place.port)(door.port)?;
         lines.push((door.setting.to_owned(), port.to_string()));
-        let tls = place.client_tls.clone().filter(|_| door.kind == DoorKind::Tls);
+        let tls = match door.kind {
+            DoorKind::Plain => None,
+            DoorKind::Tls => place.client_tls.clone(),
+            DoorKind::Admin => place.admin_tls.clone(),
+        };
         listeners.push(DoorSpec { service: 0, door: door.door, addr: SocketAddr::new(ip, port), tls });
     }
     lines.extend(place.data_dir.clone().map(|dir| ("dataDir".to_owned(), dir)));
@@ -167,9 +191,14 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     let (id, secret, standalone) = (place.id, plan.secret, plan.members.all().len() == 1);
     let settings = plan.zookeeper.clone();
     let kinds: BTreeMap<Door, DoorKind> = planned.iter().map(|door| (door.door, door.kind)).collect();
+    let meters = Arc::<Meters>::default();
+    let meter = |kind, took: &Arc<Histogram>| Meter { system: "zookeeper", kind, took: Arc::clone(took) };
+    let counted = vec![meter("read", &meters.reads), meter("write", &meters.writes)];
     let service = move |incarnation| {
         let config = settings.sessions(id, incarnation, TREE, secret, kinds);
-        Box::new(ZooKeeper::new(ZooKeeperConfig { standalone, join, settings: lines, ..config })) as Box<dyn Service>
+        let meter = Some(meters as _);
+        Box::new(ZooKeeper::new(ZooKeeperConfig { standalone, join, settings: lines, meter, ..config }))
+            as Box<dyn Service>
     };
     let tree = GroupSpec {
         id: TREE,
@@ -189,8 +218,10 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         peers: place.seats.into_iter().map(|(node, seat)| (node, seat.peer)).collect(),
         peer_tls: place.peer_tls,
         groups: vec![tree],
+        founder: None,
         services: vec![Box::new(service)],
         doors: listeners,
+        meters: counted,
     })
 }
 

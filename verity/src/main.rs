@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod compose;
 mod join;
+mod layout;
 mod secrets;
 mod settings;
 mod telemetry;

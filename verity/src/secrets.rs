@@ -1,14 +1,18 @@
 //! What a data folder knows and nobody else should: the cluster's id and the admin token.
+//!
+//! A file is there whole or not at all: a disk that is full at the first start leaves no token that anybody could guess.
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use verity_storage::ClusterId;
 
 const CLUSTER_FILE: &str = "cluster";
 const TOKEN_FILE: &str = "admin.token";
+/// A token that is shorter can be guessed. Ours have 32 characters.
+const TOKEN_CHARS_MIN: usize = 16;
 
 /// Bytes that nobody can guess.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
@@ -37,7 +41,15 @@ pub(crate) fn cluster_id(dir: &Path) -> Result<ClusterId> {
 
 /// The token that changes through the admin API need.
 pub(crate) fn admin_token(dir: &Path) -> Result<String> {
-    keep(dir, TOKEN_FILE, || Ok(hex(&random::<16>()?)))
+    let token = keep(dir, TOKEN_FILE, new_token)?;
+    if token.len() < TOKEN_CHARS_MIN {
+        bail!(
+            "{} holds a token of {} characters, and {TOKEN_CHARS_MIN} are the least; remove it, and a new one is made",
+            dir.join(TOKEN_FILE).display(),
+            token.len()
+        );
+    }
+    Ok(token)
 }
 
 /// Reads a folder's token, if it has one.
@@ -64,15 +76,27 @@ fn keep(dir: &Path, file: &str, make: impl FnOnce() -> Result<String>) -> Result
     }
 }
 
-/// Writes a file that only its owner can read.
+/// Writes a file that only its owner can read. Nobody ever sees a part of it.
 pub(crate) fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let write = || {
+        let mut file = options.open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(dir)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        // What is wrong is said; a rest that cannot be removed is overwritten next time.
+        let _ = fs::remove_file(&beside);
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -60,7 +60,7 @@
 //! enabled = false                 # true allows `verity fault`
 //! disk = "real"                   # "volatile": a kill takes what was not synced; "forgetful": syncs do nothing
 //! ```
-//! An environment variable `VERITY_NODE__ID=1` sets `node.id`. `verity up --config FILE` takes `[zookeeper]` and
+//! An environment variable `VERITY_NODE__ID=1` sets `node.id`; flags of `verity server` come over both. `verity up --config FILE` takes `[zookeeper]` and
 //! `[telemetry]` of such a file; a file for it holds nothing else.
 
 mod zookeeper;
@@ -234,7 +234,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Refuses values that cannot be meant.
+    pub(crate) fn check(&self) -> Result<()> {
         let peers = self.peers()?;
         let id = self.node.id;
         if id == 0 {
@@ -287,10 +288,12 @@ impl Settings {
         }
         let seat = |(id, peer): (NodeId, String)| {
             let host = peer.rsplit_once(':').map_or("", |(host, _)| host);
-            // Of nodes on one machine, the file of one does not tell the others' ports.
-            let usual = || match self.neighbours(host) {
-                true => format!("0.0.0.0:{}", self.zookeeper.port),
-                false => format!("{host}:{}", self.zookeeper.port),
+            // Of nodes on one machine, the file of one does not tell the others' ports; it tells its own.
+            let usual = || match (self.neighbours(host), id.0 == self.node.id) {
+                (false, _) => format!("{host}:{}", self.zookeeper.port),
+                (true, true) if self.node.clients.is_unspecified() => format!("{host}:{}", self.zookeeper.port),
+                (true, true) => SocketAddr::new(self.node.clients, self.zookeeper.port).to_string(),
+                (true, false) => format!("0.0.0.0:{}", self.zookeeper.port),
             };
             let client = self.clients.get(&id.to_string()).cloned().unwrap_or_else(usual);
             (id, Seat { peer, client })
@@ -354,7 +357,7 @@ mod tests {
                     [clients]\n2 = \"127.0.0.1:3181\"\n";
         let settings: Settings = Figment::new().merge(Toml::string(text)).extract().expect("nothing is missing");
         let clients: Vec<String> = settings.seats().expect("all are known").into_values().map(|s| s.client).collect();
-        assert_eq!(clients, ["0.0.0.0:2181", "127.0.0.1:3181", "db:2181"]);
+        assert_eq!(clients, ["127.0.0.1:2181", "127.0.0.1:3181", "db:2181"]);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! `[telemetry]`: the nodes of this process, told to an OpenTelemetry collector by OTLP over HTTP.
 //!
-//! - every interval: each node is asked how it is, and what it says leaves as gauges with the node and the group as
-//!   attributes. The figures and their words are those of `GET /metrics`;
+//! - every interval: each node is asked how it is, and what it says leaves as gauges and counters with the node as an
+//!   attribute. The figures and their words are those of `GET /metrics`; a histogram leaves as its counters;
+//! - upon the end of a span: see [`spans`];
 //! - upon a collector that does not answer: a warning, once, and the next interval is another try. Nothing is kept,
 //!   nothing waits for it.
 //!
-//! Deliberately absent: traces and logs, and `https`; a collector beside the node speaks it to the world.
+//! Deliberately absent: logs, and `https`; a collector beside the node speaks it to the world.
 
+mod spans;
+
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -14,15 +18,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry::metrics::{AsyncInstrument, Meter, MeterProvider as _};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{MetricExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use tokio::sync::oneshot;
 
-use crate::admin::{Figure, Lab, figures, report};
+use crate::admin::{Figure, Lab, Labels, Values, figures, report, samples};
 use crate::settings::Telemetry;
+
+pub(crate) use spans::{Spans, Traces};
 
 /// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +49,15 @@ struct Http {
     agent: ureq::Agent,
     /// The last try failed.
     failed: AtomicBool,
+    /// What is sent.
+    what: &'static str,
+}
+
+impl Http {
+    fn new(what: &'static str) -> Self {
+        let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false);
+        Self { agent: config.build().into(), failed: AtomicBool::new(false), what }
+    }
 }
 
 #[async_trait::async_trait]
@@ -59,8 +74,8 @@ impl HttpClient for Http {
         };
         let failed_before = self.failed.swap(failure.is_some(), Ordering::Relaxed);
         match failure {
-            Some(reason) if !failed_before => tracing::warn!(%to, %reason, "figures cannot be sent"),
-            None if failed_before => tracing::info!(%to, "figures are sent again"),
+            Some(reason) if !failed_before => tracing::warn!(%to, %reason, "{} cannot be sent", self.what),
+            None if failed_before => tracing::info!(%to, "{} are sent again", self.what),
             _ => {}
         }
         Ok(answer?)
@@ -73,23 +88,21 @@ impl Exporter {
         let Some(endpoint) = &settings.otlp_endpoint else { return Ok(None) };
         let endpoint = format!("{}/v1/metrics", endpoint.trim_end_matches('/'));
         let interval = Duration::from_secs(settings.interval_s);
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).build();
         let exporter = MetricExporter::builder()
             .with_http()
-            .with_http_client(Http { agent: agent.into(), failed: AtomicBool::new(false) })
+            .with_http_client(Http::new("figures"))
             .with_endpoint(&endpoint)
             .with_timeout(PATIENCE)
             .build()
             .with_context(|| format!("OpenTelemetry cannot be sent to {endpoint}"))?;
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let provider = SdkMeterProvider::builder()
             .with_reader(PeriodicReader::builder(exporter).with_interval(interval).build())
-            .with_resource(Resource::builder().with_service_name("verity").with_attribute(version).build())
+            .with_resource(resource())
             .build();
         let latest = Latest::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         *lock(&latest) = runtime.block_on(ask(&lab));
-        gauges(&provider, &latest);
+        instruments(&provider, &latest);
         let (stop, mut stopped) = oneshot::channel::<()>();
         #[expect(clippy::disallowed_methods, reason = "the binary's own thread, which waits for slow nodes")]
         let thread = std::thread::spawn(move || {
@@ -123,6 +136,12 @@ impl Drop for Exporter {
     }
 }
 
+/// Who sends.
+fn resource() -> Resource {
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    Resource::builder().with_service_name("verity").with_attribute(version).build()
+}
+
 fn lock(latest: &Latest) -> std::sync::MutexGuard<'_, Vec<(u64, Vec<Figure>)>> {
     latest.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -131,29 +150,50 @@ async fn ask(lab: &Arc<dyn Lab>) -> Vec<(u64, Vec<Figure>)> {
     report(lab.as_ref()).await.nodes.iter().map(|node| (node.id, figures(node))).collect()
 }
 
-/// One gauge for each figure. A node or group that is gone leaves no value behind.
-fn gauges(provider: &SdkMeterProvider, latest: &Latest) {
+/// An instrument for each figure. A node or group that is gone leaves no value behind.
+fn instruments(provider: &SdkMeterProvider, latest: &Latest) {
     let meter = provider.meter("verity");
-    let known: Vec<(&'static str, &'static str)> = lock(latest)
-        .first()
-        .map(|(_, all)| all.iter().map(|figure| (figure.name, figure.help)).collect())
-        .unwrap_or_default();
-    for (name, help) in known {
-        let latest = Arc::clone(latest);
-        // The provider keeps the instrument and calls back.
-        let _ = meter
-            .u64_observable_gauge(format!("verity.{name}"))
-            .with_description(help)
-            .with_callback(move |observer| {
-                for (node, all) in lock(&latest).iter() {
-                    let node = i64::try_from(*node).unwrap_or(i64::MAX);
-                    for (group, value) in all.iter().filter(|figure| figure.name == name).flat_map(|f| &f.values) {
-                        let mut attributes = vec![KeyValue::new("node", node)];
-                        attributes.extend(group.as_ref().map(|group| KeyValue::new("group", group.clone())));
-                        observer.observe(*value, &attributes);
-                    }
-                }
-            })
-            .build();
+    let known: Vec<Figure> = lock(latest).first().map(|(_, all)| all.clone()).unwrap_or_default();
+    for Figure { name, help, values } in known {
+        match values {
+            // The provider keeps the instruments and calls back.
+            Values::Gauge(_) => {
+                let gauge = meter.u64_observable_gauge(format!("verity.{name}")).with_description(help);
+                let latest = Arc::clone(latest);
+                let _ = gauge.with_callback(move |observer| observe(&latest, name, "", observer)).build();
+            }
+            Values::Counter(_) => counter(&meter, latest, name, help, ""),
+            Values::Histogram(_) => {
+                counter(&meter, latest, name, help, "_bucket");
+                counter(&meter, latest, name, help, "_count");
+                let sum = meter.f64_observable_counter(format!("verity.{name}_sum")).with_description(help);
+                let latest = Arc::clone(latest);
+                let _ = sum.with_callback(move |observer| observe(&latest, name, "_sum", observer)).build();
+            }
+        }
     }
+}
+
+fn counter(meter: &Meter, latest: &Latest, name: &'static str, help: &'static str, suffix: &'static str) {
+    let latest = Arc::clone(latest);
+    let counter = meter.u64_observable_counter(format!("verity.{name}{suffix}")).with_description(help);
+    let _ = counter.with_callback(move |observer| observe(&latest, name, suffix, observer)).build();
+}
+
+/// Tells every node's numbers of one figure whose names end so.
+fn observe<T: FromStr>(latest: &Latest, name: &str, suffix: &str, observer: &dyn AsyncInstrument<T>) {
+    for (node, all) in lock(latest).iter() {
+        for figure in all.iter().filter(|figure| figure.name == name) {
+            for (_, labels, value) in samples(&figure.values).into_iter().filter(|(ending, ..)| *ending == suffix) {
+                if let Ok(value) = value.parse() {
+                    observer.observe(value, &attributes(*node, labels));
+                }
+            }
+        }
+    }
+}
+
+fn attributes(node: u64, labels: Labels) -> Vec<KeyValue> {
+    let node = KeyValue::new("node", i64::try_from(node).unwrap_or(i64::MAX));
+    std::iter::once(node).chain(labels.into_iter().map(|(label, value)| KeyValue::new(label, value))).collect()
 }

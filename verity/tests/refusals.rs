@@ -2,84 +2,15 @@
 //! do; an exit status that is not zero; no folder left half made.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The ports of one node, all moved to a place of the test's own.
-struct Ports {
-    offset: u16,
-}
+use crate::program::{Ports, Running, refusal, refusal_text, up, verity};
 
-impl Ports {
-    /// Ports that are free now. Tests of one process do not meet: each starts its search elsewhere.
-    fn free(first: u16) -> Self {
-        let is_free = |offset: u16| {
-            [2181, 7070, 7071, 8080].iter().all(|base| TcpListener::bind(("127.0.0.1", base + offset)).is_ok())
-        };
-        let offset = (first..first + 3000).step_by(97).find(|offset| is_free(*offset));
-        Self { offset: offset.expect("some ports are free") }
-    }
-
-    fn of(&self, base: u16) -> u16 {
-        base + self.offset
-    }
-}
-
-fn verity(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_verity"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VERITY_")) {
-        command.env_remove(name);
-    }
-    command.args(args);
-    command
-}
-
-/// Runs to the end, which must be a refusal, and gives its one line.
-fn refusal(command: &mut Command) -> String {
-    let text = refusal_text(command);
-    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
-    text
-}
-
-fn refusal_text(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().expect("the binary runs");
-    let text = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.starts_with("verity: "), "{text}");
-    assert!(output.stdout.is_empty(), "a refusal says nothing on standard output");
-    text
-}
-
-fn up(dir: &Path, ports: &Ports) -> Command {
-    let mut command = verity(&["up", "--nodes", "1", "--json", "--data-dir"]);
-    command.arg(dir).arg("--port-offset").arg(ports.offset.to_string());
-    command
-}
-
-/// A running cluster; dropping it kills it.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
-        let stdout = child.stdout.take().expect("it is piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it is");
-        assert!(line.starts_with('{'), "{line}");
-        Self(child)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+mod program;
 
 #[test]
 fn a_folder_in_use_is_not_shared() {
@@ -124,6 +55,38 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
+fn a_full_disk_leaves_no_token_that_could_be_guessed() {
+    let dir = TempDir::new().expect("a folder");
+    let ports = Ports::free(41_700);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 0 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_verity")]);
+    command.args(["up", "--nodes", "1", "--json", "--port-offset", &ports.offset.to_string(), "--data-dir"]);
+    let line = refusal(command.arg(dir.path()));
+    assert!(line.contains("admin.token"), "{line}");
+    assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 0, "no file is left half written");
+    fs::write(dir.path().join("admin.token"), "").expect("the folder can be written");
+    let line = refusal(&mut up(dir.path(), &ports));
+    assert!(line.contains("admin.token") && line.contains("0 characters"), "{line}");
+}
+
+#[test]
+fn a_folder_is_opened_as_what_it_was_made() {
+    let dir = TempDir::new().expect("a folder");
+    let ports = Ports::free(44_800);
+    drop(Running::start(&mut up(dir.path(), &ports)));
+    let line = refusal(up(dir.path(), &ports).args(["--agreement", "paxos"]));
+    assert!(line.contains("raft") && line.contains("paxos"), "{line}");
+    let mut more = verity(&["up", "--nodes", "2", "--json", "--data-dir"]);
+    let line = refusal(more.arg(dir.path()).args(["--port-offset", &ports.offset.to_string()]));
+    assert!(line.contains("a cluster of 1 nodes, not 2"), "{line}");
+    assert!(!dir.path().join("node-2").exists(), "nothing is begun");
+    // Without the flag the folder has the word.
+    let mut same = verity(&["up", "--json", "--data-dir"]);
+    let running = Running::start(same.arg(dir.path()).args(["--port-offset", &ports.offset.to_string()]));
+    assert_eq!(running.said["nodes"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
 fn a_folder_of_a_newer_version_is_left_alone() {
     let dir = TempDir::new().expect("a folder");
     let ports = Ports::free(35_500);
@@ -142,6 +105,7 @@ fn a_folder_of_a_newer_version_is_left_alone() {
     fs::write(&path, &bytes).expect("the folder can be written");
     let line = refusal(&mut up(dir.path(), &ports));
     assert!(line.contains("identity") && !line.contains("format 6"), "{line}");
+    assert!(line.contains(&dir.path().join("node-1").display().to_string()), "where it is: {line}");
 }
 
 #[test]
@@ -185,6 +149,13 @@ fn wrong_flags_are_named() {
     assert!(refusal(&mut verity(&["status", "--admin", "127.0.0.1:1"])).contains("verity up"));
     assert!(refusal(&mut verity(&["fault", "heal", "--data-dir", "/no/such"])).contains("--data-dir"));
     assert!(refusal(&mut verity(&["cert", "node", "--id", "1", "--ca", "/no/such", "--dir", "x"])).contains("cert ca"));
+    for (lines, word) in [("tls_dir = \"/no/such/folder\"", "/no/such/folder"), ("tls_port = 2999", "tls_dir")] {
+        let dir = TempDir::new().expect("a folder");
+        let file = dir.path().join("zoo.toml");
+        fs::write(&file, format!("[zookeeper]\n{lines}\n")).expect("the folder can be written");
+        let line = refusal(verity(&["up", "--ephemeral", "--config"]).arg(file));
+        assert!(line.contains(word), "{line}");
+    }
     // Those that are no commands at all are for clap to explain, with its own status.
     let output = verity(&["up", "--nodez", "3"]).output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(2));
@@ -218,4 +189,7 @@ fn everything_speaks_json() {
             .expect("it fits");
     }
     assert_eq!(json(&["check", &history.to_string_lossy()])["ok"], true);
+    fs::write(&history, "").expect("the folder can be written");
+    let line = refusal(&mut verity(&["check", &history.to_string_lossy()]));
+    assert!(line.contains("no operation"), "{line}");
 }

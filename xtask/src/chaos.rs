@@ -1,5 +1,5 @@
-//! The chaos suite: five real processes under faults, which must lose nothing, and the same without `fdatasync`, which
-//! must be seen to lose something.
+//! The chaos suite: five real processes under faults, which must lose nothing on either agreement and soon have another
+//! leader, and the same without `fdatasync`, which must be seen to lose something.
 //!
 //! `CHAOS_SEED` repeats the faults and requests of a run. Deliberately absent: how; `tests/chaos` knows.
 
@@ -10,6 +10,11 @@ use crate::suite::binary;
 
 /// The exit status of a run in which something is lost or a law is broken.
 const BROKEN: i32 = 1;
+
+/// The phases on Paxos; Raft has those of the harness.
+const PAXOS_PHASES: &str = "8";
+/// Each kind of fault must have taken effect so often in them.
+const PAXOS_FAULTS_MIN: &str = "6";
 
 pub(crate) fn run_suite() -> Result<()> {
     run(&mut cargo(&["build", "--release", "--package", "verity-chaos-tests"]))?;
@@ -25,6 +30,8 @@ pub(crate) fn run_suite() -> Result<()> {
         command
     };
     run(&mut chaos(&[]))?;
+    println!("\nThe same on Paxos, for a shorter while:");
+    run(&mut chaos(&["--agreement", "paxos", "--phases", PAXOS_PHASES, "--faults-min", PAXOS_FAULTS_MIN]))?;
     println!("\nThe same without fdatasync, which must not go unseen:");
     let output = chaos(&["--disk", "forgetful", "--phases", "3"]).output().context("cannot run the harness")?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -15,6 +15,7 @@
 mod agreement;
 pub mod codec;
 mod duty;
+mod facts;
 mod machine;
 mod session;
 #[cfg(feature = "testing")]
@@ -25,5 +26,9 @@ pub use agreement::{
     PersistId, Progress, Reconfigure, Record, RecordKind, SnapshotMeta, Transfer, Verdict,
 };
 pub use duty::{Duty, DutyInput, DutyOutput};
-pub use machine::{Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, StateMachine};
+pub use facts::GroupFacts;
+pub use machine::{
+    Attachment, Attachments, Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, Spawn, StateMachine,
+    SyncFiles,
+};
 pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};

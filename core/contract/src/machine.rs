@@ -4,9 +4,11 @@
 //! `apply` therefore reads no clock (time comes stamped in the [`Command`]), no random source, no file, no socket, and
 //! iterates over nothing whose order may differ.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use thiserror::Error;
-use verity_types::{Digest, Incarnation, LogIndex, NodeId, WallMs};
+use verity_types::{Digest, GroupId, Incarnation, LogIndex, NodeId, WallMs};
 
 use crate::agreement::{Members, Verdict};
 
@@ -52,6 +54,26 @@ pub enum Effect {
         /// The system's own bytes.
         bytes: Bytes,
     },
+    /// The nodes that it names host this group from here on, and no others. Put out when a group begins and whenever its
+    /// hosts change.
+    Spawn(Spawn),
+    /// The group has ended: no node hosts it any more, and its log and state go. Its id is never used again.
+    Retire(GroupId),
+    /// The state cannot go on, since files of the machine's own failed: the node stops, and says this line.
+    Fail(String),
+}
+
+/// A group that a state machine asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spawn {
+    /// Its id, unique for the life of the cluster.
+    pub group: GroupId,
+    /// Whom it begins with, on every node that ever hosts it.
+    pub members: Members,
+    /// Which nodes host it; others that once did let it go.
+    pub hosts: BTreeSet<NodeId>,
+    /// What it is made from, in the system's own bytes.
+    pub blueprint: Bytes,
 }
 
 /// Collects effects in order.
@@ -71,6 +93,21 @@ impl Effects {
     pub fn event(&mut self, topic: Bytes, bytes: Bytes) {
         self.list.push(Effect::Event { topic, bytes });
     }
+
+    /// Asks for a group.
+    pub fn spawn(&mut self, spawn: Spawn) {
+        self.list.push(Effect::Spawn(spawn));
+    }
+
+    /// Stops the node: the machine's files failed.
+    pub fn fail(&mut self, reason: impl Into<String>) {
+        self.list.push(Effect::Fail(reason.into()));
+    }
+
+    /// Ends a group.
+    pub fn retire(&mut self, group: GroupId) {
+        self.list.push(Effect::Retire(group));
+    }
 }
 
 /// What a query answers.
@@ -80,6 +117,33 @@ pub enum ReadOutcome {
     Ready(Bytes),
     /// Ask again when this index is applied.
     WaitFor(LogIndex),
+}
+
+/// A file that a snapshot stands on: so many bytes from its beginning, which never change as long as the snapshot is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its path on the node's disk.
+    pub path: String,
+    /// How many of its bytes belong to the snapshot.
+    pub length: u64,
+}
+
+/// Brings a machine's files to stable storage. Runs on another thread, while applying goes on.
+pub type SyncFiles = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
+/// What a snapshot stands on beside its chunks.
+#[derive(Default)]
+pub struct Attachments {
+    /// In the order in which a peer receives them.
+    pub files: Vec<Attachment>,
+    /// To be called before the snapshot counts.
+    pub sync: Option<SyncFiles>,
+}
+
+impl std::fmt::Debug for Attachments {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attachments").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 /// A snapshot that cannot be taken as state.
@@ -114,6 +178,27 @@ pub trait StateMachine: Send {
 
     /// Draws the next chunk of about `size_max` bytes; `None` ends the snapshot.
     fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes>;
+
+    /// The groups that this state asks its nodes to host, in the order of their ids: those that were put out by
+    /// [`Effect::Spawn`] and not ended since. Read when the state was replaced by a snapshot.
+    fn spawned(&self) -> Vec<Spawn> {
+        Vec::new()
+    }
+
+    /// The files that the snapshot that was begun last stands on beside its chunks.
+    fn attachments(&mut self) -> Attachments {
+        Attachments::default()
+    }
+
+    /// Says before a [`restore`](StateMachine::restore) how files are named that came from a peer with the snapshot: as
+    /// their places, with this suffix. Those that are there are to be taken; nobody has looked at their bytes yet.
+    fn staged(&mut self, _suffix: &str) {}
+
+    /// A snapshot is on stable storage, and so are the files that it stands on; files that only older ones stood on may go.
+    fn snapshot_saved(&mut self, _index: LogIndex) {}
+
+    /// The group has ended: files of the machine's own go.
+    fn retire(&mut self) {}
 
     /// Takes back everything behind `to`. Only machines that run on a chain can.
     fn undo(&mut self, to: LogIndex) {

@@ -151,6 +151,13 @@ pub enum SessionOutput {
         /// How fresh.
         consistency: Consistency,
     },
+    /// Ask how a group is on this node. The answer is a [`crate::GroupFacts`], encoded.
+    Inspect {
+        /// Comes back in `Completed`.
+        token: Token,
+        /// The group.
+        group: GroupId,
+    },
     /// Tell the group's leader's duty something that needs no order (a session is alive). May be lost.
     Whisper {
         /// The group.

@@ -164,6 +164,12 @@ pub(crate) fn replace(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> R
     disk.sync_dir(dir)
 }
 
+/// The folder of the files that a group's state machine keeps for itself.
+#[must_use]
+pub fn group_folder(group: verity_types::GroupId) -> String {
+    format!("groups/{:016x}", group.0)
+}
+
 /// `dir/name`, or `name` at the root.
 pub(crate) fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }

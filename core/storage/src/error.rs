@@ -92,8 +92,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Shorthand for [`Error::Corrupt`].
-    pub(crate) fn corrupt(path: &str, offset: u64, reason: impl Into<String>) -> Self {
+    /// Damage at `offset` of a file: [`Error::Corrupt`].
+    #[must_use]
+    pub fn corrupt(path: &str, offset: u64, reason: impl Into<String>) -> Self {
         Error::Corrupt { path: path.to_owned(), offset, reason: reason.into() }
     }
 

@@ -22,7 +22,7 @@ mod sealed;
 pub mod snapshot;
 pub mod wal;
 
-pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RealDisk, VolatileDisk};
+pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RealDisk, VolatileDisk, group_folder};
 pub use error::Error;
 pub use identity::{ClusterId, FORMAT_VERSION, Identity};
 pub use kv::{Batch, Direction, Keyspace, Kv, KvRead, MemoryKv, RedbKv};

@@ -270,6 +270,17 @@ impl SnapshotReceiver {
         self.file.write_at(offset, bytes)
     }
 
+    /// The first chunk of a file that is whole, before it counts.
+    ///
+    /// # Errors
+    /// As [`SnapshotReceiver::finish`].
+    pub fn first_chunk(&self) -> Result<Bytes, Error> {
+        let store = &self.store;
+        let file = store.disk.open(&self.temporary)?;
+        let mut chunks = SnapshotChunks::open(file, self.temporary.clone(), store.cluster, self.group, self.index)?;
+        chunks.next().unwrap_or_else(|| Err(Error::corrupt(&self.temporary, 0, "it is empty")))
+    }
+
     /// Checks the whole and makes it a snapshot like any other. What does not check is removed.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use verity_replica::{Input, ServiceId};
 use verity_types::ConnId;
 
 use crate::core::Shared;
+use crate::figures::{Traffic, count};
 
 /// With this much waiting to be written, a connection is not read from.
 const OUT_BYTES_PAUSE: usize = 4 * 1024 * 1024;
@@ -41,10 +42,11 @@ pub(crate) struct ConnHandle {
     closing: Cell<bool>,
     reader: Notify,
     writer: Notify,
+    traffic: Rc<Traffic>,
 }
 
 impl ConnHandle {
-    fn new(service: ServiceId, plain: Option<OwnedWriteHalf>) -> Rc<Self> {
+    fn new(service: ServiceId, plain: Option<OwnedWriteHalf>, traffic: &Rc<Traffic>) -> Rc<Self> {
         Rc::new(Self {
             service,
             plain,
@@ -53,6 +55,7 @@ impl ConnHandle {
             closing: Cell::new(false),
             reader: Notify::new(),
             writer: Notify::new(),
+            traffic: Rc::clone(traffic),
         })
     }
 
@@ -94,7 +97,10 @@ impl ConnHandle {
         let mut out = self.out.borrow_mut();
         while !out.is_empty() {
             match plain.try_write(&out) {
-                Ok(written) => out.advance(written),
+                Ok(written) => {
+                    count(&self.traffic.client_sent, written);
+                    out.advance(written);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(_) => {
                     out.clear();
@@ -127,14 +133,14 @@ pub(crate) async fn serve(shared: Shared, service: ServiceId, door: Door, stream
     match stream {
         ClientStream::Plain(tcp) => {
             let (read, write) = tcp.into_split();
-            let handle = ConnHandle::new(service, Some(write));
+            let handle = ConnHandle::new(service, Some(write), &shared.traffic);
             let conn = shared.open(Rc::clone(&handle), peer);
             until_both_ended(read_loop(&shared, conn, &handle, read), write_plain(&handle)).await;
             shared.closed(conn);
         }
         ClientStream::Tls(tls) => {
             let (read, write) = tokio::io::split(tls);
-            let handle = ConnHandle::new(service, None);
+            let handle = ConnHandle::new(service, None, &shared.traffic);
             let conn = shared.open(Rc::clone(&handle), peer);
             until_both_ended(read_loop(&shared, conn, &handle, read), write_tls(&handle, write)).await;
             shared.closed(conn);
@@ -176,6 +182,7 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
                 Ok(0) | Err(_) => break,
                 Ok(_) => {
                     let bytes = buffer.split().freeze();
+                    count(&shared.traffic.client_received, bytes.len());
                     let input = SessionInput::Bytes { conn, bytes };
                     shared.input(Input::Session { service: handle.service, input });
                 }
@@ -221,6 +228,7 @@ async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
             if written.await.is_err() {
                 return handle.close();
             }
+            count(&handle.traffic.client_sent, bytes.len());
             handle.reader.notify_one();
         }
     }

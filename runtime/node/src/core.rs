@@ -23,15 +23,19 @@ use crate::book::{Book, Moves};
 use crate::clock::HostClock;
 use crate::conn::ConnHandle;
 use crate::faults::Faults;
-use crate::node::NodeStatus;
+use crate::figures::{Figures, Traffic};
+use crate::node::{NodeStatus, TRACE};
 use crate::peer::{self, Links};
 use crate::storage::StorageHandle;
+use crate::task::Alarm;
 
 /// What all tasks of a node share.
 #[derive(Clone)]
 pub(crate) struct Shared {
     core: Rc<RefCell<Core>>,
     turn: Rc<Notify>,
+    alarm: Rc<Alarm>,
+    pub(crate) traffic: Rc<Traffic>,
     pub(crate) faults: Rc<RefCell<Faults>>,
 }
 
@@ -55,12 +59,12 @@ pub(crate) struct Core {
     dirty: BTreeSet<ConnId>,
     next_conn: u64,
     outputs: Vec<Output>,
-    /// Set once the node must stop.
-    pub(crate) fatal: Option<String>,
+    alarm: Rc<Alarm>,
 }
 
 impl Shared {
     pub(crate) fn new(replica: Replica, clock: HostClock, links: Links, storage: StorageHandle, book: Book) -> Self {
+        let alarm = Rc::<Alarm>::default();
         let core = Core {
             replica,
             clock,
@@ -74,9 +78,20 @@ impl Shared {
             dirty: BTreeSet::new(),
             next_conn: 0,
             outputs: Vec::new(),
-            fatal: None,
+            alarm: Rc::clone(&alarm),
         };
-        Self { core: Rc::new(RefCell::new(core)), turn: Rc::new(Notify::new()), faults: Rc::default() }
+        Self {
+            core: Rc::new(RefCell::new(core)),
+            turn: Rc::new(Notify::new()),
+            alarm,
+            traffic: Rc::default(),
+            faults: Rc::default(),
+        }
+    }
+
+    /// What stops the node.
+    pub(crate) fn alarm(&self) -> Rc<Alarm> {
+        Rc::clone(&self.alarm)
     }
 
     /// Looks at, or changes, the node's state between inputs.
@@ -86,6 +101,9 @@ impl Shared {
 
     /// Hands one input to the replica.
     pub(crate) fn input(&self, input: Input) {
+        if self.alarm.is_raised() {
+            return;
+        }
         self.with(|core| {
             let now = core.clock.now();
             core.replica.on(now, input, &mut core.outputs);
@@ -109,6 +127,8 @@ impl Shared {
         self.with(|core| {
             core.next_token += 1;
             let (token, now) = (Token(core.next_token), core.clock.now());
+            // Of those who asked, some have stopped waiting.
+            core.asked.retain(|_, waiting| !waiting.is_closed());
             core.asked.insert(token, answer);
             match question {
                 Question::Command(command) => core.replica.propose(now, group, token, command),
@@ -129,7 +149,7 @@ impl Shared {
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let mut set_for: Option<Mono> = None;
-        loop {
+        while !self.alarm.is_raised() {
             let (next, until) = self.with(|core| {
                 let next = core.replica.next_wake();
                 (next, core.clock.until(next))
@@ -214,6 +234,12 @@ impl Shared {
                 counts
             }),
             faults,
+            figures: Figures {
+                connections_opened: core.next_conn,
+                log_bytes: core.storage.log_bytes(),
+                log_syncs: core.storage.log_syncs(),
+                ..self.traffic.read()
+            },
         })
     }
 }
@@ -243,10 +269,15 @@ impl Core {
                 Output::Send { to, bytes } => self.links.send(to, bytes),
                 Output::Role { group, role } => {
                     let leader = role.leader.unwrap_or(NodeId(0));
-                    tracing::info!(%group, %leader, term = role.term.0, leads = role.leads, "role");
+                    let (node, term, leads) = (self.links.me, role.term.0, role.leads);
+                    let _span =
+                        tracing::info_span!(target: TRACE, "role", %node, %group, %leader, term, leads).entered();
+                    tracing::info!(%node, %group, %leader, term, leads, "role");
                 }
                 Output::Members { group, members, roster } => {
-                    tracing::info!(%group, ?members, "members");
+                    let node = self.links.me;
+                    let _span = tracing::info_span!(target: TRACE, "members", %node, %group, ?members).entered();
+                    tracing::info!(%node, %group, ?members, "members");
                     self.moves.push(self.book.on_members(group, members, roster));
                 }
                 Output::Answer { token, result } => {
@@ -254,7 +285,7 @@ impl Core {
                     let _ = self.asked.remove(&token).map(|answer| answer.send(result));
                 }
                 Output::Evidence { group, .. } => tracing::warn!(%group, "a member misbehaved"),
-                Output::Fatal(reason) => self.fatal = Some(reason),
+                Output::Fatal(reason) => self.alarm.raise(reason),
                 storage => self.storage.carry_out(storage),
             }
         }
@@ -272,6 +303,7 @@ impl Core {
             SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
             SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
             SessionOutput::Propose { .. }
+            | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }
             | SessionOutput::Wake(_) => {

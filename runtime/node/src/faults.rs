@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use verity_types::NodeId;
 
+/// No sync is made slower than by this.
+pub const DISK_DELAY_MAX: Duration = Duration::from_secs(600);
+
 /// The faults in force on one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {

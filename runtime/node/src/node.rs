@@ -4,12 +4,13 @@
 //!   is accepted before it can be answered;
 //! - upon [`NodeHandle::stop`]: what was accepted for storage is written, then everything closes;
 //! - upon [`NodeHandle::crash`]: everything closes at once, as if the process had died;
-//! - upon a fatal failure of the storage: the node stops and says why.
+//! - upon a fatal failure of the storage, or a panic anywhere in the node: the node stops and says why.
 //!
 //! Deliberately absent: what it serves. Groups and services come from whoever starts it.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use verity_contract::{Consistency, Door, Failure};
-use verity_replica::{GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
+use verity_replica::{Founder, GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
 use verity_storage::{ClusterId, Disk, Identity};
 use verity_types::{GroupId, NodeId};
 
@@ -29,13 +30,19 @@ use crate::clock::HostClock;
 use crate::conn::{ClientStream, PeerAddr};
 use crate::core::{Question, Shared};
 use crate::faults::Faults;
+use crate::figures::{Figures, Histogram, Requests};
+use crate::pause::Pauses;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
 use crate::tls::{PeerTls, ServerTls};
-use crate::{conn, peer};
+use crate::{conn, peer, task};
 
 /// A client that does not finish its TLS handshake within this is cut off.
 const TLS_WAIT: Duration = Duration::from_secs(10);
+/// A node answers for itself within this, or is said not to.
+const NODE_WAIT: Duration = Duration::from_secs(5);
+/// A group has an order and an answer within this, or is said to have none.
+const GROUP_WAIT: Duration = Duration::from_secs(20);
 
 /// A listener for clients.
 #[derive(Debug)]
@@ -48,6 +55,19 @@ pub struct DoorSpec {
     pub addr: SocketAddr,
     /// With TLS, if set.
     pub tls: Option<ServerTls>,
+}
+
+/// Spans of this target are what an operator may want to see later: a start, a change of role, a snapshot. They are rare.
+pub const TRACE: &str = "verity::trace";
+
+/// Where a service counts how long its requests take.
+pub struct Meter {
+    /// The system, such as `zookeeper`.
+    pub system: &'static str,
+    /// What the requests do, such as `read`.
+    pub kind: &'static str,
+    /// Who counts.
+    pub took: Arc<Histogram>,
 }
 
 /// What a node is made of.
@@ -66,12 +86,16 @@ pub struct NodeSpec {
     pub peers: BTreeMap<NodeId, String>,
     /// Mutual TLS between nodes; without it peers must be on loopback, which whoever starts the node checks.
     pub peer_tls: Option<PeerTls>,
-    /// What it hosts.
+    /// What it hosts from the start.
     pub groups: Vec<GroupSpec>,
+    /// How groups are run that state machines ask for.
+    pub founder: Option<Founder>,
     /// What it serves.
     pub services: Vec<ServiceFactory>,
     /// Where it listens for clients.
     pub doors: Vec<DoorSpec>,
+    /// Where its services count.
+    pub meters: Vec<Meter>,
 }
 
 /// Why a node does not run.
@@ -113,6 +137,8 @@ pub struct NodeStatus {
     pub connections_by_service: Vec<usize>,
     /// The faults in force.
     pub faults: Faults,
+    /// What it has counted.
+    pub figures: Figures,
 }
 
 /// What others ask of a running node.
@@ -121,7 +147,7 @@ enum Ask {
     Faults(Faults, oneshot::Sender<()>),
     Group(GroupId, Question, oneshot::Sender<Result<Bytes, Failure>>),
     Transfer(GroupId, NodeId, oneshot::Sender<Result<(), String>>),
-    Pause(Duration, oneshot::Sender<()>),
+    Pause(oneshot::Sender<()>),
     Stop { clean: bool },
 }
 
@@ -132,6 +158,7 @@ pub struct NodeHandle {
     /// Where its doors listen, in the order of [`NodeSpec::doors`].
     pub doors: Vec<SocketAddr>,
     asks: mpsc::UnboundedSender<Ask>,
+    pauses: Arc<Pauses>,
     thread: Option<JoinHandle<Result<(), NodeError>>>,
 }
 
@@ -139,71 +166,109 @@ pub struct NodeHandle {
 #[derive(Clone)]
 pub struct NodeClient {
     asks: mpsc::UnboundedSender<Ask>,
+    pauses: Arc<Pauses>,
 }
 
-/// The node that was asked has stopped.
+/// Why a node that was asked has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the node has stopped")]
-pub struct Stopped;
+pub enum AskError {
+    /// It has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+    /// It stands still on purpose.
+    #[error("the node is paused for another {} s; `verity fault heal` ends the pause", left.as_secs().max(1))]
+    Paused {
+        /// For how long.
+        left: Duration,
+    },
+    /// It did not answer within the time that it has.
+    #[error("the node does not answer within {} s; what was asked may still be done", .0.as_secs())]
+    Silent(Duration),
+}
 
 impl NodeClient {
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Stopped> {
+    async fn ask<T>(&self, wait: Duration, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, AskError> {
+        if let Some(left) = self.paused() {
+            return Err(AskError::Paused { left });
+        }
         let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).map_err(|_| Stopped)?;
-        answered.await.map_err(|_| Stopped)
+        self.asks.send(ask(answer)).map_err(|_| AskError::Stopped)?;
+        match tokio::time::timeout(wait, answered).await {
+            Ok(answer) => answer.map_err(|_| AskError::Stopped),
+            Err(_) => Err(self.paused().map_or(AskError::Silent(wait), |left| AskError::Paused { left })),
+        }
     }
 
     /// How the node is.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn status(&self) -> Result<NodeStatus, Stopped> {
-        self.ask(Ask::Status).await
+    /// [`AskError`].
+    pub async fn status(&self) -> Result<NodeStatus, AskError> {
+        self.ask(NODE_WAIT, Ask::Status).await
     }
 
     /// Replaces the faults in force.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn set_faults(&self, faults: Faults) -> Result<(), Stopped> {
-        self.ask(|answer| Ask::Faults(faults, answer)).await
+    /// [`AskError`].
+    pub async fn set_faults(&self, faults: Faults) -> Result<(), AskError> {
+        self.ask(NODE_WAIT, |answer| Ask::Faults(faults, answer)).await
     }
 
     /// Places a command in a group's order and answers with what the state machine says.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why there is no answer.
-    pub async fn propose(&self, group: GroupId, command: Bytes) -> Result<Result<Bytes, Failure>, Stopped> {
-        self.ask(|answer| Ask::Group(group, Question::Command(command), answer)).await
+    /// [`AskError`]; inside, why there is no answer.
+    pub async fn propose(&self, group: GroupId, command: Bytes) -> Result<Result<Bytes, Failure>, AskError> {
+        self.ask(GROUP_WAIT, |answer| Ask::Group(group, Question::Command(command), answer)).await
     }
 
     /// Asks a group's state machine.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why there is no answer.
+    /// [`AskError`]; inside, why there is no answer.
     pub async fn read(
         &self,
         group: GroupId,
         query: Bytes,
         consistency: Consistency,
-    ) -> Result<Result<Bytes, Failure>, Stopped> {
-        self.ask(|answer| Ask::Group(group, Question::Query(query, consistency), answer)).await
+    ) -> Result<Result<Bytes, Failure>, AskError> {
+        self.ask(GROUP_WAIT, |answer| Ask::Group(group, Question::Query(query, consistency), answer)).await
     }
 
     /// Asks another node to lead a group.
     ///
     /// # Errors
-    /// [`Stopped`]; inside, why it cannot be asked.
-    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<Result<(), String>, Stopped> {
-        self.ask(|answer| Ask::Transfer(group, to, answer)).await
+    /// [`AskError`]; inside, why it cannot be asked.
+    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<Result<(), String>, AskError> {
+        self.ask(NODE_WAIT, |answer| Ask::Transfer(group, to, answer)).await
     }
 
     /// Stops the node's thread for a while, as a stopped process or a long garbage collection would.
     ///
     /// # Errors
-    /// [`Stopped`].
-    pub async fn pause(&self, span: Duration) -> Result<(), Stopped> {
-        self.ask(|answer| Ask::Pause(span, answer)).await
+    /// [`AskError`].
+    pub async fn pause(&self, span: Duration) -> Result<(), AskError> {
+        if !self.pauses.begin(span) {
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Pause(answer)).map_err(|_| AskError::Stopped)?;
+        match tokio::time::timeout(NODE_WAIT, answered).await {
+            Ok(stands) => stands.map_err(|_| AskError::Stopped),
+            Err(_) => Err(AskError::Silent(NODE_WAIT)),
+        }
+    }
+
+    /// Ends the pause that is under way, if there is one.
+    pub fn go_on(&self) {
+        self.pauses.lift();
+    }
+
+    /// How much longer the node is paused, if it is.
+    #[must_use]
+    pub fn paused(&self) -> Option<Duration> {
+        self.pauses.left()
     }
 }
 
@@ -211,7 +276,7 @@ impl NodeHandle {
     /// Something to ask the node with.
     #[must_use]
     pub fn client(&self) -> NodeClient {
-        NodeClient { asks: self.asks.clone() }
+        NodeClient { asks: self.asks.clone(), pauses: Arc::clone(&self.pauses) }
     }
 
     /// Stops the node; what it accepted for storage is written first.
@@ -237,6 +302,8 @@ impl NodeHandle {
     }
 
     fn end(&mut self, clean: bool) -> Result<(), NodeError> {
+        let _span = tracing::info_span!(target: TRACE, "stop", node = %self.id, clean).entered();
+        self.pauses.end();
         // A node that has stopped on its own hears nothing; its thread says why.
         let _ = self.asks.send(Ask::Stop { clean });
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("a node's thread does not panic"))
@@ -261,6 +328,7 @@ struct Bound {
 /// # Errors
 /// [`NodeError`] if its folder or one of its addresses cannot be had; nothing then runs.
 pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
+    let _span = tracing::info_span!(target: TRACE, "start", node = %spec.id).entered();
     let clock = HostClock::new();
     let peer_listener = bind(spec.peer_addr)?;
     let mut bound = Vec::new();
@@ -268,11 +336,13 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         bound.push(Bound { listener: bind(door.addr)?, spec: door });
     }
     let doors = bound.iter().filter_map(|bound| bound.listener.local_addr().ok()).collect();
-    let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, clock.now(), spec.groups)?;
+    let now = clock.now();
+    let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, now, spec.groups, spec.founder)?;
     if let Some(torn) = &opened.torn {
         tracing::warn!(node = %spec.id, "{torn}");
     }
     let (asks, asked) = mpsc::unbounded_channel();
+    let pauses = Arc::<Pauses>::default();
     let run = Run {
         clock,
         opened,
@@ -282,10 +352,12 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         disk: spec.disk,
         peer_listener,
         bound,
+        meters: spec.meters,
         asked,
+        pauses: Arc::clone(&pauses),
     };
     let thread = std::thread::Builder::new().name(format!("node-{}", spec.id)).spawn(move || run.run());
-    Ok(NodeHandle { id: spec.id, doors, asks, thread: Some(thread.map_err(NodeError::Start)?) })
+    Ok(NodeHandle { id: spec.id, doors, asks, pauses, thread: Some(thread.map_err(NodeError::Start)?) })
 }
 
 fn bind(addr: SocketAddr) -> Result<StdListener, NodeError> {
@@ -306,11 +378,21 @@ struct Run {
     disk: Arc<dyn Disk>,
     peer_listener: StdListener,
     bound: Vec<Bound>,
+    meters: Vec<Meter>,
     asked: mpsc::UnboundedReceiver<Ask>,
+    pauses: Arc<Pauses>,
 }
 
 impl Run {
     fn run(self) -> Result<(), NodeError> {
+        // Whatever is logged on the node's threads says whose they are.
+        let _span = tracing::error_span!("node", id = %self.opened.identity.node).entered();
+        // The node's thread ends here whatever happens on it, so that whoever waits for it is told.
+        catch_unwind(AssertUnwindSafe(|| self.run_here()))
+            .unwrap_or_else(|panic| Err(NodeError::Fatal(task::told(panic.as_ref()))))
+    }
+
+    fn run_here(self) -> Result<(), NodeError> {
         // A `LocalSet` would wake itself through a system call whenever a socket wakes one of its tasks.
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build_local(LocalOptions::default()).map_err(NodeError::Start)?;
@@ -323,27 +405,29 @@ impl Run {
             replica.add_service(service(identity.incarnation));
         }
         let (answers, mut answered) = mpsc::unbounded_channel();
-        let storage = StorageHandle::start(log, snapshots, &answers);
+        let storage = StorageHandle::start(identity.node, log, snapshots, &answers);
         let links = Links::new(identity.node, identity.cluster, self.peer_tls);
         let book = Book::open(identity.node, self.disk, self.peers);
         let peers = book.peers();
         let shared = Shared::new(replica, self.clock, links, storage, book);
         let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
-        tokio::task::spawn_local(peer::accept(shared.clone(), peer_listener));
+        let alarm = shared.alarm();
+        task::spawn(&alarm, peer::accept(shared.clone(), peer_listener));
         for (node, addr) in peers {
             peer::connect(&shared, node, addr);
         }
         for bound in self.bound {
             let listener = TcpListener::from_std(bound.listener).map_err(NodeError::Start)?;
-            tokio::task::spawn_local(accept(shared.clone(), listener, bound.spec));
+            task::spawn(&alarm, accept(shared.clone(), listener, bound.spec));
         }
         let flusher = shared.clone();
-        tokio::task::spawn_local(async move { flusher.flusher().await });
+        task::spawn(&alarm, async move { flusher.flusher().await });
         shared.wake();
         let mut asked = self.asked;
         let result = loop {
             tokio::select! {
                 biased;
+                reason = alarm.reason() => break Err(NodeError::Fatal(reason)),
                 answer = answered.recv() => match answer {
                     Some(FromStorage::Input(input)) => shared.input(input),
                     Some(FromStorage::Fatal(reason)) => break Err(NodeError::Fatal(reason)),
@@ -355,11 +439,13 @@ impl Run {
                         shared.with(|core| core.stop_storage());
                         break Ok(());
                     }
-                    Some(ask) => answer_ask(&shared, &identity, ask),
+                    Some(Ask::Pause(answer)) => {
+                        // Whoever asked may have stopped waiting.
+                        let _ = answer.send(());
+                        self.pauses.stand();
+                    }
+                    Some(ask) => answer_ask(&shared, &identity, &self.meters, ask),
                 },
-            }
-            if let Some(reason) = shared.with(|core| core.fatal.take()) {
-                break Err(NodeError::Fatal(reason));
             }
         };
         drop(answered);
@@ -367,12 +453,14 @@ impl Run {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a fault that stops the node's thread on purpose")]
-fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
+fn answer_ask(shared: &Shared, identity: &Identity, meters: &[Meter], ask: Ask) {
     // Whoever asked may have stopped waiting.
     match ask {
         Ask::Status(answer) => {
-            let _ = answer.send(shared.status(identity));
+            let mut status = shared.status(identity);
+            let read = |meter: &Meter| Requests { system: meter.system, kind: meter.kind, took: meter.took.read() };
+            status.figures.requests = meters.iter().map(read).collect();
+            let _ = answer.send(status);
         }
         Ask::Faults(faults, answer) => {
             shared.set_faults(faults);
@@ -382,11 +470,7 @@ fn answer_ask(shared: &Shared, identity: &Identity, ask: Ask) {
         Ask::Transfer(group, to, answer) => {
             let _ = answer.send(shared.with_replica(|replica, now| replica.transfer(now, group, to)));
         }
-        Ask::Pause(span, answer) => {
-            let _ = answer.send(());
-            std::thread::sleep(span);
-        }
-        Ask::Stop { .. } => unreachable!("the loop takes a stop itself"),
+        Ask::Pause(_) | Ask::Stop { .. } => unreachable!("the loop takes these itself"),
     }
 }
 
@@ -396,8 +480,9 @@ async fn accept(shared: Shared, listener: TcpListener, door: DoorSpec) {
             Ok((tcp, addr)) => {
                 // Without it a small reply waits for the client's acknowledgement of the one before.
                 let _ = tcp.set_nodelay(true);
+                let alarm = shared.alarm();
                 let (shared, service, id, tls) = (shared.clone(), ServiceId(door.service), door.door, door.tls.clone());
-                tokio::task::spawn_local(async move {
+                task::spawn(&alarm, async move {
                     let (stream, certificate) = match tls {
                         None => (ClientStream::Plain(tcp), None),
                         Some(tls) => match tokio::time::timeout(TLS_WAIT, tls.accept(tcp)).await {

@@ -29,9 +29,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use verity_replica::{FRAME_BYTES_MAX, Input, decode_frames};
 use verity_storage::ClusterId;
-use verity_types::NodeId;
+use verity_types::{Mono, Nanos, NodeId};
 
 use crate::core::Shared;
+use crate::figures::count;
+use crate::task;
 use crate::tls::PeerTls;
 
 /// The peer protocol's version. A peer of another version is refused.
@@ -42,6 +44,8 @@ pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const REDIAL_MAX: Duration = Duration::from_millis(200);
 /// Hello and answer must come within this.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
+/// Of refused peers, one is complained of in this time.
+const COMPLAIN_EVERY: Nanos = Nanos::from_millis(10_000);
 /// No write is longer: the frames of a turn to one peer, of which each is bounded.
 const WRITE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
@@ -55,6 +59,8 @@ pub(crate) struct Links {
     pub(crate) cluster: ClusterId,
     pub(crate) tls: Option<PeerTls>,
     queues: BTreeMap<NodeId, Rc<Queue>>,
+    /// When a refused peer was last complained of.
+    complained: Option<Mono>,
 }
 
 #[derive(Debug)]
@@ -69,7 +75,16 @@ struct Queue {
 
 impl Links {
     pub(crate) fn new(me: NodeId, cluster: ClusterId, tls: Option<PeerTls>) -> Self {
-        Self { me, cluster, tls, queues: BTreeMap::new() }
+        Self { me, cluster, tls, queues: BTreeMap::new(), complained: None }
+    }
+
+    /// True if a refused peer is worth a line now: one dials five times a second.
+    fn may_complain(&mut self, now: Mono) -> bool {
+        let may = self.complained.is_none_or(|at| now.since(at) >= COMPLAIN_EVERY);
+        if may {
+            self.complained = Some(now);
+        }
+        may
     }
 
     pub(crate) fn send(&self, to: NodeId, bytes: Bytes) {
@@ -111,7 +126,7 @@ pub(crate) fn connect(shared: &Shared, node: NodeId, addr: String) {
         Some(queue)
     });
     if let Some(queue) = queue {
-        tokio::task::spawn_local(keep_link(shared.clone(), node, queue));
+        task::spawn(&shared.alarm(), keep_link(shared.clone(), node, queue));
     }
 }
 
@@ -215,6 +230,7 @@ async fn run_link(
         buffer.extend_from_slice(&bytes);
         write.write_all(&buffer).await?;
         write.flush().await?;
+        count(&shared.traffic.peer_sent, buffer.len());
     }
 }
 
@@ -223,7 +239,7 @@ pub(crate) async fn accept(shared: Shared, listener: TcpListener) {
     loop {
         match listener.accept().await {
             Ok((tcp, addr)) => {
-                tokio::task::spawn_local(serve(shared.clone(), tcp, addr));
+                task::spawn(&shared.alarm(), serve(shared.clone(), tcp, addr));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a peer");
@@ -234,9 +250,16 @@ pub(crate) async fn accept(shared: Shared, listener: TcpListener) {
 }
 
 async fn serve(shared: Shared, tcp: TcpStream, addr: SocketAddr) {
-    if let Err(error) = hear(&shared, tcp).await {
-        tracing::debug!(%addr, %error, "peer link ended");
+    let Err(error) = hear(&shared, tcp).await else { return };
+    // Who is not let in, as opposed to whose connection is lost, is for an operator to look at.
+    if error.kind() == io::ErrorKind::InvalidData {
+        count(&shared.traffic.peers_refused, 1);
+        if shared.with(|core| core.links.may_complain(core.clock.now().mono)) {
+            tracing::warn!(%addr, %error, "a peer is refused");
+            return;
+        }
     }
+    tracing::debug!(%addr, %error, "peer link ended");
 }
 
 async fn hear(shared: &Shared, tcp: TcpStream) -> io::Result<()> {
@@ -269,6 +292,7 @@ async fn hear(shared: &Shared, tcp: TcpStream) -> io::Result<()> {
             return Err(invalid(format!("a write of {length} bytes is too long")));
         }
         let bytes = read_write(&mut read, length).await?;
+        count(&shared.traffic.peer_received, length + 4);
         let frames = decode_frames(bytes).map_err(|error| invalid(error.to_string()))?;
         if !shared.faults.borrow().receive_cut.contains(&from) {
             shared.input(Input::Peer { from, frames });
@@ -322,6 +346,16 @@ fn invalid(text: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refused_peers_are_complained_of_now_and_then() {
+        let mut links = Links::new(NodeId(1), ClusterId([7; 16]), None);
+        let begin = Mono(1);
+        assert!(links.may_complain(begin));
+        assert!(!links.may_complain(begin + Nanos::from_millis(200)), "a line for each try would bury all others");
+        assert!(links.may_complain(begin + COMPLAIN_EVERY));
+        assert!(!links.may_complain(begin + COMPLAIN_EVERY));
+    }
 
     fn hello(version: u16, cluster: u8, from: u64, to: u64) -> [u8; HELLO_BYTES] {
         let mut bytes = Vec::new();

@@ -292,7 +292,10 @@ impl ServerTls {
     }
 
     /// Accepts a stream and tells the subject of the client's certificate, if it showed one.
-    pub(crate) async fn accept(
+    ///
+    /// # Errors
+    /// The stream's, and a handshake that comes to nothing.
+    pub async fn accept(
         &self,
         tcp: TcpStream,
     ) -> io::Result<(tokio_rustls::server::TlsStream<TcpStream>, Option<String>)> {

@@ -107,7 +107,7 @@ pub fn mutate(engine: Box<dyn Agreement>, mutant: Option<Mutant>, seed: u64, beg
             | Mutant::LaneAppliesTwice),
         ) => {
             let pace_ppm = 1_000_000 + seed % (PACE_WILD_PPM - 1_000_000);
-            let pace_ppm = if seed % 2 == 0 { pace_ppm } else { 1_000_000_000_000 / pace_ppm };
+            let pace_ppm = if seed.is_multiple_of(2) { pace_ppm } else { 1_000_000_000_000 / pace_ppm };
             Box::new(Mutated { began: began.clone(), pace_ppm, ..Mutated::new(engine, mutant) })
         }
         _ => engine,

@@ -127,7 +127,8 @@ impl SimNode {
         setup: NodeSetup,
     ) -> Result<(), String> {
         let disk: Arc<dyn Disk> = Arc::new(self.faulty.clone());
-        let opened = verity_replica::open(&disk, cluster, self.id, seed, self.now(true_ns), setup.groups);
+        let opened =
+            verity_replica::open(&disk, cluster, self.id, seed, self.now(true_ns), setup.groups, setup.founder);
         let Opened { mut replica, log, snapshots, identity, .. } = opened.map_err(|error| error.to_string())?;
         for service in setup.services {
             replica.add_service(service(identity.incarnation));
@@ -290,11 +291,11 @@ impl Running {
         let work = std::mem::take(&mut self.log_queue);
         let last = work.iter().rev().find_map(|work| match work {
             LogWork::Persist { ticket, .. } => Some(*ticket),
-            LogWork::Trim { .. } => None,
+            LogWork::Trim { .. } | LogWork::Retire { .. } => None,
         });
         self.log_votes = work.iter().all(|work| match work {
             LogWork::Persist { records, .. } => records.iter().all(|record| record.kind == RecordKind::State),
-            LogWork::Trim { .. } => false,
+            LogWork::Trim { .. } | LogWork::Retire { .. } => false,
         });
         self.log.append(work).map_err(|error| error.to_string())?;
         self.log_busy = true;

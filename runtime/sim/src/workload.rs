@@ -1,8 +1,11 @@
 //! What runs in a world: the groups and services of its nodes, and the clients that use and judge them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use verity_contract::{Door, Members};
-use verity_replica::{GroupSpec, ServiceFactory};
+use verity_replica::{Founder, GroupSpec, ServiceFactory};
+use verity_storage::Disk;
 use verity_types::{GroupId, NodeId};
 
 use crate::mutant::Mutant;
@@ -15,6 +18,8 @@ pub struct ClientId(pub usize);
 pub struct NodeSetup {
     /// Its groups.
     pub groups: Vec<GroupSpec>,
+    /// How groups are run that state machines ask for.
+    pub founder: Option<Founder>,
     /// Its services. Clients connect to the first.
     pub services: Vec<ServiceFactory>,
 }
@@ -49,7 +54,7 @@ pub enum ClientOutput {
 pub trait Workload {
     /// The groups and services of a node, made anew for each start; its groups begin with these members, or wait to be
     /// joined if there are none. `mutant` is planted where it belongs.
-    fn setup(&self, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup;
+    fn setup(&self, disk: &Arc<dyn Disk>, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup;
 
     /// The command that gives a group these members, if the workload has groups whose members change.
     fn reconfigure(&self, _members: &Members) -> Option<(GroupId, Bytes)> {

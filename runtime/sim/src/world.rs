@@ -8,12 +8,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fastrand::Rng;
 use verity_contract::{Door, Members, Peer, SessionInput, SessionOutput};
 use verity_replica::{Input, ServiceId, Ticket, decode_frames};
-use verity_storage::ClusterId;
+use verity_storage::{ClusterId, Disk};
 use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId, Token};
 
 use crate::faults::{Fault, FaultCounts, Swarm};
@@ -537,7 +538,8 @@ impl<'w> World<'w> {
         let id = self.nodes[node].id;
         let nobody = Members::default();
         let members = if self.founders.contains(id) { &self.founders } else { &nobody };
-        let mut setup = self.workload.setup(id, members, self.options.mutant);
+        let disk: Arc<dyn Disk> = Arc::new(self.nodes[node].faulty.clone());
+        let mut setup = self.workload.setup(&disk, id, members, self.options.mutant);
         if self.swarm.snapshots {
             for group in &mut setup.groups {
                 group.config.snapshot_log_bytes = 4 << self.rng.u32(10..14);
@@ -806,6 +808,7 @@ impl<'w> World<'w> {
             SessionOutput::Close(conn) => (conn, ClientInput::Disconnected),
             SessionOutput::Pause(_) | SessionOutput::Resume(_) => return,
             SessionOutput::Propose { .. }
+            | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }
             | SessionOutput::Wake(_) => unreachable!("the replica keeps these to itself"),

@@ -12,11 +12,13 @@
 //! A client keeps its watches when it reconnects in its session, and is told what it missed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_contract::{Agreement, Boot, Door, Members};
 use verity_replica::{GroupConfig, GroupSpec};
+use verity_storage::Disk;
 use verity_types::{GroupId, Mono, NodeId};
 use verity_zookeeper::machine::{Mutant as TreeMutant, Tree, TreeConfig, reconfig};
 use verity_zookeeper::session::{Config, DutyConfig, ZooKeeper, ZooKeeperDuty};
@@ -171,10 +173,11 @@ impl ZooKeeperClients {
             if let Some(history) = &mut self.history {
                 history.info(&process(id, asked.xid, ""));
             }
-            if asked.syncs() && (at > 0 || !client.synced) {
-                if let Some(history) = &mut self.history {
-                    history.info(&process(id, asked.xid, "s"));
-                }
+            if asked.syncs()
+                && (at > 0 || !client.synced)
+                && let Some(history) = &mut self.history
+            {
+                history.info(&process(id, asked.xid, "s"));
             }
         }
         if client.closes() {
@@ -212,10 +215,10 @@ impl ZooKeeperClients {
         }
         if xid == SYNC_XID {
             client.synced = true;
-            if let Some(asked) = client.asked.front() {
-                if let Some(history) = &mut self.history {
-                    history.ok(&process(id, asked.xid, "s"), zxid, &error_field(err));
-                }
+            if let Some(asked) = client.asked.front()
+                && let Some(history) = &mut self.history
+            {
+                history.ok(&process(id, asked.xid, "s"), zxid, &error_field(err));
             }
             if err != 0 {
                 client.not_synced();
@@ -560,7 +563,7 @@ impl Client {
 }
 
 impl Workload for ZooKeeperClients {
-    fn setup(&self, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
+    fn setup(&self, _disk: &Arc<dyn Disk>, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
         let engine = self.engine;
         let tree_mutant = match mutant {
             Some(Mutant::SnapshotMissingSession) => TreeMutant::SnapshotMissingSession,
@@ -587,7 +590,7 @@ impl Workload for ZooKeeperClients {
             let config = Config { tick_ms: TICK_MS, ..Config::new(node, incarnation, GROUP, [7; 32]) };
             Box::new(ZooKeeper::new(config)) as Box<dyn verity_contract::Service>
         };
-        NodeSetup { groups: vec![group], services: vec![Box::new(service)] }
+        NodeSetup { groups: vec![group], founder: None, services: vec![Box::new(service)] }
     }
 
     fn reconfigure(&self, members: &Members) -> Option<(GroupId, Bytes)> {

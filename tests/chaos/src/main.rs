@@ -1,6 +1,7 @@
 //! `verity-chaos`: one run against the binary that `VERITY_BIN` names. Prints the figures on one line.
 //!
-//! - exit 0: every fault took effect often enough, nothing that was acknowledged is lost, every verdict is `ok`;
+//! - exit 0: every fault took effect often enough, nothing that was acknowledged is lost, every verdict is `ok`, and
+//!   behind each kill of a leader a write was acknowledged in time;
 //! - exit 1: something is lost, or a history breaks a law; the smallest part that shows it is printed;
 //! - exit 2: the run itself did not work.
 
@@ -38,6 +39,9 @@ struct Cli {
     /// Each kind of fault must have taken effect so often.
     #[arg(long, default_value_t = 20)]
     faults_min: u64,
+    /// Behind the kill of a leader, the next write is acknowledged within this.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    next_write_ms_max: u64,
     /// Where histories and logs are kept; nowhere by default, unless something is wrong.
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -75,9 +79,12 @@ fn chaos(cli: Cli) -> Result<bool> {
         println!("{phase} as {}: {}", violation.model.name(), violation.words);
     }
     println!("{}", figures(&outcome, &finding, seed, ran, start.elapsed() - ran));
-    let broken = shortage(&outcome, cli.faults_min, cli.disk);
+    let mut broken = shortage(&outcome, cli.faults_min, cli.disk);
+    if cli.disk == LabDisk::Volatile {
+        broken.extend(late(&outcome.faults.failovers, Duration::from_millis(cli.next_write_ms_max)));
+    }
     for what in &broken {
-        println!("not enough: {what}");
+        println!("not as it should be: {what}");
     }
     let fine = finding.violations.is_empty() && finding.lost.is_empty() && broken.is_empty();
     if !fine || cli.keep.is_some() {
@@ -134,6 +141,13 @@ fn shortage(outcome: &Outcome, faults_min: u64, disk: LabDisk) -> Vec<String> {
     short.map(|(what, found, least)| format!("{what}: {found}, and {least} are wanted")).collect()
 }
 
+/// What says that a killed leader was missed for too long.
+fn late(failovers: &[Duration], bound: Duration) -> Option<String> {
+    let longest = failovers.iter().max().filter(|longest| **longest > bound)?;
+    let (longest, bound) = (longest.as_millis(), bound.as_millis());
+    Some(format!("a leader's kill to the next write: {longest} ms, and {bound} ms are the most"))
+}
+
 fn keep_all(outcome: &Outcome, folder: &Path, to: Option<&Path>) {
     for phase in &outcome.phases {
         let text = phase
@@ -167,5 +181,18 @@ fn keep(folder: &Path, to: Option<&Path>) {
     match copy() {
         Ok(()) => println!("histories and logs are kept in {}", to.display()),
         Err(error) => eprintln!("verity-chaos: histories and logs cannot be kept in {}: {error}", to.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_is_not_missed_for_long() {
+        let ms = |all: &[u64]| all.iter().map(|ms| Duration::from_millis(*ms)).collect::<Vec<_>>();
+        let bound = Duration::from_secs(1);
+        assert_eq!(late(&ms(&[300, 1000, 400]), bound), None);
+        assert!(late(&ms(&[300, 1001, 400]), bound).is_some_and(|text| text.contains("1001 ms")));
     }
 }

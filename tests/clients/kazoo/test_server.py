@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
+import urllib.request
 
 import pytest
 from clusters import free_offset
@@ -28,6 +30,7 @@ class Node:
     def __init__(self, folder, sections="", arguments=()):
         offset = free_offset()
         self.port, self.tls_port = 2181 + offset, 2182 + offset
+        self.admin, self.peer_port = f"127.0.0.1:{7070 + offset}", 7071 + offset
         self.config = folder / "verity.toml"
         self.config.write_text(
             f'cluster = "test"\nvoters = [1]\n[node]\nid = 1\ndata_dir = "{folder}/data"\n'
@@ -136,6 +139,9 @@ class Collector(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Take)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def of(self, path):
+        return [(kind, body) for where, kind, body in list(self.sent) if where == path]
+
 
 class Take(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
@@ -153,12 +159,58 @@ def test_figures_go_to_a_collector(tmp_path):
     collector = Collector()
     endpoint = f"http://127.0.0.1:{collector.server_port}"
     node = Node(tmp_path, f'[telemetry]\notlp_endpoint = "{endpoint}"\ninterval_s = 1\n')
-    wanted = (b"verity.group_leads", b"verity.group_applied_index", b"zookeeper", b"service.name")
-    eventually(lambda: any(all(word in body for word in wanted) for _, _, body in collector.sent))
-    path, kind, _ = collector.sent[0]
-    assert (path, kind) == ("/v1/metrics", "application/x-protobuf")
+    wanted = (b"verity.group_leads", b"verity.group_commits_applied_total", b"verity.log_sync_seconds_bucket",
+              b"verity.request_seconds_count", b"zookeeper", b"service.name")  # fmt: skip
+    eventually(lambda: any(all(word in body for word in wanted) for _, body in collector.of("/v1/metrics")))
+    verity("status", "--admin", node.admin)
     node.stop()
+    spans = b"".join(body for _, body in collector.of("/v1/traces"))
+    assert all(name in spans for name in (b"start", b"role", b"admin", b"/api/status", b"stop", b"service.name"))
+    assert {kind for _, kind, _ in collector.sent} == {"application/x-protobuf"}
     collector.shutdown()
+
+
+def figures(node):
+    with urllib.request.urlopen(f"http://{node.admin}/metrics", timeout=5) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def test_what_happens_is_counted(tmp_path):
+    node = Node(tmp_path)
+    client = KazooClient(hosts=f"127.0.0.1:{node.port}")
+    client.start()
+    before = figures(node)
+    for number in range(10):
+        client.create(f"/{number}", b"x" * 100)
+        client.get(f"/{number}")
+    after = figures(node)
+    more = {name: after[name] - before[name] for name in after}
+    for kind in ("read", "write"):
+        assert more[f'verity_request_seconds_count{{system="zookeeper",kind="{kind}"}}'] == 10
+        assert more[f'verity_request_seconds_bucket{{system="zookeeper",kind="{kind}",le="+Inf"}}'] == 10
+    assert more['verity_group_proposals_total{group="zookeeper"}'] >= 10
+    assert more['verity_group_commits_applied_total{group="zookeeper"}'] >= 10
+    assert more["verity_log_sync_seconds_count"] >= 10 and more["verity_log_sync_seconds_sum"] > 0
+    assert more["verity_log_bytes_total"] >= 1000
+    assert more['verity_client_bytes_total{direction="received"}'] >= 1000
+    assert more['verity_client_bytes_total{direction="sent"}'] >= 1000
+    assert after["verity_connections_opened_total"] >= 1
+    client.stop()
+    node.stop()
+
+
+def test_refused_peers_are_told_now_and_then(tmp_path):
+    node = Node(tmp_path)
+    stranger = struct.pack(">4sH16sQQ", b"VRTY", 1, b"another cluster!", 2, 1)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", node.peer_port), timeout=5) as peer:
+            peer.sendall(stranger)
+            assert peer.recv(1) == b"", "nobody is let in"
+    eventually(lambda: figures(node)["verity_peers_refused_total"] == 3)
+    lines = [line for line in node.log.read_text().splitlines() if "a peer is refused" in line]
+    assert len(lines) == 1 and "another cluster" in lines[0] and "node{id=1}" in lines[0]
+    node.stop()
 
 
 def test_a_collector_that_is_away_is_told_once(tmp_path):
@@ -182,4 +234,5 @@ def test_logs_are_json_for_machines(tmp_path, monkeypatch):
     eventually(lambda: "role" in node.log.read_text())
     node.stop()
     for line in map(json.loads, node.log.read_text().splitlines()):
-        assert {"timestamp", "level", "target", "fields"} <= line.keys()
+        assert {"timestamp", "level", "target", "fields", "span"} <= line.keys()
+        assert line["span"] == {"name": "node", "id": "1"}, "each line says whose it is"

@@ -1,8 +1,10 @@
 """Every switch of [zookeeper] that a client can notice, noticed by a client."""
 
 import json
+import os
 import socket
 import struct
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -132,6 +134,21 @@ def test_session_timeouts(many, plain):
     short.stop()
     configuration = command(many.nodes[0], "configuration")
     assert configuration["tick_time"] == 200 and configuration["max_client_cnxns"] == 5
+
+
+def test_tls_of_the_embedded_cluster(tmp_path):
+    for name in ("ca", "tls"):
+        made = ["ca"] if name == "ca" else ["node", "--id", "1", "--ca", str(tmp_path / "ca")]
+        subprocess.run([os.environ["VERITY"], "cert", *made, "--dir", str(tmp_path / name)], check=True)
+    lines = f'[zookeeper]\ntls_dir = "{tmp_path}/tls"\ntls_port = 2281\nclient_certificates = "none"\n'
+    running = start(tmp_path, lines, "--nodes", "1")
+    door = running.nodes[0]["endpoints"]["zookeeper+tls"]
+    assert door == f"127.0.0.1:{2281 + running.offset}"
+    client = KazooClient(hosts=door, use_ssl=True, ca=str(tmp_path / "ca" / "ca.pem"))
+    client.start(timeout=15)
+    assert client.exists("/")
+    client.stop()
+    running.stop()
 
 
 def test_packet_size(cluster, plain):

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
@@ -17,9 +18,12 @@ use verity_contract::{
     Command, Consistency, Door, Effects, Members, ReadOutcome, RestoreError, Service, SessionInput, SessionOutput,
     StateMachine,
 };
-use verity_replica::{GroupConfig, GroupSpec};
+use verity_replica::{Founder, GroupConfig, GroupSpec, ServiceFactory};
 use verity_sim::{Began, ClientId, ClientInput, ClientOutput, Mutant, NodeSetup, Workload, mutate};
+use verity_storage::Disk;
 use verity_types::{ConnId, Digest, GroupId, NodeId, Token};
+
+use crate::filed::{FiledList, LIST, Nursery};
 
 const GROUP: GroupId = GroupId(1);
 const MILLI: u64 = 1_000_000;
@@ -99,6 +103,8 @@ impl StateMachine for List {
 /// The sessions of [`List`].
 #[derive(Default)]
 pub struct ListService {
+    /// The group of the list, if another group's machine asks for it.
+    spawned: Option<GroupId>,
     buffers: BTreeMap<ConnId, BytesMut>,
     pending: BTreeMap<Token, (ConnId, u8, u64)>,
     next: u64,
@@ -108,6 +114,11 @@ impl Service for ListService {
     fn on(&mut self, _now: Now, input: SessionInput, out: &mut Vec<SessionOutput>) {
         match input {
             SessionInput::Opened { conn, .. } => {
+                if self.spawned.is_some() {
+                    // Nobody waits for the answer.
+                    self.next += 1;
+                    out.push(SessionOutput::Propose { token: Token(self.next), group: GROUP, command: Bytes::new() });
+                }
                 self.buffers.insert(conn, BytesMut::new());
             }
             SessionInput::Closed { conn } => {
@@ -123,11 +134,12 @@ impl Service for ListService {
                     let token = Token(self.next);
                     self.pending.insert(token, (conn, op, value));
                     let bytes = Bytes::copy_from_slice(&value.to_be_bytes());
+                    let group = self.spawned.unwrap_or(GROUP);
                     out.push(match op {
-                        b'a' => SessionOutput::Propose { token, group: GROUP, command: bytes },
+                        b'a' => SessionOutput::Propose { token, group, command: bytes },
                         _ => SessionOutput::Read {
                             token,
-                            group: GROUP,
+                            group,
                             query: if op == b'A' { Bytes::from_static(b"all") } else { Bytes::new() },
                             consistency: Consistency::Linearizable,
                         },
@@ -177,6 +189,7 @@ struct Client {
 /// Clients that append and count, and the judgement of what they saw.
 pub struct Appends {
     engine: Engine,
+    spawned: bool,
     nodes: u64,
     clients: Vec<Client>,
     pace: u64,
@@ -194,6 +207,7 @@ impl Appends {
     pub fn new(engine: Engine, nodes: usize, clients: usize, pace: u64) -> Self {
         Self {
             engine,
+            spawned: false,
             nodes: nodes as u64,
             clients: (0..clients).map(|_| Client::default()).collect(),
             pace,
@@ -204,6 +218,13 @@ impl Appends {
             wrong: VecDeque::new(),
             answered: 0,
         }
+    }
+
+    /// The list is a group that another group's machine asks for, and lies in a file.
+    #[must_use]
+    pub fn spawned(mut self) -> Self {
+        self.spawned = true;
+        self
     }
 
     fn on_answer(&mut self, id: usize, op: u8, value: u64, mut answer: Bytes) {
@@ -253,8 +274,25 @@ impl Appends {
 }
 
 impl Workload for Appends {
-    fn setup(&self, _node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
+    fn setup(&self, disk: &Arc<dyn Disk>, _node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
         let engine = self.engine;
+        let machine: Box<dyn StateMachine> =
+            if self.spawned { Box::new(Nursery::new(members.clone())) } else { Box::new(List::default()) };
+        let disk = Arc::clone(disk);
+        let founder: Founder = Arc::new(move |spawn| {
+            Ok(GroupSpec {
+                id: spawn.group,
+                members: spawn.members.clone(),
+                // Little enough that nodes which were away need the file.
+                config: GroupConfig { snapshot_log_bytes: 16 << 10, log_bytes_kept: 2 << 10, ..GroupConfig::default() },
+                engine: Box::new(move |boot, now| {
+                    let seed = boot.seed;
+                    engine(boot, now, mutant).map(|engine| mutate(engine, mutant, seed, &Began::default()))
+                }),
+                machine: Box::new(FiledList::new(Arc::clone(&disk), spawn.group)?),
+                duty: None,
+            })
+        });
         let group = GroupSpec {
             id: GROUP,
             members: members.clone(),
@@ -263,10 +301,13 @@ impl Workload for Appends {
                 let seed = boot.seed;
                 engine(boot, now, mutant).map(|engine| mutate(engine, mutant, seed, &Began::default()))
             }),
-            machine: Box::new(List::default()),
+            machine,
             duty: None,
         };
-        NodeSetup { groups: vec![group], services: vec![Box::new(|_| Box::new(ListService::default()))] }
+        let spawned = self.spawned.then_some(LIST);
+        let services: Vec<ServiceFactory> =
+            vec![Box::new(move |_| Box::new(ListService { spawned, ..ListService::default() }))];
+        NodeSetup { groups: vec![group], founder: Some(founder), services }
     }
 
     fn clients(&self) -> usize {

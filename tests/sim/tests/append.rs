@@ -16,6 +16,17 @@ fn options(seed: u64) -> Options {
     Options { seed, ..Options::default() }
 }
 
+fn paxos(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
+    let paxos = verity_paxos::Paxos::start(boot, verity_paxos::Config::default(), now);
+    paxos.map(|paxos| Box::new(paxos) as Box<dyn Agreement>).map_err(|error| error.to_string())
+}
+
+/// The list is a group that another asks for, with its values in a file.
+fn spawned(engine: Engine, options: &Options) -> Result<verity_sim::Report, String> {
+    let mut workload = Appends::new(engine, options.nodes, 4, 10_000_000).spawned();
+    run(options, &mut workload).map_err(|failure| format!("seed {}: {}", options.seed, failure.reason))
+}
+
 fn world(engine: Engine, options: &Options) -> Result<verity_sim::Report, String> {
     let mut workload = Appends::new(engine, options.nodes, 4, 10_000_000);
     run(options, &mut workload).map_err(|failure| format!("seed {}: {}", options.seed, failure.reason))
@@ -47,6 +58,17 @@ fn raft_holds_under_the_swarm() {
     }
     println!("{acknowledged} answers, {faults} faults");
     assert!(acknowledged > 0 && faults > 0, "{acknowledged} answers, {faults} faults");
+}
+
+#[test]
+fn groups_that_a_machine_asks_for_hold_under_the_swarm() {
+    let mut acknowledged = 0;
+    for engine in [raft as Engine, paxos] {
+        for seed in seeds().take(10) {
+            acknowledged += spawned(engine, &options(seed)).unwrap_or_else(|failure| panic!("{failure}")).acknowledged;
+        }
+    }
+    assert!(acknowledged > 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
-use verity_node::Faults;
+use verity_node::{CLOCK_SKEW_MS_MAX, DISK_DELAY_MAX, Faults};
 use verity_types::NodeId;
 
 use crate::admin::{Admin, Refused, check_token};
@@ -61,7 +61,7 @@ pub(crate) enum FaultRequest {
         /// By how much.
         delay_ms: u64,
     },
-    /// Heal everything: network, clocks, disks; crashed nodes start again.
+    /// Heal everything: network, clocks, disks, pauses; crashed nodes start again.
     Heal,
 }
 
@@ -101,11 +101,18 @@ async fn bring_about(admin: &Admin, request: FaultRequest) -> Result<String> {
             Ok(format!("node {node} paused for {ms} ms"))
         }
         FaultRequest::Clock { node, skew_ms } => {
+            if skew_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX.unsigned_abs() {
+                bail!("a clock is moved by at most {CLOCK_SKEW_MS_MAX} ms, which are ten years");
+            }
             change(admin, NodeId(node), |faults| faults.clock_skew_ms = skew_ms).await?;
             Ok(format!("the clock of node {node} is moved by {skew_ms} ms"))
         }
         FaultRequest::Disk { node, delay_ms } => {
-            change(admin, NodeId(node), |faults| faults.disk_delay = Duration::from_millis(delay_ms)).await?;
+            let delay = Duration::from_millis(delay_ms);
+            if delay > DISK_DELAY_MAX {
+                bail!("a sync takes at most {} ms longer", DISK_DELAY_MAX.as_millis());
+            }
+            change(admin, NodeId(node), |faults| faults.disk_delay = delay).await?;
             Ok(format!("each sync of node {node} takes {delay_ms} ms longer"))
         }
         FaultRequest::Heal => heal(admin).await,
@@ -143,11 +150,20 @@ async fn partition(admin: &Admin, from: NodeId, to: Option<NodeId>, one_way: boo
 }
 
 async fn heal(admin: &Admin) -> Result<String> {
+    let mut sick = Vec::new();
     for id in admin.lab.ids() {
-        match admin.lab.client(id) {
-            Some(client) => client.set_faults(Faults::default()).await?,
-            None => admin.lab.restart(id)?,
-        }
+        let healed = match admin.lab.client(id) {
+            Some(client) => {
+                client.go_on();
+                client.set_faults(Faults::default()).await.map_err(anyhow::Error::from)
+            }
+            None => admin.lab.restart(id),
+        };
+        // One that cannot be healed is no reason to leave the others as they are.
+        sick.extend(healed.err().map(|error| format!("node {id}: {error:#}")));
+    }
+    if !sick.is_empty() {
+        bail!("not healed: {}", sick.join("; "));
     }
     Ok("healed".into())
 }

@@ -6,17 +6,24 @@
 //! ```
 //! The answer to a change comes when the group has the new members, or cannot have them. What is asked for goes through
 //! the same order as a client's `reconfig`, and follows the same rules.
+//!
+//! - upon a node that is no member: it is not asked, since what it knows is old and nobody hears it;
+//! - upon a node without a leader, before or behind the wish: it waits [`LEADER_WAIT`] for one, and says that there is
+//!   none;
+//! - upon the removal of the node that is asked: it answers once it is out, with what it last knew. A leader that leaves
+//!   applies its own removal; others may never be told. One is out if its removal has its place in the order, and nobody
+//!   leads it, though it is connected to most of those who remain.
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use verity_contract::Consistency;
 use verity_node::NodeClient;
-use verity_replica::CHANGE_WAIT_MAX;
+use verity_replica::{CHANGE_WAIT_MAX, GroupStatus};
 use verity_types::NodeId;
 use verity_zookeeper::machine::{self, Ensemble, Reply, Server, TreeConfig, TreeStatus, internal};
 use verity_zookeeper::wire::{Decode as _, ErrorCode, GetDataResponse, OpCode, PathWatch, ReconfigRequest};
@@ -24,6 +31,10 @@ use verity_zookeeper::wire::{Decode as _, ErrorCode, GetDataResponse, OpCode, Pa
 use crate::admin::{Admin, Refused, check_token};
 use crate::compose::TREE;
 
+/// A cluster that elects has a leader within this.
+const LEADER_WAIT: Duration = Duration::from_secs(5);
+/// A node whose removal is ordered, and that then has no leader for so long, is not led any more.
+const OUT_WAIT: Duration = Duration::from_secs(3);
 /// How often a change is looked after.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -71,6 +82,9 @@ pub(crate) struct MembersReport {
     pub(crate) version: i64,
     /// True while a change is under way.
     pub(crate) changing: bool,
+    /// The node that tells it knows no leader: it may have been let go, and what it tells may be old.
+    #[serde(default)]
+    pub(crate) alone: bool,
 }
 
 /// Who shall come and go.
@@ -92,6 +106,7 @@ impl Member {
 }
 
 pub(crate) async fn list(State(admin): State<Admin>) -> Result<Json<MembersReport>, Refused> {
+    check_member(&admin).await?;
     Ok(Json(report(&admin).await?))
 }
 
@@ -101,12 +116,58 @@ pub(crate) async fn change(
     Json(request): Json<MembersRequest>,
 ) -> Result<Json<MembersReport>, Refused> {
     check_token(&admin, &headers)?;
-    carry_out(&admin, &request).await?;
-    Ok(Json(report(&admin).await?))
+    Ok(Json(tokio::select! {
+        done = carry_out(&admin, &request) => done?,
+        alone = leaderless(&admin) => return Err(alone.into()),
+    }))
 }
 
 fn client(admin: &Admin) -> Result<NodeClient> {
     admin.lab.client(admin.node).ok_or_else(|| anyhow!("node {} is not running", admin.node))
+}
+
+/// The tree's group, as this node sees it.
+async fn group(admin: &Admin) -> Result<GroupStatus> {
+    let groups = client(admin)?.status().await?.groups;
+    groups.into_iter().find(|group| group.group == TREE).context("the node hosts the tree")
+}
+
+fn is_member(admin: &Admin, group: &GroupStatus) -> bool {
+    group.agreement.members.contains(admin.node)
+}
+
+/// Refuses to speak for a cluster that this node does not belong to.
+async fn check_member(admin: &Admin) -> Result<GroupStatus> {
+    let group = group(admin).await?;
+    if !is_member(admin, &group) {
+        bail!("node {} is no member of the cluster, or not any more; ask one that is", admin.node);
+    }
+    Ok(group)
+}
+
+/// Waits until this node, which is a member, has had no leader for longer than an election may take.
+async fn leaderless(admin: &Admin) -> anyhow::Error {
+    let mut looks = 0;
+    while u128::from(looks) * LOOK.as_millis() < LEADER_WAIT.as_millis() {
+        match group(admin).await {
+            Ok(group) if group.role.leader.is_none() && is_member(admin, &group) => looks += 1u32,
+            Ok(_) => looks = 0,
+            Err(error) => return error,
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    anyhow!(
+        "node {} knows no leader: most voters are down or out of reach, or it was let go; ask another node",
+        admin.node
+    )
+}
+
+/// Waits for a leader. Who never finds one is told by [`leaderless`].
+async fn await_leader(admin: &Admin) -> Result<()> {
+    while check_member(admin).await?.role.leader.is_none() {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
 }
 
 async fn read(admin: &Admin, op: i32, body: &impl verity_zookeeper::wire::Encode) -> Result<Vec<u8>> {
@@ -135,7 +196,13 @@ async fn is_changing(admin: &Admin) -> Result<bool> {
 }
 
 async fn report(admin: &Admin) -> Result<MembersReport> {
-    let Ensemble { servers, version } = ensemble(admin).await?;
+    let changing = is_changing(admin).await?;
+    let alone = group(admin).await?.role.leader.is_none();
+    Ok(MembersReport { alone, ..describe(admin, ensemble(admin).await?, changing).await? })
+}
+
+async fn describe(admin: &Admin, ensemble: Ensemble, changing: bool) -> Result<MembersReport> {
+    let Ensemble { servers, version } = ensemble;
     let status = TreeStatus::from_bytes(&read(admin, internal::STATUS, &0i32).await?)?;
     let TreeConfig { extended_types, enforce_quota, skip_acl, reconfig, .. } =
         TreeConfig::from_bytes(&status.config.to_be_bytes())?;
@@ -148,11 +215,25 @@ async fn report(admin: &Admin) -> Result<MembersReport> {
         members: servers.into_iter().map(member).collect(),
         switches: Switches { extended_types, reconfig_enabled: reconfig, enforce_quota, skip_acl },
         version,
-        changing: is_changing(admin).await?,
+        changing,
+        alone: false,
     })
 }
 
-async fn carry_out(admin: &Admin, request: &MembersRequest) -> Result<()> {
+/// True once this node, whose removal has its place in the order, is out. `unled` counts the looks without a leader.
+async fn is_out(admin: &Admin, wished: &Ensemble, unled: &mut u32) -> Result<bool> {
+    let status = client(admin)?.status().await?;
+    let group = status.groups.iter().find(|group| group.group == TREE).context("the node hosts the tree")?;
+    *unled = if group.role.leader.is_none() { *unled + 1 } else { 0 };
+    let voters: Vec<NodeId> = wished.servers.iter().filter(|(_, server)| !server.observer).map(|(id, _)| *id).collect();
+    let met = voters.iter().filter(|voter| status.peers_up.contains(voter)).count();
+    let unled_for = u128::from(*unled) * LOOK.as_millis();
+    Ok(!is_member(admin, group) || (unled_for >= OUT_WAIT.as_millis() && 2 * met > voters.len()))
+}
+
+async fn carry_out(admin: &Admin, request: &MembersRequest) -> Result<MembersReport> {
+    await_leader(admin).await?;
+    let leaves = request.leave.contains(&admin.node.0);
     let joining: Vec<String> = request.join.iter().map(Member::line).collect::<Result<_>>()?;
     let leaving: Vec<String> = request.leave.iter().map(u64::to_string).collect();
     let (joining, leaving) = (joining.join(","), leaving.join(","));
@@ -170,17 +251,22 @@ async fn carry_out(admin: &Admin, request: &MembersRequest) -> Result<()> {
     }
     let data = GetDataResponse::from_bytes(reply.body)?.data.unwrap_or_default();
     let wished = std::str::from_utf8(data).ok().and_then(Ensemble::parse).unwrap_or_default();
-    let looks = Duration::from_nanos(2 * CHANGE_WAIT_MAX.0).as_millis() / LOOK.as_millis();
-    for _ in 0..looks {
-        // This node may have left with the change, and hear no more of it.
-        let now = ensemble(admin).await?;
-        if now.version >= wished.version {
-            return Ok(());
+    let done = async {
+        let mut unled = 0;
+        while !leaves || !is_out(admin, &wished, &mut unled).await? {
+            if ensemble(admin).await?.version >= wished.version {
+                return report(admin).await;
+            }
+            if !is_changing(admin).await? {
+                bail!(
+                    "the new members did not answer in time; are they running, and reachable at their peer addresses?"
+                );
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        if !is_changing(admin).await? {
-            bail!("the new members did not answer in time; are they running, and reachable at their peer addresses?");
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-    bail!("the change is still under way; `verity node list` shows when it is done")
+        describe(admin, wished.clone(), false).await
+    };
+    tokio::time::timeout(Duration::from_nanos(2 * CHANGE_WAIT_MAX.0), done)
+        .await
+        .unwrap_or_else(|_| bail!("the change is still under way; `verity node list` shows when it is done"))
 }

@@ -9,16 +9,16 @@
 //! POST /api/fault    break or heal something; needs the token of the data folder in `Authorization: Bearer`
 //! ```
 //! Requests whose `Host` or `Origin` is not this machine are refused, so that a web page in a browser cannot reach a
-//! cluster on loopback.
+//! cluster on loopback. Over TLS names are not asked for: no page can have a certificate of the cluster's authority.
 //!
 //! Deliberately absent: what a fault does. The nodes know.
 
 mod fault;
+mod listener;
 mod members;
 mod metrics;
 mod status;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -30,12 +30,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::sync::oneshot;
-use verity_node::NodeClient;
+use tracing::Instrument as _;
+use verity_node::{NodeClient, ServerTls, TRACE};
 use verity_types::NodeId;
 
 pub(crate) use fault::FaultRequest;
+pub(crate) use listener::Listener;
+use listener::TlsListener;
 pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
-pub(crate) use metrics::{Figure, figures};
+pub(crate) use metrics::{Figure, Labels, Values, figures, samples};
 pub(crate) use status::{StatusReport, report};
 
 /// The nodes of this process, as the admin API sees them.
@@ -70,27 +73,23 @@ pub(crate) struct AdminServer {
 }
 
 impl AdminServer {
-    /// Serves the admin API of each node at its address.
-    pub(crate) fn start(listeners: Vec<(SocketAddr, Admin)>) -> Result<Self> {
+    /// Serves the admin API of each node at its address. `hint` says what moves it from a port that is taken.
+    pub(crate) fn start(listeners: Vec<Listener>, hint: &str) -> Result<Self> {
         let mut bound = Vec::new();
-        for (addr, admin) in listeners {
-            let listener = std::net::TcpListener::bind(addr).with_context(|| {
-                format!("the admin API cannot listen on {addr}; another program has the port, or try --port-offset")
-            })?;
+        for Listener { addr, admin, tls } in listeners {
+            let listener = std::net::TcpListener::bind(addr)
+                .with_context(|| format!("the admin API cannot listen on {addr}, {hint}"))?;
             listener.set_nonblocking(true)?;
-            bound.push((listener, admin));
+            bound.push((listener, admin, tls));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         #[expect(clippy::disallowed_methods, reason = "the binary's own thread for its admin API")]
         let thread = std::thread::spawn(move || {
             runtime.block_on(async move {
-                for (listener, admin) in bound {
-                    match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => {
-                            tokio::spawn(async move { axum::serve(listener, router(admin)).await });
-                        }
-                        Err(error) => tracing::error!(%error, "the admin API does not run"),
+                for (listener, admin, tls) in bound {
+                    if let Err(error) = serve(listener, admin, tls) {
+                        tracing::error!(%error, "the admin API does not run");
                     }
                 }
                 // Either the server is stopped or its owner is gone; both end it.
@@ -110,6 +109,21 @@ impl Drop for AdminServer {
     }
 }
 
+fn serve(listener: std::net::TcpListener, admin: Admin, tls: Option<ServerTls>) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    match tls {
+        None => {
+            let router = router(admin).layer(axum::middleware::from_fn(from_this_machine));
+            tokio::spawn(async move { axum::serve(listener, router).await });
+        }
+        Some(tls) => {
+            let listener = TlsListener::start(listener, tls)?;
+            tokio::spawn(async move { axum::serve(listener, router(admin)).await });
+        }
+    }
+    Ok(())
+}
+
 fn router(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -118,7 +132,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/status", get(status::serve))
         .route("/api/members", get(members::list).post(members::change))
         .route("/api/fault", post(fault::serve))
-        .layer(axum::middleware::from_fn(from_this_machine))
+        .layer(axum::middleware::from_fn(traced))
         .with_state(admin)
 }
 
@@ -140,12 +154,24 @@ impl From<anyhow::Error> for Refused {
 async fn readyz(State(admin): State<Admin>) -> Result<&'static str, Refused> {
     let not_ready = |why: &str| Refused(StatusCode::SERVICE_UNAVAILABLE, why.to_owned());
     let client = admin.lab.client(admin.node).ok_or_else(|| not_ready("the node is not running"))?;
-    let status = client.status().await.map_err(|_| not_ready("the node has stopped"))?;
+    let status = client.status().await.map_err(|error| not_ready(&error.to_string()))?;
     if status.groups.iter().all(|group| group.role.leader.is_some() && group.applied.0 > 0) {
         Ok("ready\n")
     } else {
         Err(not_ready("a group has no leader yet"))
     }
+}
+
+/// One span for each request to the API. Health and metrics are asked for all the time, and tell nothing.
+async fn traced(request: Request, next: Next) -> Response {
+    if !request.uri().path().starts_with("/api/") {
+        return next.run(request).await;
+    }
+    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let span = tracing::info_span!(target: TRACE, "admin", method, path, status = tracing::field::Empty);
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("status", u64::from(response.status().as_u16()));
+    response
 }
 
 /// Refuses what a browser sends on behalf of another site, and names that only look like this machine.
@@ -176,7 +202,8 @@ pub(crate) fn check_token(admin: &Admin, headers: &HeaderMap) -> Result<(), Refu
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
     // Every byte is compared, so that the time taken tells nothing.
-    let same = given.len() == admin.token.len()
+    let same = !given.is_empty()
+        && given.len() == admin.token.len()
         && given.bytes().zip(admin.token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
     if same {
         Ok(())

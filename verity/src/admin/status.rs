@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use verity_node::NodeStatus;
+use verity_node::{AskError, Figures, NodeClient, NodeStatus};
 use verity_replica::GroupStatus;
 use verity_types::NodeId;
 
@@ -29,6 +29,9 @@ pub(crate) struct NodeReport {
     pub(crate) groups: Vec<GroupReport>,
     /// The faults in force, in words.
     pub(crate) faults: Vec<String>,
+    /// What it has counted; `GET /metrics` tells.
+    #[serde(skip)]
+    pub(crate) figures: Figures,
 }
 
 /// One group, as one node sees it.
@@ -47,6 +50,9 @@ pub(crate) struct GroupReport {
     pub(crate) snapshot: u64,
     /// Commands of this node that wait for the group's order.
     pub(crate) waiting: usize,
+    /// Commands that this node has asked the group to order since it started.
+    #[serde(default)]
+    pub(crate) proposed: u64,
     pub(crate) state_bytes: u64,
     pub(crate) digest: String,
     pub(crate) voters: Vec<u64>,
@@ -56,30 +62,44 @@ pub(crate) struct GroupReport {
 
 /// Asks every node of the process.
 pub(crate) async fn report(lab: &dyn Lab) -> StatusReport {
+    // One that does not answer holds up no other.
+    let ask = |id| {
+        let client = lab.client(id);
+        tokio::spawn(async move { one(id, client).await })
+    };
+    let asked: Vec<_> = lab.ids().into_iter().map(ask).collect();
     let mut nodes = Vec::new();
-    for id in lab.ids() {
-        let status = match lab.client(id) {
-            Some(client) => client.status().await.ok(),
-            None => None,
-        };
-        nodes.push(status.map_or_else(|| down(id), |status| node_report(&status)));
+    for node in asked {
+        nodes.push(node.await.expect("a node is asked without panicking, and nobody gives up asking"));
     }
     StatusReport { nodes }
+}
+
+async fn one(id: NodeId, client: Option<NodeClient>) -> NodeReport {
+    let Some(client) = client else { return silent(id, false, None) };
+    match client.status().await {
+        Ok(status) => node_report(&status),
+        Err(AskError::Stopped) => silent(id, false, None),
+        Err(AskError::Paused { left }) => silent(id, true, Some(format!("paused for another {} ms", left.as_millis()))),
+        Err(AskError::Silent(wait)) => silent(id, true, Some(format!("no answer within {} s", wait.as_secs()))),
+    }
 }
 
 pub(crate) async fn serve(State(admin): State<Admin>) -> Json<StatusReport> {
     Json(report(admin.lab.as_ref()).await)
 }
 
-fn down(id: NodeId) -> NodeReport {
+/// A node that says nothing about itself.
+fn silent(id: NodeId, running: bool, fault: Option<String>) -> NodeReport {
     NodeReport {
         id: id.0,
-        running: false,
+        running,
         incarnation: 0,
         connections: 0,
         peers_up: Vec::new(),
         groups: Vec::new(),
-        faults: Vec::new(),
+        faults: fault.into_iter().collect(),
+        figures: Figures::default(),
     }
 }
 
@@ -104,12 +124,19 @@ fn node_report(status: &NodeStatus) -> NodeReport {
         incarnation: status.incarnation,
         connections: status.connections,
         peers_up: status.peers_up.iter().map(|peer| peer.0).collect(),
-        groups: status.groups.iter().map(|group| group_report(status.id, group)).collect(),
+        groups: status.groups.iter().map(|group| group_report(status.id, status.incarnation, group)).collect(),
         faults: words,
+        figures: status.figures.clone(),
     }
 }
 
-fn group_report(node: NodeId, group: &GroupStatus) -> GroupReport {
+/// Those that are applied, and those that wait.
+fn proposed(node: NodeId, incarnation: u64, group: &GroupStatus) -> u64 {
+    let mut own = group.lanes.iter().filter(|lane| (lane.origin, lane.incarnation) == (node, incarnation));
+    own.next().map_or(0, |lane| lane.applied) + group.waiting as u64
+}
+
+fn group_report(node: NodeId, incarnation: u64, group: &GroupStatus) -> GroupReport {
     let members = &group.agreement.members;
     let role = match () {
         () if group.role.leads => "leader",
@@ -129,6 +156,7 @@ fn group_report(node: NodeId, group: &GroupStatus) -> GroupReport {
         first: group.agreement.first.0,
         snapshot: group.snapshot.0,
         waiting: group.waiting,
+        proposed: proposed(node, incarnation, group),
         state_bytes: group.state_bytes,
         digest: group.digest.to_string(),
         voters: members.voters.iter().map(|node| node.0).collect(),

@@ -10,6 +10,12 @@ use verity_types::NodeId;
 use crate::secrets;
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  verity cert ca --cluster production --dir ca           once; keep ca.key away from the nodes\n  \
+    verity cert node --id 1 --dir tls-1 --host 10.0.0.1 --host db1.example\n  \
+    verity cert client --name alice --dir alice            for the TLS port, and access lists of scheme x509\n\
+    A node is met at localhost and at the names and addresses that --host gives it."
+)]
 pub(crate) struct Cert {
     #[command(subcommand)]
     kind: Kind,

@@ -46,6 +46,9 @@ impl Check {
             Model::ZookeeperLinearizable => ModelKind::ZookeeperLinearizable,
         });
         match verity_checker::check(BufReader::new(source), model, &Limits::default())? {
+            Verdict::Ok { operations: 0, .. } => {
+                bail!("{} holds no operation; there is nothing to judge", self.history.display())
+            }
             Verdict::Ok { operations, unknown, .. } => {
                 if json {
                     println!("{}", serde_json::json!({ "ok": true, "operations": operations, "unknown": unknown }));

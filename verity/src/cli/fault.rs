@@ -7,6 +7,13 @@ use crate::admin::FaultRequest;
 use crate::cli::admin::AdminArgs;
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  verity fault partition 2                 cut node 2 off from all others\n  \
+    verity fault partition 1 3 --one-way     node 1 hears node 3, and is not heard by it\n  \
+    verity fault crash 1                     and `verity fault restart 1` starts it again\n  \
+    verity fault pause 1 --for 30000         as a long garbage collection; heal ends it early\n  \
+    verity fault disk 1 --delay 200          each sync takes 200 ms longer\n  \
+    verity fault clock 2 --skew -3600000     an hour back\n  \
+    verity fault heal                        everything, at once")]
 pub(crate) struct Fault {
     #[command(flatten)]
     admin: AdminArgs,
@@ -36,7 +43,7 @@ enum Kind {
         /// Which.
         node: u64,
     },
-    /// Stop a node for a while, as a long garbage collection would.
+    /// Stop a node for a while, as a long garbage collection would; ten minutes at most.
     Pause {
         /// Which.
         node: u64,
@@ -44,7 +51,7 @@ enum Kind {
         #[arg(long = "for", value_name = "MS", default_value_t = 5000)]
         ms: u64,
     },
-    /// Move a node's civil time.
+    /// Move a node's civil time, by ten years at most.
     Clock {
         /// Which.
         node: u64,
@@ -52,7 +59,7 @@ enum Kind {
         #[arg(long = "skew", value_name = "MS", allow_negative_numbers = true)]
         skew_ms: i64,
     },
-    /// Slow a node's disk down.
+    /// Slow a node's disk down, by ten minutes a sync at most.
     Disk {
         /// Which.
         node: u64,
@@ -60,7 +67,7 @@ enum Kind {
         #[arg(long = "delay", value_name = "MS", default_value_t = 100)]
         delay_ms: u64,
     },
-    /// Heal everything: network, clocks and disks; crashed nodes start again.
+    /// Heal everything: network, clocks, disks and pauses; crashed nodes start again.
     Heal,
 }
 

@@ -18,6 +18,15 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use verity_node::TRACE;
+
+use crate::telemetry::Spans;
+
+/// The heading of the flags that every command has.
+const EVERYWHERE: &str = "With every command";
 
 /// Verity serves every level of truth over the wire protocols that its users already speak, and lets you break it on
 /// purpose and see what holds.
@@ -28,14 +37,14 @@ use signal_hook::iterator::Signals;
     verity fault heal             heal everything")]
 pub(crate) struct Cli {
     /// Print JSON, for machines.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// How logs are written.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "VERITY_LOG_FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "VERITY_LOG_FORMAT", help_heading = EVERYWHERE)]
     log_format: LogFormat,
     /// What is logged: off, error, warn, info, debug, or a filter such as verity_node=debug. Without it, RUST_LOG
     /// decides; without that, warn.
-    #[arg(long, global = true, value_name = "FILTER", env = "VERITY_LOG")]
+    #[arg(long, global = true, value_name = "FILTER", env = "VERITY_LOG", help_heading = EVERYWHERE)]
     log: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -101,11 +110,15 @@ impl Cli {
         let wanted = wanted.as_deref().filter(|wanted| !wanted.is_empty()).unwrap_or(LOG_DEFAULT);
         let filter = tracing_subscriber::EnvFilter::try_new(wanted)
             .with_context(|| format!("{wanted:?} does not say what to log; try --log info"))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        match self.log_format {
-            LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-            LogFormat::Json => builder.json().init(),
-        }
+        // Spans for traces say again what the lines within them say.
+        let filter = filter.and(filter_fn(|metadata| metadata.target() != TRACE));
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = match self.log_format {
+            LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed(),
+            LogFormat::Json => lines.json().with_filter(filter).boxed(),
+        };
+        let traced = Targets::new().with_target(TRACE, LevelFilter::INFO);
+        tracing_subscriber::registry().with(lines).with(Spans.with_filter(traced)).init();
         Ok(())
     }
 }

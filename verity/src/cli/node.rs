@@ -76,7 +76,7 @@ impl Node {
                 MembersRequest { join: Vec::new(), leave: vec![*id] }
             }
         };
-        show(&self.admin.post("/api/members", &request)?, json)
+        show(&self.admin.change("/api/members", &request)?, json)
     }
 
     fn list(&self) -> Result<MembersReport> {
@@ -124,6 +124,9 @@ fn table(report: &MembersReport) -> String {
     for Member { id, peer, client, observer } in &report.members {
         let role = if *observer { "observer" } else { "participant" };
         let _ = writeln!(out, "{id:<6} {role:<12} {peer:<24} {client}");
+    }
+    if report.alone {
+        let _ = writeln!(out, "the node that was asked knows no leader; this may be old, and another node knows more");
     }
     if report.changing {
         let _ = writeln!(out, "a change is under way");

@@ -1,24 +1,25 @@
 //! `verity server`: one node, one process.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use verity_contract::Members;
-use verity_node::{NodeClient, PeerTls, ServerTls};
+use verity_node::{ClientCertificates, NodeClient, NodeError, PeerTls, ServerTls};
 use verity_storage::{Disk, RealDisk, VolatileDisk};
 use verity_types::NodeId;
 
-use crate::admin::{About, Admin, AdminServer, Lab};
+use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
+use crate::cluster::{ADMIN_PORT, PEER_PORT, located, loopback};
 use crate::compose::{self, Place, Plan};
 use crate::join::{JoinToken, Seat};
 use crate::secrets;
-use crate::settings::{LabDisk, Settings};
-use crate::telemetry::Exporter;
+use crate::settings::{LabDisk, Settings, ZooKeeper};
+use crate::telemetry::{Exporter, Traces};
 
 /// How often the node is looked at, in case it stopped on its own.
 const LOOK: Duration = Duration::from_millis(100);
@@ -41,38 +42,41 @@ pub(crate) struct Server {
     /// from it, once, in the data folder.
     #[arg(long, value_name = "TOKEN", conflicts_with = "config")]
     join: Option<String>,
-    #[command(flatten)]
-    seat: JoinSeat,
     /// Serve strangers without TLS.
     #[arg(long)]
     insecure: bool,
+    #[command(flatten)]
+    seat: SeatFlags,
+    /// With --join: the node learns and does not vote.
+    #[arg(long, requires = "join", help_heading = SEAT_HEADING)]
+    observer: bool,
 }
 
-/// Where a node that joins listens. Of use with --join alone.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "With --join")]
-struct JoinSeat {
-    /// The new node's data folder.
-    #[arg(long, value_name = "DIR", requires = "join")]
+/// The heading of these flags in help.
+const SEAT_HEADING: &str = "Where the node is: over the configuration, or written into a new one by --join";
+
+/// Where the node is. What is not given stays as the configuration says.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = SEAT_HEADING)]
+struct SeatFlags {
+    /// Its data folder [--join: verity-data-ID]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where its peers meet it.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7071")]
-    peer: SocketAddr,
-    /// Where its admin API listens.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7070")]
-    admin: SocketAddr,
-    /// The address on which it serves clients.
-    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
-    clients: IpAddr,
-    /// Its port for ZooKeeper's clients.
-    #[arg(long, value_name = "PORT", default_value_t = 2181)]
-    zookeeper_port: u16,
-    /// Its port for ZooKeeper's clients with TLS; 0 for none.
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    zookeeper_tls_port: u16,
-    /// It learns and does not vote.
-    #[arg(long, requires = "join")]
-    observer: bool,
+    /// Where it listens for its peers [--join: 127.0.0.1:7071]
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: Option<SocketAddr>,
+    /// Where its admin API listens [--join: 127.0.0.1:7070]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<SocketAddr>,
+    /// The address on which it serves clients [--join: 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    clients: Option<IpAddr>,
+    /// Its port for ZooKeeper's clients; 0 for none [--join: 2181]
+    #[arg(long, value_name = "PORT")]
+    zookeeper_port: Option<u16>,
+    /// Its port for ZooKeeper's clients with TLS; 0 for none [--join: 0]
+    #[arg(long, value_name = "PORT")]
+    zookeeper_tls_port: Option<u16>,
 }
 
 struct OneNode {
@@ -117,21 +121,45 @@ impl Server {
     fn settings_file(&self) -> Result<PathBuf> {
         let Some(token) = &self.join else { return Ok(self.config.clone()) };
         let token = JoinToken::read(token)?;
-        let JoinSeat { data_dir, peer, admin, clients, zookeeper_port, zookeeper_tls_port, observer } = &self.seat;
-        let data_dir = data_dir.clone().unwrap_or_else(|| PathBuf::from(format!("verity-data-{}", token.id)));
-        let (peer, admin, clients) = (*peer, *admin, *clients);
-        let (zookeeper_port, zookeeper_tls_port, observer) = (*zookeeper_port, *zookeeper_tls_port, *observer);
-        token.unpack(&Seat { data_dir, peer, admin, clients, zookeeper_port, zookeeper_tls_port, observer })
+        let SeatFlags { data_dir, peer, admin, clients, zookeeper_port, zookeeper_tls_port } = self.seat.clone();
+        token.unpack(&Seat {
+            data_dir: data_dir.unwrap_or_else(|| PathBuf::from(format!("verity-data-{}", token.id))),
+            peer: peer.unwrap_or(loopback(PEER_PORT)),
+            admin: admin.unwrap_or(loopback(ADMIN_PORT)),
+            clients: clients.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            zookeeper_port: zookeeper_port.unwrap_or(ZooKeeper::default().port),
+            zookeeper_tls_port: zookeeper_tls_port.unwrap_or(0),
+            observer: self.observer,
+        })
+    }
+
+    /// The configuration, and what flags change in it.
+    fn settings(&self) -> Result<Settings> {
+        let mut settings = Settings::read(&self.settings_file()?)?;
+        let SeatFlags { data_dir, peer, admin, clients, zookeeper_port, zookeeper_tls_port } = self.seat.clone();
+        let (node, zookeeper) = (&mut settings.node, &mut settings.zookeeper);
+        node.data_dir = data_dir.unwrap_or_else(|| node.data_dir.clone());
+        node.peer = peer.unwrap_or(node.peer);
+        node.admin = admin.unwrap_or(node.admin);
+        node.clients = clients.unwrap_or(node.clients);
+        zookeeper.port = zookeeper_port.unwrap_or(zookeeper.port);
+        zookeeper.tls_port = zookeeper_tls_port.unwrap_or(zookeeper.tls_port);
+        settings.check()?;
+        settings.check_exposure(self.insecure)?;
+        Ok(settings)
     }
 
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let mut signals = end_signals()?;
-        let settings = Settings::read(&self.settings_file()?)?;
-        settings.check_exposure(self.insecure)?;
+        let settings = self.settings()?;
         let id = NodeId(settings.node.id);
         let token = secrets::admin_token(&settings.node.data_dir)?;
-        let node = verity_node::start(compose::node(&plan(&settings)?, place(&settings)?)?)
-            .with_context(|| format!("node {id} cannot start"))?;
+        let dir = settings.node.data_dir.clone();
+        let told = |error: &NodeError| anyhow!("node {id} cannot start: {}", located(error, Some(&dir)));
+        let spec = compose::node(&plan(&settings)?, place(&settings)?);
+        let spec = spec.with_context(|| format!("node {id} cannot start"))?;
+        let traces = Traces::start(&settings.telemetry)?;
+        let node = verity_node::start(spec).map_err(|error| told(&error))?;
         let about = About {
             cluster: settings.cluster_id().to_string(),
             agreement: settings.agreement.to_string(),
@@ -139,7 +167,8 @@ impl Server {
         };
         let lab: Arc<dyn Lab> = Arc::new(OneNode { id, client: node.client(), lab: settings.lab.enabled, about });
         let service = Admin { lab: Arc::clone(&lab), node: id, token: token.as_str().into() };
-        let admin = AdminServer::start(vec![(settings.node.admin, service)])?;
+        let listener = Listener { addr: settings.node.admin, admin: service, tls: admin_tls(&settings)? };
+        let admin = AdminServer::start(vec![listener], "--admin takes another address")?;
         let exporter = Exporter::start(&settings.telemetry, lab)?;
         let doors: Vec<String> = node.doors.iter().map(ToString::to_string).collect();
         if json {
@@ -159,13 +188,21 @@ impl Server {
             wait(LOOK);
         }
         drop((exporter, admin));
-        node.stop().with_context(|| format!("node {id}"))
+        let stopped = node.stop().with_context(|| format!("node {id}"));
+        drop(traces);
+        stopped
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the main thread has nothing else to do")]
 fn wait(span: Duration) {
     std::thread::sleep(span);
+}
+
+/// Administrators who may be elsewhere are met with the node's certificate; the token says who they are.
+fn admin_tls(settings: &Settings) -> Result<Option<ServerTls>> {
+    let tls = settings.tls.as_ref().filter(|_| !settings.node.admin.ip().is_loopback());
+    Ok(tls.map(|tls| ServerTls::load(&tls.dir, ClientCertificates::Ignored)).transpose()?)
 }
 
 fn plan(settings: &Settings) -> Result<Plan> {
@@ -206,6 +243,7 @@ fn place(settings: &Settings) -> Result<Place> {
         observer: settings.node.observer,
         peer_tls: tls.map(|tls| PeerTls::load(&tls.dir)).transpose()?,
         client_tls,
+        admin_tls: admin_tls(settings)?,
         clients: settings.node.clients,
         administrators: settings.node.admin.ip(),
         data_dir: Some(settings.node.data_dir.display().to_string()),

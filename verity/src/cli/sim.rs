@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use verity_contract::{Agreement as Engine, Boot};
 use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes};
 use verity_types::Mono;
@@ -12,6 +13,12 @@ use crate::compose::{self, Agreement};
 use crate::secrets;
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  verity sim --seeds 20                        twenty worlds from a seed drawn by chance\n  \
+    verity sim --seed 7 --trace                  one world, every event\n  \
+    verity sim --seeds 1000 --until-failure --mutant ack-before-sync\n  \
+    verity sim --seed 7 --agreement paxos --nodes 5 --seconds 60"
+)]
 pub(crate) struct Sim {
     /// Everything random comes from it; a random one if it is not given.
     #[arg(long)]
@@ -37,8 +44,8 @@ pub(crate) struct Sim {
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
-    /// Plant a bug, to see it caught: vote-not-persisted, ack-before-sync, watch-after-reply, ...
-    #[arg(long, value_parser = mutant)]
+    /// Plant a bug, to see it caught.
+    #[arg(long, value_name = "BUG", value_parser = mutants())]
     mutant: Option<Mutant>,
     /// When a world fails, look for the fewest kinds of faults and the shortest time with which it still does.
     #[arg(long)]
@@ -51,11 +58,9 @@ pub(crate) struct Sim {
     trace: bool,
 }
 
-fn mutant(name: &str) -> Result<Mutant, String> {
-    Mutant::named(name).ok_or_else(|| {
-        let known: Vec<&str> = Mutant::ALL.iter().map(|(_, name)| *name).collect();
-        format!("known are {}", known.join(", "))
-    })
+fn mutants() -> impl TypedValueParser<Value = Mutant> {
+    let names = Mutant::ALL.iter().map(|(_, name)| *name);
+    PossibleValuesParser::new(names).map(|name| Mutant::named(&name).expect("only names that are known are possible"))
 }
 
 fn raft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Engine>, String> {

@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use crate::admin::StatusReport;
-use crate::cluster::ADMIN_PORT;
+use crate::cli::admin::{HEADING, Trust};
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  verity status                                      the cluster of `verity up`\n  \
+    verity status --admin 127.0.0.1:27070              the same with --port-offset 20000\n  \
+    verity status --admin 10.0.0.1:7070,10.0.0.2:7070 --admin-ca ca/ca.pem\n  \
+    verity --json status                               for machines"
+)]
 pub(crate) struct Status {
     /// The admin APIs to ask, separated by commas: one is enough for `verity up`.
     #[arg(
@@ -17,16 +23,19 @@ pub(crate) struct Status {
         value_name = "HOST:PORT",
         value_delimiter = ',',
         default_value = "127.0.0.1:7070",
-        env = "VERITY_ADMIN"
+        env = "VERITY_ADMIN",
+        help_heading = HEADING
     )]
     admin: Vec<String>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 impl Status {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let mut all = StatusReport::default();
         for admin in &self.admin {
-            let report: StatusReport = ask(admin)?;
+            let report: StatusReport = self.trust.way(admin)?.get("/api/status")?;
             all.nodes.extend(report.nodes);
         }
         if json {
@@ -38,18 +47,16 @@ impl Status {
     }
 }
 
-fn ask(admin: &str) -> Result<StatusReport> {
-    let mut response = ureq::get(format!("http://{admin}/api/status"))
-        .call()
-        .with_context(|| format!("no Verity answers at {admin}; start one with `verity up`, or name it with --admin (default port {ADMIN_PORT})"))?;
-    response.body_mut().read_json().with_context(|| format!("{admin} does not answer like Verity"))
-}
-
 fn table(report: &StatusReport) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "{:<6} {:<8} {:<7} {:<7} faults", "node", "state", "starts", "clients");
     for node in &report.nodes {
-        let state = if node.running { "up" } else { "down" };
+        let state = match (node.running, node.incarnation) {
+            (false, _) => "down",
+            // It runs, and does not say how it is; the faults tell why.
+            (true, 0) => "silent",
+            (true, _) => "up",
+        };
         let faults = if node.faults.is_empty() { "-".to_owned() } else { node.faults.join("; ") };
         let _ = writeln!(out, "{:<6} {state:<8} {:<7} {:<7} {faults}", node.id, node.incarnation, node.connections);
     }

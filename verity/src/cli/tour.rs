@@ -14,6 +14,8 @@ const NODES: u16 = 4;
 const OFFSETS: [u16; 5] = [20_000, 25_000, 30_000, 35_000, 40_000];
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  verity tour zookeeper                      the lock, on Raft\n  \
+    verity tour zookeeper --agreement paxos    the same on Multi-Paxos")]
 pub(crate) struct Tour {
     #[command(subcommand)]
     system: System,

@@ -1,7 +1,7 @@
 //! `verity up`: the embedded cluster.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,24 +10,33 @@ use clap::Args;
 use verity_node::NodeClient;
 use verity_types::NodeId;
 
-use crate::admin::{About, Admin, AdminServer, Lab};
+use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
-use crate::cluster::{Cluster, ClusterOptions, PORT_STEP};
+use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP};
 use crate::compose::{self, Agreement, Plan};
-use crate::secrets;
 use crate::settings::Features;
-use crate::telemetry::Exporter;
+use crate::telemetry::{Exporter, Traces};
+use crate::{layout, secrets};
 
 /// More nodes than this have no ports left.
 const NODES_MAX: u16 = 50;
+/// Where the data lives, if nobody says.
+const DATA_DIR: &str = "verity-data";
 /// How often the cluster is looked at for a node that stopped on its own.
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  verity up                                   four nodes, data in ./verity-data\n  \
+    verity up --ephemeral --port-offset 20000   nothing is kept, and no usual port is touched\n  \
+    verity up --nodes 1 --tick-time 200         for tests: small, and sessions expire soon\n  \
+    verity up --config zoo.toml                 with TLS, SASL, quotas and more, from [zookeeper] of a file"
+)]
 pub(crate) struct Up {
     /// How many nodes: up to three vote, every further one learns, so each port reads locally.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
-    nodes: u16,
+    /// 4 in a new data folder; one that is there keeps its number.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
+    nodes: Option<u16>,
     /// Serve only these systems, separated by commas.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     only: Vec<String>,
@@ -35,7 +44,7 @@ pub(crate) struct Up {
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
     /// Where the data lives.
-    #[arg(long, value_name = "DIR", default_value = "verity-data", env = "VERITY_DATA_DIR")]
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "VERITY_DATA_DIR")]
     data_dir: PathBuf,
     /// Added to every port.
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -102,6 +111,7 @@ impl Up {
             features.telemetry.otlp_endpoint.clone_from(&self.otlp_endpoint);
         }
         features.check()?;
+        features.zookeeper.check_alone()?;
         Ok(features)
     }
 
@@ -112,25 +122,32 @@ impl Up {
         let features = self.features()?;
         let mut signals = end_signals()?;
         let data_dir = (!self.ephemeral).then_some(self.data_dir);
+        let nodes = match &data_dir {
+            Some(dir) => layout::nodes(dir, self.nodes)?,
+            None => layout::new_nodes(self.nodes),
+        };
         let token = match &data_dir {
             Some(dir) => secrets::admin_token(dir)?,
             None => secrets::new_token()?,
         };
         let options = ClusterOptions {
-            nodes: self.nodes,
+            nodes,
             data_dir: data_dir.clone(),
             port_offset: self.port_offset,
-            plan: Plan::new(self.nodes, self.agreement, features.zookeeper, secrets::seed()?, secrets::random()?),
+            plan: Plan::new(nodes, self.agreement, features.zookeeper, secrets::seed()?, secrets::random()?),
         };
+        let traces = Traces::start(&features.telemetry)?;
         let cluster = Arc::new(Cluster::start(options)?);
         let mut listeners = Vec::new();
         for node in cluster.ids() {
             let lab: Arc<dyn Lab> = Arc::clone(&cluster) as Arc<dyn Lab>;
-            listeners.push((cluster.admin_addr(node)?, Admin { lab, node, token: token.as_str().into() }));
+            let admin = Admin { lab, node, token: token.as_str().into() };
+            listeners.push(Listener { addr: cluster.admin_addr(node)?, admin, tls: None });
         }
-        let admin = AdminServer::start(listeners)?;
+        let admin = AdminServer::start(listeners, "--port-offset moves it")?;
         let exporter = Exporter::start(&features.telemetry, Arc::clone(&cluster) as Arc<dyn Lab>)?;
-        println!("{}", if json { describe_json(&cluster)? } else { describe(&cluster, data_dir.as_ref())? });
+        let kept = data_dir.as_deref();
+        println!("{}", if json { describe_json(&cluster, kept, &token)? } else { describe(&cluster, kept, &token)? });
         loop {
             if signals.pending().next().is_some() {
                 break;
@@ -145,6 +162,7 @@ impl Up {
         }
         drop((exporter, admin));
         cluster.stop()?;
+        drop(traces);
         if !json {
             println!("stopped");
         }
@@ -158,7 +176,7 @@ fn wait(span: Duration) {
 }
 
 /// The table that a newcomer sees.
-fn describe(cluster: &Cluster, data_dir: Option<&PathBuf>) -> Result<String> {
+fn describe(cluster: &Cluster, data_dir: Option<&Path>, token: &str) -> Result<String> {
     let ids = cluster.ids();
     let Some(first) = ids.first() else { bail!("a cluster has a node") };
     let mut out = String::new();
@@ -175,12 +193,20 @@ fn describe(cluster: &Cluster, data_dir: Option<&PathBuf>) -> Result<String> {
         let _ = writeln!(out, "  {name:<15} {:<42} {hint}", ports.join(" "));
     }
     let admin = cluster.admin_addr(*first)?;
-    let _ = writeln!(out, "  {:<15} {:<42} verity status", "admin", format!("{} (+{PORT_STEP} a node)", admin.port()));
-    let _ = write!(out, "\nBreak it: verity fault partition 1   Heal it: verity fault heal   Stop it: Ctrl-C");
+    let way = if admin.port() == ADMIN_PORT { String::new() } else { format!(" --admin {admin}") };
+    let ports = format!("{} (+{PORT_STEP} a node)", admin.port());
+    let _ = writeln!(out, "  {:<15} {ports:<42} verity status{way}", "admin");
+    let key = match data_dir {
+        None => format!(" --token {token}"),
+        Some(dir) if dir == Path::new(DATA_DIR) => String::new(),
+        Some(dir) => format!(" --data-dir {}", dir.display()),
+    };
+    let _ = writeln!(out, "\nBreak it: verity fault partition 1{way}{key}\nHeal it:  verity fault heal{way}{key}");
+    let _ = write!(out, "Stop it:  Ctrl-C");
     Ok(out)
 }
 
-fn describe_json(cluster: &Cluster) -> Result<String> {
+fn describe_json(cluster: &Cluster, data_dir: Option<&Path>, token: &str) -> Result<String> {
     let mut nodes = Vec::new();
     for id in cluster.ids() {
         let endpoints: serde_json::Map<String, serde_json::Value> = cluster
@@ -192,5 +218,9 @@ fn describe_json(cluster: &Cluster) -> Result<String> {
             "id": id.0, "endpoints": endpoints, "admin": cluster.admin_addr(id)?.to_string(),
         }));
     }
-    Ok(serde_json::json!({ "nodes": nodes }).to_string())
+    // Who can read the folder has the token; of a cluster without one, this is the only place that tells it.
+    Ok(match data_dir {
+        Some(_) => serde_json::json!({ "nodes": nodes }).to_string(),
+        None => serde_json::json!({ "nodes": nodes, "token": token }).to_string(),
+    })
 }

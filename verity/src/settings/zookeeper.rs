@@ -164,6 +164,18 @@ impl ZooKeeper {
         Ok(())
     }
 
+    /// Refuses a TLS port for which there are no certificates, as there is no `[tls]` beside this section. The usual port is
+    /// wished for by nobody in particular.
+    pub(crate) fn check_alone(&self) -> Result<()> {
+        if self.tls_dir.is_none() && ![0, PORTS[1]].contains(&self.tls_port) {
+            bail!("zookeeper.tls_port needs certificates; name their folder in zookeeper.tls_dir");
+        }
+        if self.tls_dir.is_none() && self.port == 0 {
+            bail!("zookeeper.port is 0, and without zookeeper.tls_dir there is no other; nobody could connect");
+        }
+        Ok(())
+    }
+
     /// What a node's sessions are told.
     pub(crate) fn sessions(
         &self,

@@ -48,6 +48,8 @@ pub mod internal {
     pub const EPHEMERALS: i32 = -34;
     /// Query: the configuration that a reconfig wishes for. Answer: its text as a buffer, null if there is none.
     pub const WISH: i32 = -35;
+    /// Query: what `/zookeeper/config` holds. Answer: its text as a buffer, null if no servers are written there.
+    pub const ENSEMBLE: i32 = -36;
 }
 
 /// Bits of [`Envelope::flags`].

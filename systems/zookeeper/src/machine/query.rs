@@ -95,6 +95,10 @@ answer! {
         data_size: i64,
         /// Bytes of memory, roughly.
         memory: i64,
+        /// The last transaction of this node's last snapshot.
+        snapshot_zxid: i64,
+        /// The moment of it, in milliseconds since 1970.
+        snapshot_time: i64,
         /// The switches, as [`crate::machine::TreeConfig`] writes them.
         config: i32,
     }

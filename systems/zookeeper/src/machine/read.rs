@@ -297,6 +297,9 @@ impl Tree {
             }
             internal::STATUS => self.status().encode(out),
             internal::WISH => self.wish.as_ref().map(Ensemble::to_text).as_deref().map(str::as_bytes).encode(out),
+            internal::ENSEMBLE => {
+                self.ensemble().as_ref().map(Ensemble::to_text).as_deref().map(str::as_bytes).encode(out)
+            }
             _ => return Err(ErrorCode::Unimplemented),
         }
         Ok(())
@@ -319,6 +322,8 @@ impl Tree {
             sessions: count(self.sessions.map.len()),
             data_size: self.body_bytes.cast_signed(),
             memory: verity_contract::StateMachine::size(self).cast_signed(),
+            snapshot_zxid: self.kept.0,
+            snapshot_time: self.kept.1,
             config: i32::from_bytes(&config).expect("a configuration is one number"),
         }
     }

@@ -50,6 +50,9 @@ pub struct Tree {
     pub(super) pending: Vec<Pending>,
     /// How to undo the multi being applied.
     pub(super) journal: Option<Vec<Undo>>,
+    /// The last transaction of the last snapshot, and its moment: of the one that is drawn, and of the one that is kept.
+    pub(super) drawn: (i64, i64),
+    pub(super) kept: (i64, i64),
     /// Where the next partial check begins.
     pub(super) check_cursor: Cell<u32>,
 }
@@ -143,6 +146,8 @@ impl Tree {
             drawing: None,
             pending: Vec::new(),
             journal: None,
+            drawn: (0, 0),
+            kept: (0, 0),
             check_cursor: Cell::new(0),
         }
     }
@@ -464,7 +469,12 @@ impl StateMachine for Tree {
     }
 
     fn snapshot_begin(&mut self) {
+        self.drawn = (self.zxid, self.time);
         self.draw_begin();
+    }
+
+    fn snapshot_saved(&mut self, _index: LogIndex) {
+        self.kept = self.drawn;
     }
 
     fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes> {
@@ -472,7 +482,9 @@ impl StateMachine for Tree {
     }
 
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError> {
-        self.restore_from(chunks)
+        self.restore_from(chunks)?;
+        self.kept = (self.zxid, self.time);
+        Ok(())
     }
 
     fn digest(&self) -> Digest {

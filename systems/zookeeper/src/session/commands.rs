@@ -7,34 +7,42 @@
 //!   have made the name point here.
 //!
 //! One request a connection, and nothing but its first line and `Host` is looked at. Deliberately absent: commands that
-//! change more than counters.
+//! change more than counters and the trace mask.
 
 use bytes::Bytes;
 use verity_clock::Now;
-use verity_types::ConnId;
+use verity_types::{ConnId, NodeId};
 
 use super::conn::{Conn, Phase};
 use super::inspect::{Question, Target};
 use super::json::Json;
 use super::service::ZooKeeper;
+use crate::machine::Ensemble;
 
 /// The longest request.
 const REQUEST_SIZE_MAX: usize = 8 << 10;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 25] = [
     "configuration",
     "connection_stat_reset",
     "connections",
+    "dirs",
     "dump",
     "environment",
     "get_trace_mask",
+    "hash",
+    "initial_configuration",
     "is_read_only",
+    "last_snapshot",
     "leader",
     "monitor",
+    "observers",
     "ruok",
     "server_stats",
+    "set_trace_mask",
     "stat_reset",
     "stats",
+    "system_properties",
     "voting_view",
     "watch_summary",
     "watches",
@@ -50,12 +58,17 @@ fn full_name(name: &str) -> &str {
         "crst" => "connection_stat_reset",
         "envi" | "env" => "environment",
         "gtmk" => "get_trace_mask",
+        "icfg" => "initial_configuration",
         "isro" => "is_read_only",
         "lead" => "leader",
+        "lsnp" => "last_snapshot",
         "mntr" => "monitor",
+        "obsr" => "observers",
         "srst" => "stat_reset",
         "srvr" => "server_stats",
         "stat" => "stats",
+        "stmk" => "set_trace_mask",
+        "sysp" => "system_properties",
         "wchc" => "watches",
         "wchp" => "watches_by_path",
         "wchs" => "watch_summary",
@@ -116,22 +129,30 @@ impl ZooKeeper {
         if method != "GET" {
             return Err(response("405 Method Not Allowed", "text/plain", "only GET is served\n"));
         }
-        let path = target.split('?').next().unwrap_or_default();
+        let (path, parameters) = target.split_once('?').unwrap_or((target, ""));
         match path.strip_prefix("/commands") {
             Some("" | "/") => {
                 let links = COMMANDS.map(|name| format!("<a href=\"/commands/{name}\">{name}</a>\n<br/>\n"));
                 Err(response("200 OK", "text/html", &links.concat()))
             }
-            Some(rest) => Ok(full_name(rest.trim_matches('/')).to_owned()),
+            Some(rest) => {
+                let name = full_name(rest.trim_matches('/'));
+                // The one command that takes a parameter; it travels behind the name.
+                let mask = parameters.split('&').find_map(|pair| pair.strip_prefix("traceMask="));
+                let mask = mask.filter(|mask| name == "set_trace_mask" && mask.parse::<i64>().is_ok());
+                Ok(mask.map_or_else(|| name.to_owned(), |mask| format!("{name} {mask}")))
+            }
             None => Err(response("404 Not Found", "text/plain", "commands are at /commands\n")),
         }
     }
 
     /// The response to a command whose question is answered.
-    pub(super) fn command(&mut self, now: Now, name: &str, question: &Question) -> String {
+    pub(super) fn command(&mut self, now: Now, target: &str, question: &Question) -> String {
+        let (name, parameter) = target.split_once(' ').unwrap_or((target, ""));
         let serving = self.has_leader() || self.serves_reads(now);
-        let result = if COMMANDS.contains(&name) && (serving || matches!(name, "ruok" | "environment")) {
-            self.fields(now, name, question)
+        let always = matches!(name, "ruok" | "environment" | "system_properties" | "get_trace_mask" | "set_trace_mask");
+        let result = if COMMANDS.contains(&name) && (serving || always) {
+            self.fields(now, name, parameter, question)
         } else if COMMANDS.contains(&name) {
             Err("This ZooKeeper instance is not currently serving requests".to_owned())
         } else {
@@ -146,7 +167,13 @@ impl ZooKeeper {
         response("200 OK", "application/json", &format!("{}\n", Json::Map(fields)))
     }
 
-    fn fields(&mut self, now: Now, name: &str, question: &Question) -> Result<Vec<(String, Json)>, String> {
+    fn fields(
+        &mut self,
+        now: Now,
+        name: &str,
+        parameter: &str,
+        question: &Question,
+    ) -> Result<Vec<(String, Json)>, String> {
         let json = match name {
             "ruok" => Json::map([]),
             "configuration" => self.configuration(),
@@ -163,8 +190,31 @@ impl ZooKeeper {
                 Json::map([])
             }
             "dump" => dump(question),
-            "environment" => Json::map([("zookeeper.version", Json::text(&self.config.version))]),
-            "get_trace_mask" => Json::map([("tracemask", Json::Int(306))]),
+            "dirs" => Json::map([
+                ("datadir_size", Json::number(question.facts.snapshot_bytes)),
+                ("logdir_size", Json::number(question.facts.log_bytes)),
+            ]),
+            "environment" => Json::Map(self.environment()),
+            "system_properties" => Json::Map(self.environment().split_off(1)),
+            "hash" => Json::map([("digests", Json::List(vec![digest(question)]))]),
+            "initial_configuration" => {
+                let lines: Vec<String> =
+                    self.settings().iter().map(|(name, value)| format!("{name}={value}")).collect();
+                Json::map([("initial_configuration", Json::text(lines.join("\n")))])
+            }
+            "last_snapshot" => Json::map([
+                ("zxid", Json::text(format!("0x{:x}", question.status.snapshot_zxid))),
+                ("timestamp", Json::Int(question.status.snapshot_time / 1000)),
+            ]),
+            "observers" => observers(question),
+            "get_trace_mask" => Json::map([("tracemask", Json::Int(self.trace_mask))]),
+            "set_trace_mask" => match parameter.parse() {
+                Ok(mask) => {
+                    self.trace_mask = mask;
+                    Json::map([("tracemask", Json::Int(mask))])
+                }
+                Err(_) => return Err("setTraceMask requires long traceMask argument".to_owned()),
+            },
             "is_read_only" => Json::map([("read_only", Json::Bool(self.serves_reads(now)))]),
             "leader" if self.config.standalone => return Err("server is not initialized".to_owned()),
             "leader" => Json::map([
@@ -174,7 +224,8 @@ impl ZooKeeper {
             "monitor" => Json::Map(self.figures(now, question).into_iter().map(|(n, v)| (n.to_owned(), v)).collect()),
             "server_stats" => self.server_stats(now, question, false),
             "stats" => self.server_stats(now, question, true),
-            "voting_view" => Json::map([("current_config", Json::map([]))]),
+            "voting_view" if self.config.standalone => Json::map([("current_config", Json::map([]))]),
+            "voting_view" => Json::map([("current_config", voting_view(question.ensemble.as_ref()))]),
             "watch_summary" => Json::map([
                 ("num_connections", Json::count(self.watches.connections())),
                 ("num_paths", Json::count(self.watches.paths())),
@@ -190,6 +241,17 @@ impl ZooKeeper {
         };
         let Json::Map(fields) = json else { unreachable!("every answer is an object") };
         Ok(fields)
+    }
+
+    /// What `envi` says: names and values, the version first.
+    pub(super) fn environment(&self) -> Vec<(String, Json)> {
+        let all = [
+            ("zookeeper.version", self.config.version.as_str()),
+            ("os.name", std::env::consts::OS),
+            ("os.arch", std::env::consts::ARCH),
+            ("verity.version", env!("CARGO_PKG_VERSION")),
+        ];
+        all.into_iter().map(|(name, value)| (name.to_owned(), Json::text(value))).collect()
     }
 
     fn configuration(&self) -> Json {
@@ -310,10 +372,71 @@ impl ZooKeeper {
             ["avg_readlatency", "min_readlatency", "max_readlatency", "cnt_readlatency", "sum_readlatency"],
             ["avg_updatelatency", "min_updatelatency", "max_updatelatency", "cnt_updatelatency", "sum_updatelatency"],
         ];
+        if let Some(since) = self.led_since {
+            let count = |learners: bool| Json::count(peers(question, learners).count());
+            let led = now.mono.since(since).as_millis();
+            all.extend([
+                ("learners", Json::count(question.facts.progress.iter().filter(|peer| peer.active).count())),
+                ("synced_followers", count(false)),
+                ("synced_non_voting_followers", Json::Int(0)),
+                ("synced_observers", count(true)),
+                ("leader_uptime", number(led)),
+            ]);
+        }
+        let state = match (self.config.standalone, self.role.leads, self.role.votes, self.has_leader()) {
+            (true, ..) => None,
+            (_, true, ..) => Some("leading - broadcast"),
+            (_, _, true, true) => Some("following - broadcast"),
+            (_, _, false, true) => Some("observing - broadcast"),
+            (_, _, _, false) => Some("looking"),
+        };
+        all.extend(state.map(|state| ("peer_state", Json::text(state))));
         all.extend(names[0].into_iter().zip(latencies(&stats.read_latency)));
         all.extend(names[1].into_iter().zip(latencies(&stats.write_latency)));
         all
     }
+}
+
+/// The peers of a leader that are heard and have everything that is committed.
+fn peers(question: &Question, learners: bool) -> impl Iterator<Item = NodeId> + '_ {
+    let facts = &question.facts;
+    let of_kind = move |node: &NodeId| facts.members.learners.contains(node) == learners;
+    facts
+        .progress
+        .iter()
+        .filter(|peer| peer.active && peer.matched >= facts.committed)
+        .map(|peer| peer.node)
+        .filter(of_kind)
+}
+
+fn observers(question: &Question) -> Json {
+    let rows: Vec<Json> = peers(question, true).map(|node| Json::map([("sid", Json::number(node.0))])).collect();
+    Json::map([("synced_observers", Json::count(rows.len())), ("observers", Json::List(rows))])
+}
+
+/// The state as of a transaction. Version 0 says that it is none of ZooKeeper's digests.
+fn digest(question: &Question) -> Json {
+    Json::map([
+        ("zxid", Json::Int(question.status.zxid)),
+        ("digest_version", Json::Int(0)),
+        ("digest", Json::text(question.facts.digest.to_string())),
+    ])
+}
+
+fn voting_view(ensemble: Option<&Ensemble>) -> Json {
+    let servers = ensemble.map(|ensemble| &ensemble.servers).into_iter().flatten();
+    let rows = servers.filter(|(_, server)| !server.observer).map(|(id, server)| {
+        let host = server.peer.rsplit_once(':').map_or("", |(host, _)| host);
+        let list = |address: String| Json::List(vec![Json::Text(address)]);
+        let fields = [
+            ("server_addresses", list(server.peer.clone())),
+            ("election_addresses", list(format!("{host}:{}", server.election))),
+            ("client_address", Json::text(&server.client)),
+            ("learner_type", Json::text("participant")),
+        ];
+        (id.to_string(), Json::map(fields))
+    });
+    Json::Map(rows.collect())
 }
 
 fn connection(conn: &Conn, detailed: bool) -> Json {

@@ -1,9 +1,10 @@
 //! What a node's sessions are told once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use verity_contract::Door;
-use verity_types::{GroupId, Incarnation, NodeId};
+use verity_types::{GroupId, Incarnation, Nanos, NodeId};
 
 use crate::machine::TreeConfig;
 
@@ -17,6 +18,12 @@ pub enum DoorKind {
     Tls,
     /// The AdminServer's port: HTTP, `GET /commands/<name>`.
     Admin,
+}
+
+/// Counts requests, for whoever runs the node. It is told what they took by the clock that the driver brought.
+pub trait Meter: std::fmt::Debug + Send + Sync {
+    /// A request was answered so long after it came.
+    fn answered(&self, write: bool, took: Nanos);
 }
 
 /// Configuration of [`crate::session::ZooKeeper`]. The names in brackets are those of `zoo.cfg`.
@@ -76,11 +83,15 @@ pub struct Config {
     pub version: String,
     /// Lines of `conf`: name and value, in order.
     pub settings: Vec<(String, String)>,
+    /// Who counts requests, if anybody does.
+    pub meter: Option<Arc<dyn Meter>>,
 }
 
 /// The words that are answered unless the configuration says otherwise: all that change nothing.
-pub const WORDS_DEFAULT: [&str; 13] =
-    ["ruok", "srvr", "stat", "mntr", "conf", "cons", "dump", "envi", "wchs", "wchc", "wchp", "isro", "gtmk"];
+pub const WORDS_DEFAULT: [&str; 15] = [
+    "ruok", "srvr", "stat", "mntr", "conf", "cons", "dirs", "dump", "envi", "hash", "wchs", "wchc", "wchp", "isro",
+    "gtmk",
+];
 
 impl Config {
     /// ZooKeeper's defaults.
@@ -114,6 +125,7 @@ impl Config {
             leaderless_ms: 0,
             version: format!("3.8.0-verity-{}, built on 2022-02-25 08:49 UTC", env!("CARGO_PKG_VERSION")),
             settings: Vec::new(),
+            meter: None,
         }
     }
 

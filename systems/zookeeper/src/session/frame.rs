@@ -40,7 +40,8 @@ enum Piece {
 fn first_piece(input: &[u8], fresh: bool, max: usize) -> Piece {
     let Some(head) = input.first_chunk::<4>() else { return Piece::Partial };
     if fresh && words::is_word(*head) {
-        return Piece::Word(*head);
+        let complete = input.len() >= words::size(*head);
+        return if complete { Piece::Word(*head) } else { Piece::Partial };
     }
     let Ok(size) = usize::try_from(i32::from_be_bytes(*head)) else { return Piece::Broken };
     if size > max {
@@ -112,8 +113,9 @@ impl ZooKeeper {
                     return self.close(id);
                 }
                 Piece::Word(word) => {
+                    let parameter = rest.get(4..12).and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
                     rest.clear();
-                    return self.on_word(now, id, word);
+                    return self.on_word(now, id, word, parameter);
                 }
                 Piece::Packet(size) => {
                     let packet = rest.split_to(size);

@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 use verity_clock::Now;
-use verity_contract::{Consistency, Failure};
+use verity_contract::{Consistency, Failure, GroupFacts};
 use verity_types::ConnId;
 
 use super::port::Waits;
 use super::service::ZooKeeper;
 use crate::machine::{
-    self, Reply, SESSION_COUNT_MAX, SessionEphemerals, SessionRow, SessionsQuery, TreeStatus, internal,
+    self, Ensemble, Reply, SESSION_COUNT_MAX, SessionEphemerals, SessionRow, SessionsQuery, TreeStatus, internal,
 };
 use crate::wire::Decode as _;
 
@@ -37,6 +37,8 @@ enum Step {
     Status,
     Sessions(i64),
     Ephemerals(i64),
+    Facts,
+    Ensemble,
     Answer,
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Question {
     pub(super) status: TreeStatus,
     pub(super) sessions: Vec<SessionRow>,
     pub(super) ephemerals: Vec<(i64, Vec<String>)>,
+    pub(super) facts: GroupFacts,
+    pub(super) ensemble: Option<Ensemble>,
 }
 
 impl Question {
@@ -57,11 +61,27 @@ impl Question {
             Target::Command { name, .. } => name,
         };
         let step = match name.as_str() {
-            "srvr" | "stat" | "mntr" | "stats" | "server_stats" | "monitor" => Step::Status,
+            "srvr" | "stat" | "mntr" | "stats" | "server_stats" | "monitor" | "hash" | "last_snapshot" => Step::Status,
             "dump" => Step::Sessions(i64::MIN),
+            "dirs" | "observers" => Step::Facts,
+            "voting_view" => Step::Ensemble,
             _ => Step::Answer,
         };
-        Self { target, step, status: TreeStatus::default(), sessions: Vec::new(), ephemerals: Vec::new() }
+        Self {
+            target,
+            step,
+            status: TreeStatus::default(),
+            sessions: Vec::new(),
+            ephemerals: Vec::new(),
+            facts: GroupFacts::default(),
+            ensemble: None,
+        }
+    }
+
+    /// Figures of the tree are told beside those of the group.
+    fn needs_facts(&self) -> bool {
+        let (Target::Word { word: name, .. } | Target::Command { name, .. }) = &self.target;
+        matches!(name.as_str(), "mntr" | "monitor" | "hash")
     }
 
     /// Takes an answer in and decides what to ask next.
@@ -70,7 +90,7 @@ impl Question {
         self.step = match self.step {
             Step::Status => {
                 self.status = TreeStatus::from_bytes(body).expect("the tree answers whole records");
-                Step::Answer
+                if self.needs_facts() { Step::Facts } else { Step::Answer }
             }
             Step::Sessions(_) => {
                 let rows = Vec::<SessionRow>::from_bytes(body).expect("the tree answers whole records");
@@ -86,7 +106,13 @@ impl Question {
                 let at = self.sessions.partition_point(|row| row.session <= after) + SESSION_COUNT_MAX;
                 self.sessions.get(at - 1).map_or(Step::Answer, |row| Step::Ephemerals(row.session))
             }
-            Step::Answer => unreachable!("nothing more was asked"),
+            Step::Ensemble => {
+                let text = Option::<&[u8]>::from_bytes(body).expect("the tree answers whole records");
+                let text = text.and_then(|text| std::str::from_utf8(text).ok());
+                self.ensemble = text.and_then(Ensemble::parse);
+                Step::Answer
+            }
+            Step::Facts | Step::Answer => unreachable!("the tree was not asked"),
         };
     }
 }
@@ -99,6 +125,8 @@ impl ZooKeeper {
             Step::Status => machine::query(internal::STATUS, &0i32),
             Step::Sessions(after) => machine::query(internal::SESSIONS, &page(after)),
             Step::Ephemerals(after) => machine::query(internal::EPHEMERALS, &page(after)),
+            Step::Ensemble => machine::query(internal::ENSEMBLE, &0i32),
+            Step::Facts => return self.port.inspect(Waits::Inspect(Box::new(question))),
             Step::Answer => return self.tell_answer(now, &question),
         };
         self.port.read(query, Consistency::Local, Waits::Inspect(Box::new(question)));
@@ -110,6 +138,11 @@ impl ZooKeeper {
             return;
         }
         let Ok(answer) = result else { return self.close(conn) };
+        if question.step == Step::Facts {
+            question.facts = GroupFacts::decode(answer).expect("the replica answers whole facts");
+            question.step = Step::Answer;
+            return self.ask(now, question);
+        }
         let reply = Reply::decode(&answer).expect("the tree answers whole heads");
         question.take(reply.body);
         self.ask(now, question);

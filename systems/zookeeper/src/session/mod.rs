@@ -33,7 +33,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, DoorKind, DutyConfig, WORDS_DEFAULT};
+pub use config::{Config, DoorKind, DutyConfig, Meter, WORDS_DEFAULT};
 pub use duty::ZooKeeperDuty;
 pub use service::ZooKeeper;
 pub use stats::{Latency, Stats};

@@ -93,6 +93,12 @@ impl Port {
         self.out.push(SessionOutput::Read { token, group: self.group, query, consistency });
     }
 
+    /// Asks how the group is on this node.
+    pub(super) fn inspect(&mut self, waits: Waits) {
+        let token = self.wait(waits);
+        self.out.push(SessionOutput::Inspect { token, group: self.group });
+    }
+
     pub(super) fn whisper(&mut self, bytes: Bytes) {
         self.out.push(SessionOutput::Whisper { group: self.group, bytes });
     }

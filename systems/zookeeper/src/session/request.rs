@@ -309,7 +309,11 @@ impl ZooKeeper {
             conn.zxid = if barrier { conn.zxid } else { zxid.max(conn.zxid) };
             let size = self.port.reply(id, slot.xid, conn.zxid, err, &body);
             self.stats.replied(size);
-            let millis = now.mono.since(slot.at).as_millis();
+            let took = now.mono.since(slot.at);
+            if let Some(meter) = &self.config.meter {
+                meter.answered(slot.kind == Kind::Write, took);
+            }
+            let millis = took.as_millis();
             self.stats.latency.add(millis);
             match slot.kind {
                 Kind::Write => self.stats.write_latency.add(millis),

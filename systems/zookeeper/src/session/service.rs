@@ -44,6 +44,10 @@ pub struct ZooKeeper {
     pub(super) role: GroupRole,
     /// Since when there is no leader.
     pub(super) leaderless_since: Option<Mono>,
+    /// Since when this node leads.
+    pub(super) led_since: Option<Mono>,
+    /// What `gtmk` says. ZooKeeper's default is 0x132.
+    pub(super) trace_mask: i64,
     pub(super) started: Option<Mono>,
     /// The last transaction that this node has heard of.
     pub(super) zxid: i64,
@@ -71,6 +75,8 @@ impl ZooKeeper {
             per_address: BTreeMap::new(),
             role: GroupRole::default(),
             leaderless_since: None,
+            led_since: None,
+            trace_mask: 0x132,
             started: None,
             zxid: 0,
             session_count: 0,
@@ -191,6 +197,9 @@ impl ZooKeeper {
     }
 
     fn on_role(&mut self, now: Now, role: GroupRole) {
+        if role.leads != self.role.leads {
+            self.led_since = role.leads.then_some(now.mono);
+        }
         self.role = role;
         if self.has_leader() {
             self.leaderless_since = None;

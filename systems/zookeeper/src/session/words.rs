@@ -1,7 +1,7 @@
 //! Four-letter words: what monitoring has parsed for fifteen years, so the text is ZooKeeper's to the letter.
 //!
-//! Deliberately absent: `dirs` and `hash` (a node's sessions know no files and no digest), `stmk` (there is no trace
-//! mask to set).
+//! `dirs` tells the sizes of the last snapshot and of the log behind it; `hash` the digest of the state. The trace mask is
+//! kept and told, and traces nothing.
 
 use std::fmt::Write as _;
 
@@ -14,9 +14,9 @@ use super::json::Json;
 use super::service::ZooKeeper;
 use crate::wire::OpCode;
 
-const WORDS: [&str; 15] = [
-    "ruok", "srvr", "stat", "mntr", "conf", "cons", "crst", "dump", "envi", "srst", "wchc", "wchp", "wchs", "isro",
-    "gtmk",
+const WORDS: [&str; 18] = [
+    "ruok", "srvr", "stat", "mntr", "conf", "cons", "crst", "dirs", "dump", "envi", "hash", "srst", "wchc", "wchp",
+    "wchs", "isro", "gtmk", "stmk",
 ];
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
@@ -24,6 +24,11 @@ const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requ
 /// Is this a word rather than a length?
 pub(super) fn is_word(head: [u8; 4]) -> bool {
     WORDS.iter().any(|word| word.as_bytes() == head)
+}
+
+/// How many bytes a word takes: the one that sets the trace mask brings it along.
+pub(super) fn size(head: [u8; 4]) -> usize {
+    if head == *b"stmk" { 12 } else { 4 }
 }
 
 /// What `lop=` calls an operation.
@@ -90,7 +95,7 @@ fn line(conn: &Conn, detailed: bool) -> String {
 
 impl ZooKeeper {
     /// A connection said a word instead of connecting.
-    pub(super) fn on_word(&mut self, now: Now, id: ConnId, word: [u8; 4]) {
+    pub(super) fn on_word(&mut self, now: Now, id: ConnId, word: [u8; 4], parameter: Option<i64>) {
         let word = String::from_utf8(word.to_vec()).expect("words are ASCII");
         self.conns.get_mut(&id).expect("the decoder found it").phase = Phase::Asking;
         self.stats.received += 1;
@@ -98,10 +103,13 @@ impl ZooKeeper {
             self.port.text(id, &format!("{word} is not executed because it is not in the whitelist.\n"));
             return self.close(id);
         }
-        let always = matches!(word.as_str(), "ruok" | "envi" | "isro" | "gtmk");
+        let always = matches!(word.as_str(), "ruok" | "envi" | "isro" | "gtmk" | "stmk");
         if !always && !self.has_leader() && !self.serves_reads(now) {
             self.port.text(id, NOT_SERVING);
             return self.close(id);
+        }
+        if word == "stmk" {
+            self.trace_mask = parameter.unwrap_or(self.trace_mask);
         }
         self.ask(now, Question::new(Target::Word { conn: id, word }));
     }
@@ -129,7 +137,12 @@ impl ZooKeeper {
             "isro" if self.has_leader() => "rw".to_owned(),
             "isro" if self.serves_reads(now) => "ro".to_owned(),
             "isro" => "null".to_owned(),
-            "gtmk" => "306".to_owned(),
+            "gtmk" | "stmk" => self.trace_mask.to_string(),
+            "dirs" => {
+                let facts = &question.facts;
+                format!("datadir_size: {}\nlogdir_size: {}\n", facts.snapshot_bytes, facts.log_bytes)
+            }
+            "hash" => format!("0x{:x} {}\n", question.status.zxid, question.facts.digest),
             "srvr" => self.srvr(now, question, false),
             "stat" => self.srvr(now, question, true),
             "mntr" => self.mntr(now, question),
@@ -146,7 +159,10 @@ impl ZooKeeper {
                 "Server stats reset.\n".to_owned()
             }
             "dump" => self.dump(question),
-            "envi" => format!("Environment:\nzookeeper.version={}\n", self.config.version),
+            "envi" => self.environment().iter().fold("Environment:\n".to_owned(), |text, (name, value)| match value {
+                Json::Text(value) => text + &format!("{name}={value}\n"),
+                other => text + &format!("{name}={other}\n"),
+            }),
             "wchs" => format!(
                 "{} connections watching {} paths\nTotal watches:{}\n",
                 self.watches.connections(),

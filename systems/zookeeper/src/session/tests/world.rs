@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use verity_clock::{Interval, Now};
 use verity_contract::{
-    Change, Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, Members,
-    Peer, ReadOutcome, RequestId, Service, SessionInput, SessionOutput, StateMachine,
+    Change, Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupFacts, GroupRole,
+    Members, Peer, Progress, ReadOutcome, RequestId, Service, SessionInput, SessionOutput, StateMachine,
 };
 use verity_types::{ConnId, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, Token, WallMs};
 
@@ -140,6 +140,20 @@ impl World {
                 Consistency::Linearizable => node.linear.push_back((token, query)),
                 Consistency::AtLeast(_) => panic!("not used"),
             },
+            SessionOutput::Inspect { token, .. } => {
+                let facts = GroupFacts {
+                    members: Members { learners: [NodeId(3)].into(), ..Members::of_voters([NodeId(1), NodeId(2)]) },
+                    log_bytes: 1234,
+                    snapshot_bytes: 56,
+                    digest: node.tree.digest(),
+                    progress: [2, 3]
+                        .map(|node| Progress { node: NodeId(node), matched: LogIndex(0), active: true })
+                        .into(),
+                    ..GroupFacts::default()
+                };
+                let result = Ok(facts.encode());
+                node.work.push_back(Work::Input(SessionInput::Completed { token, result }));
+            }
             SessionOutput::Whisper { bytes, .. } => {
                 if let Some(leader) = self.leader.filter(|_| !self.deaf) {
                     let mut out = Vec::new();
@@ -227,6 +241,9 @@ impl World {
                         self.duty_out(at, out);
                     }
                     self.nodes[at].work.push_back(Work::Input(SessionInput::Event { group: GROUP, topic, bytes }));
+                }
+                Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => {
+                    panic!("a tree has neither groups nor files of its own")
                 }
             }
         }

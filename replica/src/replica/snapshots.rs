@@ -1,0 +1,144 @@
+//! Snapshots of a node's groups: when they are taken, how they reach a peer, and how one replaces a state.
+//!
+//! Deliberately absent: their format (`crate::snapshot`) and the files (the vault).
+
+use bytes::Bytes;
+use verity_clock::Now;
+use verity_contract::{self as contract, Failure, RestoreError, SessionInput, SnapshotMeta};
+use verity_types::{GroupId, LogIndex, NodeId};
+
+use super::{Output, Replica, Work};
+use crate::frame::Frame;
+use crate::snapshot::{CHUNK_BYTES, Saving, Sending, restore_group};
+use crate::vault::{LogWork, SnapshotWork};
+
+impl Replica {
+    pub(super) fn take_snapshots(&mut self, now: Now) {
+        for id in &self.active {
+            let Some(group) = self.groups.get_mut(id) else { continue };
+            let due = group.wants_snapshot(now.mono);
+            let fresh = group.saved.as_ref().is_none_or(|saved| saved.index < group.applied);
+            if !due || !fresh || group.saving.is_some() || group.installing || group.applied == LogIndex(0) {
+                continue;
+            }
+            group.snapshot_wanted = false;
+            group.log_bytes = 0;
+            let meta = group.meta();
+            group.machine.snapshot_begin();
+            let attachments = group.machine.attachments();
+            self.out.push(Output::Snapshot(SnapshotWork::Begin { group: group.id, meta: meta.clone() }));
+            let header = group.header(&attachments.files);
+            self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: group.id, bytes: header }));
+            group.saving = Some(Saving { meta, finished: false, attachments, bytes: 0 });
+        }
+    }
+
+    pub(super) fn on_snapshot_written(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(saving) = group.saving.as_mut().filter(|saving| !saving.finished) else { return };
+        if let Some(bytes) = group.machine.snapshot_next(CHUNK_BYTES) {
+            saving.bytes += bytes.len() as u64;
+            self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: id, bytes }));
+        } else {
+            saving.finished = true;
+            let attachments = std::mem::take(&mut saving.attachments);
+            self.out.push(Output::Snapshot(SnapshotWork::Finish { group: id, meta: saving.meta.clone(), attachments }));
+        }
+    }
+
+    pub(super) fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let bytes = group.saving.take().map_or(0, |saving| saving.bytes);
+        if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {
+            return;
+        }
+        group.saved = Some(meta.clone());
+        group.snapshot_bytes = bytes;
+        group.machine.snapshot_saved(meta.index);
+        let compact_to = group.compact_to(meta.index);
+        self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
+        self.out.push(Output::Log(LogWork::Trim { group: id, upto: compact_to }));
+    }
+
+    pub(super) fn offer_snapshot(&mut self, now: Now, id: GroupId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
+        let group = self.groups.get_mut(&id).expect("engines speak only while hosted");
+        let index = meta.index;
+        if group.sending.get(&to).is_some_and(|sending| sending.meta.index == index) {
+            return;
+        }
+        group.sending.insert(to, Sending { meta, message, acked: 0, total: None, heard_at: now.mono });
+        self.out.push(Output::Snapshot(SnapshotWork::Read { group: id, to, index, offset: 0, length: CHUNK_BYTES }));
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
+    pub(super) fn on_snapshot_data(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        to: NodeId,
+        index: LogIndex,
+        offset: u64,
+        file: u64,
+        total: u64,
+        bytes: Bytes,
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(sending) = group.sending.get_mut(&to).filter(|sending| sending.meta.index == index) else { return };
+        if total == 0 {
+            group.sending.remove(&to);
+            return self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
+        }
+        sending.total = Some(total);
+        let (meta, message) = (sending.meta.clone(), sending.message.clone());
+        self.post(to, &Frame::SnapshotChunk { group: id, meta, offset, file, total, bytes, message });
+    }
+
+    pub(super) fn on_snapshot_ack(&mut self, now: Now, id: GroupId, from: NodeId, index: LogIndex, next: u64) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(sending) = group.sending.get_mut(&from).filter(|sending| sending.meta.index == index) else { return };
+        let Some(total) = sending.total else { return };
+        if next >= total {
+            group.sending.remove(&from);
+            return self.step(now, id, contract::Input::SnapshotSent { to: from, delivered: next == total });
+        }
+        sending.heard_at = now.mono;
+        sending.acked = next;
+        self.out.push(Output::Snapshot(SnapshotWork::Read {
+            group: id,
+            to: from,
+            index,
+            offset: next,
+            length: CHUNK_BYTES,
+        }));
+    }
+
+    pub(super) fn on_snapshot_loaded(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        meta: SnapshotMeta,
+        chunks: Result<Vec<Bytes>, String>,
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        let restored = chunks.map_err(RestoreError::Storage).and_then(|chunks| {
+            let mut chunks = chunks.into_iter().map(Ok);
+            restore_group(group.machine.as_mut(), meta, &mut chunks)
+        });
+        let restored = match restored {
+            Ok(restored) => restored,
+            Err(error) => return self.out.push(Output::Fatal(format!("group {id}: {error}"))),
+        };
+        group.on_restored(restored);
+        let (applied, members, roster) = (group.applied, group.members.clone(), group.roster.clone());
+        for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
+            let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
+            self.work.push_back(Work::Service(lost.service, input));
+        }
+        let spawned = group.machine.spawned();
+        self.tell_services(&SessionInput::Restored { group: id });
+        self.follow_spawned(now, id, spawned);
+        self.out.push(Output::Members { group: id, members, roster });
+        self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
+        self.step(now, id, contract::Input::Applied(applied));
+    }
+}

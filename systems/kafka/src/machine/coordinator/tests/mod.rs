@@ -1,0 +1,10 @@
+//! Scenarios of each protocol, and properties of all of them together.
+
+mod classic;
+mod consumer;
+mod duty;
+mod offsets;
+mod properties;
+mod rig;
+mod statics;
+mod transactions;

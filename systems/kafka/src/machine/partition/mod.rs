@@ -1,0 +1,552 @@
+//! One partition: the machine that turns an agreed order of batches into a log with offsets.
+//!
+//! - upon a batch: its producer's sequence is looked at; it gets the next offset and its leader's epoch, and goes to the
+//!   log untouched otherwise (a topic may ask for the time of its append). A duplicate is answered as the first was;
+//! - upon a marker: a control batch ends the producer's transaction;
+//! - upon `DeleteRecords`, `tend`: the log lets its beginning go, or is compacted;
+//! - upon a fetch: whole batches, up to the end of the log, or in front of the first open transaction;
+//! - upon a snapshot: what the log consists of, and what is known of producers. The batches stay in their files, which the
+//!   snapshot stands on.
+//!
+//! What is applied is committed, so the end of the log is the high watermark: an offset never changes and is never given
+//! twice. A batch that was acknowledged with acks=1 has the same life as one with acks=all.
+//!
+//! Deliberately absent: validation of what clients send (the session does it once, before the order), waiting, and
+//! topics: a partition does not know its name.
+
+mod codec;
+mod command;
+mod config;
+mod duty;
+mod producers;
+mod query;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use verity_contract::{Attachment, Attachments, Effects, ReadOutcome, RequestId, RestoreError, StateMachine};
+use verity_storage::{Disk, group_folder};
+use verity_types::{Digest, GroupId, LogIndex};
+
+pub use command::{Command, Reply};
+pub use config::PartitionConfig;
+pub use duty::PartitionDuty;
+pub use producers::{Aborted, BATCHES_KEPT, Ended, Judged, Producer, Producers, Taken};
+pub use query::{Described, Fetched, Found, ProducerRow, Query};
+
+use crate::log::{CompactionPolicy, Log, LogError, Manifest, SyncHandle};
+use crate::wire::{
+    Batch, BatchHeader, DECOMPRESSED_SIZE_MAX, ErrorCode, Marker, TimestampType, assign, marker_batch, stamp,
+};
+use codec::WireCodec;
+
+/// What a partition's events are about.
+pub const GROWN: &[u8] = b"grown";
+
+const VERSION: u8 = 1;
+/// How many snapshots a node keeps; files that one of them names stay.
+const SNAPSHOTS_KEPT: usize = 2;
+/// How the log names files that came from a peer.
+const RECEIVED: &str = ".received";
+/// What names of files have in common that are coming from a peer.
+const STAGED: &str = ".staged-";
+/// Memory for the keys of one round of compaction (`log.cleaner.dedupe.buffer.size`).
+const KEY_BYTES_MAX: u64 = 64 << 20;
+/// About how much of a log one `tend` compacts, since it does so within a turn.
+const STEP_BYTES_MAX: u64 = 16 << 20;
+
+/// One partition's machine.
+pub struct Partition {
+    disk: Arc<dyn Disk>,
+    folder: String,
+    /// There once something was applied, asked or restored: until then, nobody knows what of the folder counts.
+    log: Option<Log>,
+    config: PartitionConfig,
+    /// The highest leader's epoch of which there is a batch.
+    epoch: i32,
+    producers: Producers,
+    /// How files are named that came from a peer.
+    suffix: String,
+    /// The snapshot that is being drawn.
+    drawing: Bytes,
+    /// What it stands on.
+    drawn: Option<(Manifest, SyncHandle)>,
+    /// The manifest of the snapshot that is being saved, and those of the last two.
+    saving: Option<Manifest>,
+    saved: VecDeque<Manifest>,
+}
+
+fn invalid(error: impl std::fmt::Display) -> RestoreError {
+    RestoreError::Invalid(error.to_string())
+}
+
+impl Partition {
+    /// An empty partition, in the folder of its group. Touches no file.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, group: GroupId, config: PartitionConfig) -> Self {
+        Self {
+            disk,
+            folder: group_folder(group),
+            log: None,
+            config,
+            epoch: 0,
+            producers: Producers::default(),
+            suffix: String::new(),
+            drawing: Bytes::new(),
+            drawn: None,
+            saving: None,
+            saved: VecDeque::new(),
+        }
+    }
+
+    fn log(&mut self) -> Result<&mut Log, LogError> {
+        if self.log.is_none() {
+            self.log = Some(Log::create(Arc::clone(&self.disk), self.folder.clone(), self.config.log())?);
+        }
+        Ok(self.log.as_mut().expect("it was just put there"))
+    }
+
+    fn end(&self) -> i64 {
+        self.log.as_ref().map_or(0, Log::next_offset)
+    }
+
+    fn start(&self) -> i64 {
+        self.log.as_ref().map_or(0, Log::log_start_offset)
+    }
+
+    fn last_stable(&self) -> i64 {
+        self.producers.last_stable(self.end())
+    }
+
+    fn reply(&self, error: ErrorCode, offset: i64) -> Reply {
+        let append_time = -1;
+        Reply { error, offset, append_time, log_start: self.start() }
+    }
+
+    // ---- commands
+
+    fn on_command(&mut self, command: Command, time: i64) -> Result<Reply, LogError> {
+        match command {
+            Command::Append { epoch, guard, batch } => self.on_append(epoch, guard, &batch, time),
+            Command::Marker { epoch, producer_id, producer_epoch, coordinator_epoch, decision, commit } => {
+                match self.producers.judge_marker(producer_id, producer_epoch, coordinator_epoch, decision) {
+                    Err(code) => return Ok(self.reply(code, -1)),
+                    Ok(None) => return Ok(self.reply(ErrorCode::NONE, self.producers.guard(producer_id))),
+                    Ok(Some(())) => {}
+                }
+                let marker = if commit { Marker::Commit } else { Marker::Abort };
+                let batch = marker_batch(marker, producer_id, producer_epoch, coordinator_epoch, time);
+                let offset = self.append(epoch, batch, time)?;
+                let ended = Ended { producer_id, producer_epoch, coordinator_epoch, decision, commit };
+                self.producers.note_marker(&ended, offset, time);
+                Ok(self.reply(ErrorCode::NONE, offset))
+            }
+            Command::DeleteRecords { offset } => {
+                let to = if offset == -1 { self.end() } else { offset };
+                match self.log()?.delete_records(to) {
+                    Ok(start) => Ok(self.reply(ErrorCode::NONE, start)),
+                    Err(LogError::OutOfRange { .. }) => Ok(self.reply(ErrorCode::OFFSET_OUT_OF_RANGE, -1)),
+                    Err(error) => Err(error),
+                }
+            }
+            Command::Configure(config) => {
+                if config.version > self.config.version {
+                    self.config = config;
+                    self.log()?.set_config(config.log());
+                }
+                Ok(self.reply(ErrorCode::NONE, -1))
+            }
+            Command::Tend => {
+                self.tend(time)?;
+                Ok(self.reply(ErrorCode::NONE, -1))
+            }
+        }
+    }
+
+    fn on_append(&mut self, epoch: i32, guard: Option<i64>, batch: &[u8], time: i64) -> Result<Reply, LogError> {
+        // The session has looked at it; nobody has seen what else proposes.
+        let Ok(header) = BatchHeader::parse(batch) else { return Ok(self.reply(ErrorCode::CORRUPT_MESSAGE, -1)) };
+        if header.size() != batch.len() || header.record_count < 1 || header.attributes.is_control() {
+            return Ok(self.reply(ErrorCode::INVALID_RECORD, -1));
+        }
+        let stamped = if self.config.append_time { time } else { -1 };
+        if header.has_producer_id() {
+            match self.producers.judge(&header, guard) {
+                Err(code) => return Ok(self.reply(code, -1)),
+                Ok(Judged::Duplicate(taken)) => {
+                    let append_time = if self.config.append_time { taken.time } else { -1 };
+                    return Ok(Reply { append_time, ..self.reply(ErrorCode::NONE, taken.base_offset) });
+                }
+                Ok(Judged::New) => {}
+            }
+        } else if header.attributes.is_transactional() {
+            return Ok(self.reply(ErrorCode::INVALID_RECORD, -1));
+        }
+        let mut bytes = BytesMut::from(batch);
+        if self.config.append_time {
+            stamp(&mut bytes, TimestampType::LogAppendTime, time);
+        }
+        let offset = match self.append(epoch, bytes, time) {
+            Ok(offset) => offset,
+            // A checksum that is wrong after all: the log is as before.
+            Err(LogError::ApiMisuse(_)) => return Ok(self.reply(ErrorCode::CORRUPT_MESSAGE, -1)),
+            Err(error) => return Err(error),
+        };
+        if header.has_producer_id() {
+            self.producers.note(&header, offset, time);
+        }
+        Ok(Reply { append_time: stamped, ..self.reply(ErrorCode::NONE, offset) })
+    }
+
+    fn append(&mut self, epoch: i32, mut batch: BytesMut, time: i64) -> Result<i64, LogError> {
+        let epoch = self.epoch.max(epoch);
+        let offset = self.end();
+        assign(&mut batch, offset, epoch);
+        self.log()?.append(&batch, time)?;
+        self.epoch = epoch;
+        Ok(offset)
+    }
+
+    /// Retention, then a step of compaction, then what is known of those who are gone.
+    fn tend(&mut self, time: i64) -> Result<(), LogError> {
+        let config = self.config;
+        let policy = self.policy(time);
+        let (aborted, producers) = self.producers.for_compaction();
+        let log = self.log()?;
+        if config.delete {
+            log.retain(time, config.retention_ms, config.retention_bytes)?;
+        }
+        if config.compact
+            && let Some(plan) = log.plan_compaction(&policy, aborted, producers)
+        {
+            log.compact(&plan, &WireCodec)?;
+        }
+        let start = self.start();
+        self.producers.forget(time.saturating_sub(config.producer_expiry_ms), start);
+        Ok(())
+    }
+
+    fn policy(&self, time: i64) -> CompactionPolicy {
+        CompactionPolicy {
+            upto_offset: self.last_stable(),
+            now_ms: time,
+            min_lag_ms: self.config.min_lag_ms,
+            max_lag_ms: self.config.max_lag_ms,
+            dirty_ratio_ppm: self.config.dirty_ratio_ppm,
+            delete_retention_ms: self.config.delete_retention_ms,
+            key_bytes_max: KEY_BYTES_MAX,
+            step_bytes_max: STEP_BYTES_MAX,
+        }
+    }
+
+    // ---- queries
+
+    fn fetch(&mut self, offset: i64, max_bytes: u32, min_one: bool, committed: bool) -> Result<Bytes, LogError> {
+        let stable = self.last_stable();
+        let log = self.log()?;
+        let answer = Fetched {
+            high_watermark: log.next_offset(),
+            last_stable: stable,
+            log_start: log.log_start_offset(),
+            ..Fetched::empty(ErrorCode::NONE)
+        };
+        let upto = if committed { stable } else { answer.high_watermark };
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        match log.read(offset, max_bytes, min_one, upto) {
+            Ok(None) => Ok(answer.encode(std::iter::empty(), &[])),
+            Ok(Some(slice)) => {
+                let to = if committed { slice.next_offset } else { offset };
+                Ok(answer.encode(self.producers.aborted(offset, to), &slice.bytes()?))
+            }
+            Err(LogError::OutOfRange { .. }) => {
+                let answer = Fetched { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..answer };
+                Ok(answer.encode(std::iter::empty(), &[]))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn offset(&mut self, timestamp: i64, committed: bool) -> Result<Found, LogError> {
+        let upto = if committed { self.last_stable() } else { self.end() };
+        let log = self.log()?;
+        let found = |offset, timestamp, epoch| Found { error: ErrorCode::NONE, offset, timestamp, epoch };
+        match timestamp {
+            -1 => Ok(found(upto, -1, log.latest_epoch().unwrap_or(-1))),
+            -2 | -4 => Ok(found(log.log_start_offset(), -1, log.latest_epoch().map_or(-1, |_| 0))),
+            -3 => match log.max_timestamp() {
+                Some((largest, _)) => self.first_since(largest, upto),
+                None => Ok(Found::none(ErrorCode::NONE)),
+            },
+            since if since >= 0 => self.first_since(since, upto),
+            // Of what is kept elsewhere (-5 and the like) there is nothing.
+            _ => Ok(Found::none(ErrorCode::NONE)),
+        }
+    }
+
+    /// The first record that is at least so young.
+    fn first_since(&mut self, since: i64, upto: i64) -> Result<Found, LogError> {
+        let mut from = self.start();
+        while let Some(slice) = self.log()?.batch_for_timestamp(since, from, upto)? {
+            let mut blob = Bytes::from(slice.bytes()?);
+            let damaged = |what: String| LogError::Corrupt { file: slice.path.clone(), position: slice.position, what };
+            let batch = Batch::take(&mut blob).map_err(|error| damaged(error.to_string()))?;
+            let batch = batch.ok_or_else(|| damaged("it is empty".to_owned()))?;
+            let header = *batch.header();
+            if !header.attributes.is_control() && header.record_count > 0 {
+                let plain = batch.decompress(DECOMPRESSED_SIZE_MAX).map_err(|error| damaged(error.to_string()))?;
+                for record in batch.records(&plain) {
+                    let record = record.map_err(|error| damaged(error.to_string()))?;
+                    let offset = header.base_offset + i64::from(record.offset_delta);
+                    let timestamp = header.timestamp(record.timestamp_delta);
+                    if timestamp >= since && offset >= from {
+                        return Ok(Found { error: ErrorCode::NONE, offset, timestamp, epoch: header.leader_epoch });
+                    }
+                }
+            }
+            from = slice.next_offset;
+        }
+        Ok(Found::none(ErrorCode::NONE))
+    }
+
+    fn describe(&self) -> Described {
+        Described {
+            log_start: self.start(),
+            high_watermark: self.end(),
+            last_stable: self.last_stable(),
+            size: self.log.as_ref().map_or(0, Log::size_bytes),
+            segments: u32::try_from(self.log.as_ref().map_or(0, |log| log.segments().count())).unwrap_or(u32::MAX),
+            config_version: self.config.version,
+            producers: self.producers.iter().map(|(id, producer)| ProducerRow::new(id, producer)).collect(),
+        }
+    }
+
+    /// Would [`Partition::tend`] change anything? Says yes too often rather than too rarely.
+    fn is_due(&self, time: i64) -> bool {
+        let Some(log) = &self.log else { return false };
+        let config = &self.config;
+        let oldest =
+            log.segments().next().map_or(i64::MAX, |facts| if facts.length > 0 { facts.newest_ms() } else { i64::MAX });
+        let expired = config.retention_ms >= 0 && time.saturating_sub(config.retention_ms) > oldest;
+        let large = u64::try_from(config.retention_bytes)
+            .is_ok_and(|limit| log.size_bytes() > limit && log.segments().count() > 1);
+        let silent = time.saturating_sub(config.producer_expiry_ms);
+        let forgotten = self.producers.iter().any(|(_, producer)| producer.open.is_none() && producer.heard < silent);
+        let dirty = config.compact && log.compaction_due(&self.policy(time));
+        config.delete && (expired || large) || dirty || forgotten
+    }
+
+    fn on_query(&mut self, query: Query) -> Result<Bytes, LogError> {
+        match query {
+            Query::Fetch { offset, max_bytes, min_one, committed } => self.fetch(offset, max_bytes, min_one, committed),
+            Query::Offset { timestamp, committed } => self.offset(timestamp, committed).map(Found::encode),
+            Query::Epoch(epoch) => {
+                let end = self.log()?.epoch_end_offset(epoch);
+                let found = end.map_or(Found::none(ErrorCode::NONE), |(epoch, offset)| Found {
+                    error: ErrorCode::NONE,
+                    offset,
+                    timestamp: -1,
+                    epoch,
+                });
+                Ok(found.encode())
+            }
+            Query::Guard(producer) => {
+                let offset = self.producers.guard(producer);
+                Ok(Found { offset, ..Found::none(ErrorCode::NONE) }.encode())
+            }
+            Query::Describe => Ok(self.describe().encode()),
+            Query::Due(now) => {
+                let offset = i64::from(self.is_due(now));
+                Ok(Found { offset, ..Found::none(ErrorCode::NONE) }.encode())
+            }
+        }
+    }
+
+    // ---- snapshots
+
+    fn draw(&mut self) -> Result<(), LogError> {
+        let (manifest, sync) = self.log()?.checkpoint()?;
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        out.put_i32(self.epoch);
+        self.config.encode(&mut out);
+        self.producers.encode(&mut out);
+        let mut encoded = Vec::new();
+        manifest.encode(&mut encoded);
+        out.put_slice(&encoded);
+        self.drawing = out.freeze();
+        self.drawn = Some((manifest, sync));
+        Ok(())
+    }
+
+    fn restore_from(&mut self, mut bytes: Bytes) -> Result<(), RestoreError> {
+        let cut = || invalid("it ends early, or is none of ours");
+        if bytes.try_get_u8().map_err(|_| cut())? != VERSION {
+            return Err(cut());
+        }
+        let epoch = bytes.try_get_i32().map_err(|_| cut())?;
+        let config = PartitionConfig::decode(&mut bytes).ok_or_else(cut)?;
+        let producers = Producers::decode(&mut bytes).ok_or_else(cut)?;
+        let manifest = Manifest::decode(&bytes).map_err(invalid)?;
+        let (disk, folder) = (Arc::clone(&self.disk), self.folder.clone());
+        self.log = None;
+        let came = self.take_staged().map_err(invalid)?;
+        let open = if came { Log::install } else { Log::open };
+        self.log = Some(open(disk, folder, config.log(), &manifest).map_err(invalid)?);
+        (self.epoch, self.config, self.producers) = (epoch, config, producers);
+        (self.drawn, self.saving, self.drawing) = (None, None, Bytes::new());
+        self.saved = VecDeque::from([manifest]);
+        Ok(())
+    }
+
+    /// Gives the files that came with the snapshot the names that the log takes them by, and removes what came with others.
+    /// True if any came, now or before a crash.
+    fn take_staged(&mut self) -> Result<bool, verity_storage::Error> {
+        self.disk.create_dir(&self.folder)?;
+        let mut came = false;
+        for name in self.disk.list(&self.folder)? {
+            let path = format!("{}/{name}", self.folder);
+            if let Some(place) = name.strip_suffix(self.suffix.as_str()).filter(|_| !self.suffix.is_empty()) {
+                self.disk.rename(&path, &format!("{}/{place}{RECEIVED}", self.folder))?;
+                came = true;
+            } else if name.contains(STAGED) {
+                self.disk.remove(&path)?;
+            }
+            came |= name.ends_with(RECEIVED);
+        }
+        if came {
+            self.disk.sync_dir(&self.folder)?;
+        }
+        Ok(came)
+    }
+}
+
+impl StateMachine for Partition {
+    fn apply(&mut self, batch: &[verity_contract::Command], effects: &mut Effects) {
+        let before = (self.end(), self.last_stable());
+        let mut replies: Vec<(RequestId, Bytes)> = Vec::new();
+        for command in batch {
+            let time = i64::try_from(command.time.0).unwrap_or(i64::MAX);
+            let reply = match Command::decode(command.bytes.clone()) {
+                None => Ok(self.reply(ErrorCode::INVALID_REQUEST, -1)),
+                Some(command) => self.on_command(command, time),
+            };
+            match reply {
+                Ok(reply) => replies.push((command.request, reply.encode())),
+                Err(error) => return effects.fail(error.to_string()),
+            }
+        }
+        if let Some(log) = &mut self.log
+            && let Err(error) = log.flush()
+        {
+            return effects.fail(error.to_string());
+        }
+        // Whoever waits for batches hears of them before the producer does.
+        let after = (self.end(), self.last_stable());
+        if after != before {
+            let mut bytes = BytesMut::with_capacity(16);
+            bytes.put_i64(after.0);
+            bytes.put_i64(after.1);
+            effects.event(Bytes::from_static(GROWN), bytes.freeze());
+        }
+        replies.into_iter().for_each(|(request, bytes)| effects.reply(request, bytes));
+    }
+
+    fn read(&mut self, query: &[u8]) -> ReadOutcome {
+        let answer = match Query::decode(query) {
+            None => Ok(Found::none(ErrorCode::INVALID_REQUEST).encode()),
+            Some(query) => self.on_query(query),
+        };
+        // Damage, or a disk that does not read: the client is to try another replica.
+        let answer = answer.unwrap_or_else(|_| match Query::decode(query) {
+            Some(Query::Fetch { .. }) => Fetched::empty(ErrorCode::KAFKA_STORAGE_ERROR).encode(std::iter::empty(), &[]),
+            _ => Found::none(ErrorCode::KAFKA_STORAGE_ERROR).encode(),
+        });
+        ReadOutcome::Ready(answer)
+    }
+
+    fn attachments(&mut self) -> Attachments {
+        let Some((manifest, sync)) = self.drawn.take() else { return Attachments::default() };
+        let files = manifest.files().into_iter();
+        let files =
+            files.map(|(name, length)| Attachment { path: format!("{}/{name}", self.folder), length }).collect();
+        self.saving = Some(manifest);
+        Attachments { files, sync: Some(Box::new(move || sync.sync().map_err(|error| error.to_string()))) }
+    }
+
+    fn staged(&mut self, suffix: &str) {
+        suffix.clone_into(&mut self.suffix);
+    }
+
+    fn snapshot_saved(&mut self, _index: LogIndex) {
+        self.saved.extend(self.saving.take());
+        while self.saved.len() > SNAPSHOTS_KEPT {
+            self.saved.pop_front();
+        }
+        // A file that cannot be removed now is tried again with the next snapshot.
+        if let (Some(oldest), Some(log)) = (self.saved.front(), self.log.as_mut()) {
+            let _ = log.release(oldest);
+        }
+    }
+
+    fn retire(&mut self) {
+        self.log = None;
+        // What cannot be removed is in nobody's way: the id is never used again.
+        for name in self.disk.list(&self.folder).unwrap_or_default() {
+            let _ = self.disk.remove(&format!("{}/{name}", self.folder));
+        }
+    }
+
+    fn snapshot_begin(&mut self) {
+        (self.drawn, self.drawing) = (None, Bytes::new());
+        // Without a manifest the snapshot is empty and restores to nothing: it is drawn again when the disk writes again.
+        if self.draw().is_err() {
+            self.drawing = Bytes::new();
+        }
+    }
+
+    fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes> {
+        let size = self.drawing.len().min(size_max.max(1));
+        (size > 0).then(|| self.drawing.split_to(size))
+    }
+
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError> {
+        let mut all = BytesMut::new();
+        for chunk in chunks {
+            all.put_slice(&chunk?);
+        }
+        self.restore_from(all.freeze())
+    }
+
+    fn digest(&self) -> Digest {
+        let mut out = BytesMut::new();
+        out.put_i64(self.start());
+        out.put_i64(self.end());
+        out.put_i32(self.epoch);
+        self.config.encode(&mut out);
+        self.producers.encode(&mut out);
+        let segments = self.log.iter().flat_map(Log::segments);
+        for facts in segments {
+            out.put_i64(facts.base_offset);
+            out.put_u64(facts.generation);
+            out.put_u64(facts.length);
+        }
+        let (low, high) = (xxhash_rust::xxh3::xxh3_128(&out), xxhash_rust::xxh3::xxh3_128_with_seed(&out, 1));
+        let mut digest = [0; 32];
+        digest[..16].copy_from_slice(&low.to_be_bytes());
+        digest[16..].copy_from_slice(&high.to_be_bytes());
+        Digest(digest)
+    }
+
+    fn size(&self) -> u64 {
+        self.log.as_ref().map_or(0, Log::size_bytes)
+    }
+
+    fn invariants(&self) {
+        self.log.iter().for_each(Log::invariants);
+        self.producers.invariants(self.end());
+        assert!((self.start()..=self.end()).contains(&self.last_stable()) || self.last_stable() <= self.end());
+    }
+}

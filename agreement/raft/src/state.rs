@@ -217,8 +217,8 @@ impl Log {
         self.snapshot.as_ref()
     }
 
-    /// Asserts that the entries are one row.
-    /// Checks the end of the log, where steps change it, and the next few entries of the rest; called often.
+    /// Asserts that the entries are one row: those at the end, where steps change the log, and at each call the next few of
+    /// the rest, since it is called after every step.
     pub(crate) fn invariants(&self) {
         let count = self.entries.len();
         let end = count.saturating_sub(SLICE);

@@ -116,6 +116,7 @@ fn cpu_ns() -> u64 {
 }
 
 impl Sim {
+    #[expect(clippy::disallowed_methods, reason = "a run tells how fast it was")]
     pub(crate) fn run(self, json: bool) -> Result<()> {
         if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, home(mutant)?)))
             && home != self.agreement

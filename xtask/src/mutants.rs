@@ -14,10 +14,9 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which engine each mutant lives in.
-const MUTANTS: [(&str, &str); 15] = [
+const MUTANTS: [(&str, &str); 14] = [
     ("vote-not-persisted", "raft"),
     ("commit-without-quorum", "paxos"),
-    ("vote-not-persisted", "paxos"),
     ("stale-read-without-barrier", "raft"),
     ("barrier-answered-by-old-leader", "raft"),
     ("message-before-sync", "raft"),

@@ -68,11 +68,11 @@ impl State {
     }
 }
 
-/// Takes the vote out of a `State` record, so that tests can show what comes of a vote that is forgotten.
+/// Takes term and vote out of a `State` record, so that tests can show what comes of a vote that is forgotten.
 #[doc(hidden)]
 pub fn forget_vote(record: &mut Record) {
     let mut state = State::from_payload(record.payload.clone()).expect("a record of this engine");
-    state.hard.vote = 0;
+    (state.hard.term, state.hard.vote) = (0, 0);
     *record = state.to_record();
 }
 

@@ -113,6 +113,8 @@ pub(crate) struct Group {
     pub(crate) held: Vec<(PersistId, NodeId, Bytes)>,
     pub(crate) queue: VecDeque<ToApply>,
     pub(crate) installing: bool,
+    /// The machine cannot go on.
+    failed: bool,
     pub(crate) applied: LogIndex,
     applied_term: Term,
     pub(crate) reads: Reads,
@@ -161,6 +163,7 @@ impl Group {
             held: Vec::new(),
             queue: VecDeque::new(),
             installing: false,
+            failed: false,
             applied: meta.index,
             applied_term: meta.term,
             reads: Reads::default(),
@@ -230,7 +233,7 @@ impl Group {
 
     /// Applies up to about `budget` commands. Effects are appended; the caller delivers them before the next step.
     pub(crate) fn apply_some(&mut self, budget: usize, effects: &mut Effects) -> Step {
-        if self.installing {
+        if self.installing || self.failed {
             return Step::Idle;
         }
         let mut done = 0;
@@ -246,6 +249,10 @@ impl Group {
             };
             assert_eq!(entry.index, self.applied.next(), "commits come without gaps");
             done += self.apply_entry(entry, effects);
+            self.failed = effects.has_failed();
+            if self.failed {
+                break;
+            }
         }
         if self.applied > before { Step::Applied } else { Step::Idle }
     }
@@ -316,6 +323,10 @@ impl Group {
 
     /// True if a snapshot is worth its writing now.
     pub(crate) fn wants_snapshot(&self, now: Mono) -> bool {
+        if self.failed {
+            // It would hold less than its index says.
+            return false;
+        }
         let (span, bytes) = self.config.rest;
         let rests = self.log_bytes >= bytes && now.since(self.applied_at) >= span;
         self.snapshot_wanted || rests || self.log_bytes >= self.config.snapshot_log_bytes
@@ -346,7 +357,7 @@ impl Group {
 
     /// True if something waits to be applied, and can be.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.installing && !self.queue.is_empty()
+        !self.installing && !self.failed && !self.queue.is_empty()
     }
 
     /// The state machine was restored; the group goes on from there.

@@ -660,7 +660,7 @@ impl Replica {
                 }
                 Effect::Spawn(spawn) => self.on_spawn(now, id, spawn),
                 Effect::Retire(group) => self.retire(group),
-                Effect::Fail(reason) => self.out.push(Output::Fatal(format!("group {id}: {reason}"))),
+                Effect::Fail(reason) => return self.out.push(Output::Fatal(format!("group {id}: {reason}"))),
             }
         }
     }

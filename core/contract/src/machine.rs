@@ -59,7 +59,8 @@ pub enum Effect {
     Spawn(Spawn),
     /// The group has ended: no node hosts it any more, and its log and state go. Its id is never used again.
     Retire(GroupId),
-    /// The state cannot go on, since files of the machine's own failed: the node stops, and says this line.
+    /// The state cannot go on, since files of the machine's own failed: nothing more is applied, the node stops, and says
+    /// this line. It is the last effect of its machine.
     Fail(String),
 }
 
@@ -102,6 +103,12 @@ impl Effects {
     /// Stops the node: the machine's files failed.
     pub fn fail(&mut self, reason: impl Into<String>) {
         self.list.push(Effect::Fail(reason.into()));
+    }
+
+    /// True if the machine that put these out cannot go on.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        matches!(self.list.last(), Some(Effect::Fail(_)))
     }
 
     /// Ends a group.

@@ -246,16 +246,7 @@ impl ZooKeeperClients {
         packet.advance(4);
         let password = packet.copy_to_bytes(16).to_vec();
         if session == 0 {
-            // The session that the client had is over.
-            if client.session != 0 {
-                let process = process(id, client.xid, "x");
-                if let Some(history) = &mut self.history {
-                    history.invoke(&process, client.session, "expire", "");
-                }
-                if let Some(history) = &mut self.history {
-                    history.ok(&process, 0, "");
-                }
-            }
+            // The session that the client had is over. When it ended nobody here knows, so the history does not say it.
             self.closed.insert(client.session);
             client.forget_session();
             client.connecting = false;

@@ -145,8 +145,9 @@ impl FiledList {
 impl StateMachine for FiledList {
     fn apply(&mut self, batch: &[Command], effects: &mut Effects) {
         for command in batch {
-            // A write that fails leaves a hole, which is found when the list is read.
-            let _ = self.file.write_at(self.count * 8, &command.bytes);
+            if let Err(error) = self.file.write_at(self.count * 8, &command.bytes) {
+                return effects.fail(error.to_string());
+            }
             self.push(command.bytes.clone().get_u64());
             effects.reply(command.request, Bytes::copy_from_slice(&self.count.to_be_bytes()));
         }

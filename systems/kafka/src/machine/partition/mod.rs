@@ -74,6 +74,8 @@ pub struct Partition {
     drawing: Bytes,
     /// What it stands on.
     drawn: Option<(Manifest, SyncHandle)>,
+    /// Why it could not be drawn.
+    undrawn: Option<String>,
     /// The manifest of the snapshot that is being saved, and those of the last two.
     saving: Option<Manifest>,
     saved: VecDeque<Manifest>,
@@ -97,6 +99,7 @@ impl Partition {
             suffix: String::new(),
             drawing: Bytes::new(),
             drawn: None,
+            undrawn: None,
             saving: None,
             saved: VecDeque::new(),
         }
@@ -468,7 +471,11 @@ impl StateMachine for Partition {
     }
 
     fn attachments(&mut self) -> Attachments {
-        let Some((manifest, sync)) = self.drawn.take() else { return Attachments::default() };
+        let Some((manifest, sync)) = self.drawn.take() else {
+            // A snapshot of nothing must never count: the log is trimmed behind it.
+            let reason = self.undrawn.take().unwrap_or_else(|| "no snapshot was begun".to_owned());
+            return Attachments { files: Vec::new(), sync: Some(Box::new(move || Err(reason))) };
+        };
         let files = manifest.files().into_iter();
         let files =
             files.map(|(name, length)| Attachment { path: format!("{}/{name}", self.folder), length }).collect();
@@ -501,10 +508,7 @@ impl StateMachine for Partition {
 
     fn snapshot_begin(&mut self) {
         (self.drawn, self.drawing) = (None, Bytes::new());
-        // Without a manifest the snapshot is empty and restores to nothing: it is drawn again when the disk writes again.
-        if self.draw().is_err() {
-            self.drawing = Bytes::new();
-        }
+        self.undrawn = self.draw().err().map(|error| error.to_string());
     }
 
     fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes> {

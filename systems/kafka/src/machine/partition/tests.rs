@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use verity_contract::{Command as Ordered, Effect, Effects, ReadOutcome, RequestId, StateMachine};
-use verity_storage::disk::Crash;
-use verity_storage::{Disk, MemoryDisk};
+use verity_storage::disk::{Crash, Faults};
+use verity_storage::{Disk, FaultyDisk, MemoryDisk};
 use verity_types::{GroupId, Incarnation, LogIndex, NodeId, WallMs};
 
 use super::*;
@@ -388,6 +388,26 @@ fn a_peer_takes_the_files_over_and_is_the_same() {
         let left = other.disk.list(&group_folder(GROUP)).unwrap();
         assert!(left.iter().all(|name| !name.contains("staged")), "{left:?}");
     }
+}
+
+#[test]
+fn a_disk_that_fails_stops_the_node_and_leaves_no_snapshot_of_nothing() {
+    let disk = FaultyDisk::new(Arc::new(MemoryDisk::new()));
+    let mut machine = Partition::new(Arc::new(disk.clone()), GROUP, PartitionConfig::default());
+    let request = RequestId { origin: NodeId(1), incarnation: Incarnation(1), sequence: 1 };
+    let bytes = Command::Append { epoch: 1, guard: None, batch: batch(&["a"]) }.encode();
+    let command = Ordered { index: LogIndex(1), time: WallMs(T), request, bytes };
+    let mut effects = Effects::default();
+    machine.apply(std::slice::from_ref(&command), &mut effects);
+    assert!(matches!(effects.list[..], [Effect::Event { .. }, Effect::Reply { .. }]));
+    disk.set_faults(Faults { write_fails_at: Some(disk.counts().writes + 1), ..Faults::default() });
+    let mut effects = Effects::default();
+    machine.apply(std::slice::from_ref(&command), &mut effects);
+    assert!(matches!(effects.list[..], [Effect::Fail(_)]), "{effects:?}");
+    disk.set_faults(Faults { write_fails_at: Some(disk.counts().writes + 1), ..Faults::default() });
+    machine.snapshot_begin();
+    assert!(machine.attachments().sync.expect("it is told to fail")().is_err());
+    assert!(machine.attachments().sync.expect("nothing was begun")().is_err());
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use verity_clock::{Interval, Now};
 use verity_contract::{
-    Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupFacts, GroupRole, Peer, ReadOutcome,
-    RequestId, Service, SessionInput, SessionOutput, StateMachine,
+    Command, Consistency, Door, Duty, DutyInput, DutyOutput, Effect, Effects, Failure, GroupFacts, GroupRole, Peer,
+    ReadOutcome, RequestId, Service, SessionInput, SessionOutput, StateMachine,
 };
 use verity_types::{ConnId, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, Token, WallMs};
 use verity_zookeeper::machine::{Envelope, Reply, Tree, TreeConfig, flags};
@@ -490,7 +490,9 @@ impl World {
                         }
                         self.work.push_back(Work::Input(SessionInput::Event { group: GROUP, topic, bytes }));
                     }
-                    Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => panic!("a tree has neither groups nor files of its own"),
+                    Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => {
+                        panic!("a tree has neither groups nor files of its own")
+                    }
                 }
             }
         }

@@ -162,6 +162,8 @@ fn oracle() -> Result<()> {
 /// Worlds from a fresh seed, on each agreement; every seed once more in another process, whose trace must be the same.
 fn sim() -> Result<()> {
     const WORLDS: u64 = 40;
+    /// So many more have their whole history judged by the checker.
+    const CHECKED: u64 = 20;
     let binary = binary()?;
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() % 1_000_000_000;
     let (first, count) = (seed.to_string(), WORLDS.to_string());
@@ -175,6 +177,8 @@ fn sim() -> Result<()> {
             bail!("one seed gave two histories:\n{line}\n{again}");
         }
         println!("{agreement}: {WORLDS} worlds from seed {seed} hold, each with the same trace in two processes");
+        let count = CHECKED.to_string();
+        run(&mut command(&binary, &["sim", "--check", "--seed", "1", "--seeds", &count, "--agreement", agreement]))?;
     }
     Ok(())
 }

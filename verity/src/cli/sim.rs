@@ -44,6 +44,10 @@ pub(crate) struct Sim {
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
+    /// Write down what the clients saw and let the checker judge it too: is there one order of all operations? Takes about
+    /// twice the time.
+    #[arg(long)]
+    check: bool,
     /// Plant a bug, to see it caught.
     #[arg(long, value_name = "BUG", value_parser = mutants())]
     mutant: Option<Mutant>,
@@ -171,6 +175,9 @@ impl Sim {
     fn world(&self, options: &Options) -> (Report, Option<String>) {
         let mut workload =
             ZooKeeperClients::new(engine(self.agreement), options.nodes, usize::from(self.clients), 10_000_000);
+        if self.check {
+            workload = workload.with_history();
+        }
         match verity_sim::run(options, &mut workload) {
             Ok(report) => (report, None),
             Err(failure) => (failure.report, Some(failure.reason)),
@@ -248,6 +255,9 @@ impl Sim {
             format!("verity sim --seed {} --nodes {nodes} --clients {clients} --seconds {seconds}", options.seed);
         if self.agreement != Agreement::Raft {
             line.push_str(&format!(" --agreement {}", name_of(self.agreement)));
+        }
+        if self.check {
+            line.push_str(" --check");
         }
         if let Some(mutant) = self.mutant {
             line.push_str(&format!(" --mutant {}", mutant.name()));

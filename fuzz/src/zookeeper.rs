@@ -404,6 +404,7 @@ impl World {
                 }
             }
             SessionOutput::Inspect { token, .. } => {
+                assert!(self.tokens.insert(token), "a token names one question");
                 let result = Ok(GroupFacts { digest: self.tree.digest(), ..GroupFacts::default() }.encode());
                 self.work.push_back(Work::Input(SessionInput::Completed { token, result }));
             }

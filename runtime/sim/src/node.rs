@@ -10,7 +10,7 @@ use verity_contract::{GroupRole, RecordKind, SessionOutput};
 use verity_replica::{Input, LogVault, LogWork, Opened, Output, Replica, SnapshotVault, SnapshotWork, Ticket};
 use verity_storage::disk::{Crash, Faults as DiskFaults};
 use verity_storage::{ClusterId, Disk, FaultyDisk, MemoryDisk};
-use verity_types::{GroupId, Mono, NodeId};
+use verity_types::{GroupId, Mono, NodeId, Term};
 
 use crate::faults::DiskFault;
 use crate::mutant::Mutant;
@@ -75,11 +75,19 @@ pub(crate) struct Running {
 
 /// What the world is to do for a node.
 pub(crate) enum Deed {
-    Send { to: NodeId, bytes: Bytes },
+    Send {
+        to: NodeId,
+        bytes: Bytes,
+    },
     Conn(SessionOutput),
     LogWaits,
     SnapshotWaits,
     MembersChanged,
+    /// It leads now.
+    Leads {
+        group: GroupId,
+        term: Term,
+    },
     Fatal(String),
 }
 
@@ -272,6 +280,9 @@ impl Running {
                     deeds.push(Deed::SnapshotWaits);
                 }
                 Output::Role { group, role } => {
+                    if role.leads {
+                        deeds.push(Deed::Leads { group, term: role.term });
+                    }
                     self.roles.retain(|(known, _)| *known != group);
                     self.roles.push((group, role));
                 }

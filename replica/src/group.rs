@@ -95,6 +95,8 @@ pub(crate) struct Group {
     pub(crate) changing: Option<Changing>,
     /// On a leader: what became of it, for the duty.
     pub(crate) changed: Option<Result<(), String>>,
+    /// On a leader: whom the duty wants to lead.
+    pub(crate) heir: Option<NodeId>,
     pub(crate) role: GroupRole,
     /// True once this node leads and has applied everything from before its term.
     pub(crate) ready: bool,
@@ -149,6 +151,7 @@ impl Group {
             context,
             changing: None,
             changed: None,
+            heir: None,
             role: GroupRole::default(),
             ready: false,
             lane: Lane::new(node, incarnation),

@@ -565,6 +565,10 @@ impl Replica {
     // ---- the end of a turn
 
     fn flush_group(&mut self, now: Now, id: GroupId) {
+        if let Some(to) = self.groups.get_mut(&id).and_then(|group| group.heir.take()) {
+            // Whoever wishes for what cannot be now asks again.
+            drop(self.transfer(now, id, to));
+        }
         let Some(group) = self.groups.get_mut(&id) else { return };
         if group.reads.has_gathered() && group.role.leader.is_some() {
             let barrier = group.reads.begin_barrier();
@@ -818,6 +822,10 @@ impl Replica {
                 DutyOutput::Reconfigure { change, addresses } if group.ready => {
                     group.changing = Some(Changing::new(now.mono, &group.members, change, addresses));
                     group.changed = None;
+                }
+                DutyOutput::Transfer(to) => {
+                    self.active.insert(id);
+                    group.heir = Some(to);
                 }
                 // Who leads no more has nothing to say.
                 DutyOutput::Propose(_) | DutyOutput::Reconfigure { .. } => {}

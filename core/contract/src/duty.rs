@@ -51,6 +51,8 @@ pub enum DutyOutput {
         /// Where each of them is met.
         addresses: BTreeMap<NodeId, String>,
     },
+    /// Hand leadership over to this member, if it has the whole log; nothing happens otherwise.
+    Transfer(NodeId),
     /// Call again with `Wake` at this moment or soon after.
     Wake(Mono),
 }

@@ -96,6 +96,9 @@ impl World {
             match output {
                 DutyOutput::Propose(command) => self.pending.push_back((usize::MAX, None, command)),
                 DutyOutput::Reconfigure { change, addresses } => self.wishes.push((change, addresses)),
+                DutyOutput::Transfer(to) => {
+                    unreachable!("ZooKeeper's duty keeps its place, and does not give it to {to}")
+                }
                 DutyOutput::Wake(moment) => drop(self.nodes[at].duty_wakes.insert(moment)),
             }
         }

@@ -95,7 +95,7 @@ pub struct Raft {
     timer_key: (u64, StateRole, u64),
     now: Mono,
     /// The round that heartbeats of this call belong to.
-    round: Option<u64>,
+    pub(crate) round: Option<u64>,
     /// What an answer to the heartbeat of this call says: its round, and whether this node sleeps.
     echo: (u64, bool),
     /// The leader that the driver lost, until it is heard again.
@@ -646,6 +646,7 @@ impl Raft {
         }
         self.role = role;
         self.rounds.reset();
+        self.round = None;
         self.fail_reads(out);
         self.wake(self.now, false, out);
         let (leader, term, leads) = role;

@@ -126,7 +126,8 @@ impl Raft {
             return;
         }
         let committed = self.node.raft.raft_log.committed;
-        let next = self.rounds.next();
+        // A round that began in this step began behind the barriers that are here: its heartbeats have not left yet.
+        let next = self.round.unwrap_or_else(|| self.rounds.next());
         for read in self.reads.pending.iter_mut().filter(|read| read.index.is_none()) {
             read.index = Some((committed, next));
         }

@@ -323,6 +323,9 @@ pub fn idle_groups_sleep_and_wake(factory: Factory, seed: u64) {
     assert_eq!(world.leader(), Some(leader), "waking is no election");
     assert!(world.run_until(30_000, sleeps));
     for id in world.ids() {
+        assert!(world.run_until(30_000, sleeps));
+        // By then no lease is left.
+        world.run(5_000);
         let ready = world.reads_ready;
         world.barrier(id);
         assert!(world.run_until(1_000, |w| w.reads_ready > ready), "a sleeping group answers a barrier at {id}");

@@ -7,4 +7,5 @@
 
 pub mod log;
 pub mod machine;
+pub mod session;
 pub mod wire;

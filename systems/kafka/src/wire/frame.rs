@@ -64,6 +64,11 @@ impl Frames {
         Self { max, partial: BytesMut::new(), chunks: VecDeque::new(), queued: 0, failed: None }
     }
 
+    /// Takes frames of up to `max` bytes from here on.
+    pub fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     /// How many bytes lie here.
     #[must_use]
     pub fn pending(&self) -> usize {

@@ -22,6 +22,7 @@ mod blueprint;
 mod change;
 mod command;
 pub mod config;
+mod duty;
 mod features;
 mod image;
 mod moves;
@@ -47,6 +48,7 @@ pub use command::{
     Command, ConfigOp, FeatureUpdate, Leadership, MESSAGE_SIZE_MAX, Outcome, Query, QuotaOp, Refusal, Reply,
     ScramUpsertion,
 };
+pub use duty::{ClusterDuty, SESSION_MS, alive};
 pub use features::{GROUP_VERSION, METADATA_VERSION, SHARE_VERSION, SUPPORTED, SupportedFeature, TRANSACTION_VERSION};
 pub use image::{ClusterImage, ConfigResource, ConfigSet, ImageError, NO_LEADER, Node, PARTITIONS, Partition, Topic};
 pub use moves::{ELECT_PREFERRED, ELECT_UNCLEAN, Handover, Moving};

@@ -1,26 +1,68 @@
-//! What only a partition's leader does: ask, from time to time, for the log to be looked after.
+//! What only a partition's leader does: ask, from time to time, for the log to be looked after; and bring the partition's
+//! group to where the metadata want it.
+//!
+//! - upon a [`Goal`] with members: the group is asked to consist of them, unless it is under way there;
+//! - upon a [`Goal`] with a leader: this node hands over to it, since it is the preferred one.
 //!
 //! Deliberately absent: what that is (the machine does it, on every replica alike).
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
 use verity_clock::Now;
-use verity_contract::{Duty, DutyInput, DutyOutput, ReadOutcome, StateMachine};
-use verity_types::{Mono, Nanos};
+use verity_contract::{Change, Duty, DutyInput, DutyOutput, ReadOutcome, StateMachine};
+use verity_types::{Mono, Nanos, NodeId};
 
 use super::command::Command;
 use super::query::{Found, Query};
+use crate::machine::codec::{self, record};
+
+record! {
+    /// Where a partition belongs. Whispered by the node that leads it, which knows the metadata.
+    pub struct Goal {
+        /// Who shall hold it; empty if the right ones do.
+        pub members: Vec<u64>,
+        /// Who shall lead it, if it is somebody else.
+        pub leader: Option<u64>,
+    }
+}
+
+impl Goal {
+    /// In bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        codec::encode(self)
+    }
+}
 
 /// Looks after a partition for as long as its node leads it.
 #[derive(Debug)]
 pub struct PartitionDuty {
     every: Nanos,
     wake_at: Option<Mono>,
+    /// A change of members is under way.
+    changing: bool,
 }
 
 impl PartitionDuty {
     /// Looks every so often (`log.retention.check.interval.ms`).
     #[must_use]
     pub fn new(every: Nanos) -> Self {
-        Self { every, wake_at: None }
+        Self { every, wake_at: None, changing: false }
+    }
+
+    fn on_goal(&mut self, goal: Goal, out: &mut Vec<DutyOutput>) {
+        if !goal.members.is_empty() && !self.changing {
+            self.changing = true;
+            let voters = goal.members.into_iter().map(NodeId).collect();
+            let change = Change { voters, learners: BTreeSet::new(), context: Bytes::new() };
+            out.push(DutyOutput::Reconfigure { change, addresses: BTreeMap::new() });
+        }
+        if let Some(to) = goal.leader
+            && !self.changing
+        {
+            out.push(DutyOutput::Transfer(NodeId(to)));
+        }
     }
 
     fn look(&mut self, now: Now, machine: &mut dyn StateMachine, out: &mut Vec<DutyOutput>) {
@@ -42,8 +84,14 @@ impl Duty for PartitionDuty {
             DutyInput::Lead(machine) => self.look(now, machine, out),
             // A wake that was asked for while this node led before is not the one that is waited for.
             DutyInput::Wake(machine) if self.wake_at.is_some_and(|at| now.mono >= at) => self.look(now, machine, out),
-            DutyInput::Follow => self.wake_at = None,
-            DutyInput::Wake(_) | DutyInput::Whisper { .. } | DutyInput::Event { .. } | DutyInput::Reconfigured(_) => {}
+            DutyInput::Whisper { bytes, .. } => {
+                if let Ok(goal) = codec::decode::<Goal>(&bytes) {
+                    self.on_goal(goal, out);
+                }
+            }
+            DutyInput::Reconfigured(_) => self.changing = false,
+            DutyInput::Follow => (self.wake_at, self.changing) = (None, false),
+            DutyInput::Wake(_) | DutyInput::Event { .. } => {}
         }
     }
 }

@@ -33,7 +33,7 @@ use verity_types::{Digest, GroupId, LogIndex};
 
 pub use command::{Command, Reply};
 pub use config::PartitionConfig;
-pub use duty::PartitionDuty;
+pub use duty::{Goal, PartitionDuty};
 pub use producers::{Aborted, BATCHES_KEPT, Ended, Judged, Producer, Producers, Taken};
 pub use query::{Described, Fetched, Found, ProducerRow, Query};
 
@@ -356,8 +356,9 @@ impl Partition {
                 Ok(found.encode())
             }
             Query::Guard(producer) => {
-                let offset = self.producers.guard(producer);
-                Ok(Found { offset, ..Found::none(ErrorCode::NONE) }.encode())
+                let (offset, timestamp) = (self.producers.guard(producer), self.producers.open(producer));
+                let epoch = i32::from(self.producers.epoch(producer));
+                Ok(Found { error: ErrorCode::NONE, offset, timestamp, epoch }.encode())
             }
             Query::Describe => Ok(self.describe().encode()),
             Query::Due(now) => {
@@ -531,7 +532,8 @@ impl StateMachine for Partition {
         out.put_i32(self.epoch);
         self.config.encode(&mut out);
         self.producers.encode(&mut out);
-        let segments = self.log.iter().flat_map(Log::segments);
+        // Whether there are files yet depends on who has asked: a segment without bytes says nothing.
+        let segments = self.log.iter().flat_map(Log::segments).filter(|facts| facts.length > 0);
         for facts in segments {
             out.put_i64(facts.base_offset);
             out.put_u64(facts.generation);

@@ -7,6 +7,8 @@
 //! - upon a batch of a lower epoch: refused, the producer was fenced;
 //! - upon a transactional batch: the transaction is open from its offset on, unless a marker came since the session
 //!   asked the coordinator (KIP-890's verification guard). Then the batch is late, and refused;
+//! - upon a batch of the producer's next epoch while a transaction is open: refused until the marker is there, which bears
+//!   that epoch too (KIP-890);
 //! - upon a marker: the transaction ends. One of a lower epoch, of a deposed coordinator, or of a decision that was
 //!   carried out already changes nothing.
 //!
@@ -142,6 +144,18 @@ impl Producers {
         self.known.get(&producer_id).map_or(-1, |producer| producer.last_marker)
     }
 
+    /// Where a producer's open transaction begins; -1 if none is open.
+    #[must_use]
+    pub fn open(&self, producer_id: i64) -> i64 {
+        self.known.get(&producer_id).and_then(|producer| producer.open).unwrap_or(-1)
+    }
+
+    /// A producer's epoch; -1 if it is not known.
+    #[must_use]
+    pub fn epoch(&self, producer_id: i64) -> i16 {
+        self.known.get(&producer_id).map_or(-1, |producer| producer.epoch)
+    }
+
     /// Aborted transactions that have records in `[from, to)`.
     pub fn aborted(&self, from: i64, to: i64) -> impl Iterator<Item = &Aborted> {
         let first = self.aborted.partition_point(|aborted| aborted.last_offset < from);
@@ -178,9 +192,9 @@ impl Producers {
         }
         match (transactional, producer.open) {
             (false, Some(_)) => Err(ErrorCode::INVALID_TXN_STATE),
-            (true, None) if guard.is_some_and(|guard| guard != producer.last_marker) => {
-                Err(ErrorCode::INVALID_TXN_STATE)
-            }
+            // The transaction of the epoch before has not got its marker yet, which would decide this batch as well.
+            (true, Some(_)) if fresh => Err(ErrorCode::CONCURRENT_TRANSACTIONS),
+            (true, _) if guard.is_some_and(|guard| guard != producer.last_marker) => Err(ErrorCode::INVALID_TXN_STATE),
             _ => Ok(Judged::New),
         }
     }

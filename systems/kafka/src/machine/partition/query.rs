@@ -42,7 +42,8 @@ pub enum Query {
     },
     /// Where an epoch ends. Answer: [`Found`] with the epoch and its end.
     Epoch(i32),
-    /// A producer's last marker. Answer: [`Found`] with its offset, or -1.
+    /// A producer's last marker. Answer: [`Found`] with its offset, or -1, as timestamp where its open transaction begins,
+    /// or -1, and the producer's epoch, or -1.
     Guard(i64),
     /// Sizes and producers. Answer: [`Described`].
     Describe,

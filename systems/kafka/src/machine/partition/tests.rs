@@ -226,6 +226,29 @@ fn readers_of_what_is_committed_stop_in_front_of_open_transactions() {
     assert_eq!(rows.iter().map(|row| (row.producer_id, row.open)).collect::<Vec<_>>(), [(7, -1), (8, -1)]);
 }
 
+/// KIP-890: the end of a transaction gives its producer a new epoch at once, and the marker comes later.
+#[test]
+fn the_next_transaction_waits_for_the_marker_of_the_one_before() {
+    let mut rig = rig();
+    rig.append(produced(7, 0, 0, true));
+    let early = rig.append(produced(7, 1, 0, true));
+    assert_eq!(early.error, ErrorCode::CONCURRENT_TRANSACTIONS, "the marker would decide it too");
+    rig.marker(7, 1, true);
+    assert_eq!(rig.append(produced(7, 1, 0, true)).error, ErrorCode::NONE);
+}
+
+/// A batch that was verified in one transaction and comes in the next, open already, whose sequence it happens to fit.
+#[test]
+fn a_late_batch_does_not_join_the_open_transaction() {
+    let mut rig = rig();
+    let guard = Found::decode(rig.ask(Query::Guard(7))).expect("a whole answer").offset;
+    rig.append(produced(7, 0, 0, true));
+    rig.marker(7, 1, true);
+    rig.append(produced(7, 0, 1, true));
+    let late = Command::Append { epoch: 3, guard: Some(guard), batch: produced(7, 0, 2, true) };
+    assert_eq!(rig.order(&late).error, ErrorCode::INVALID_TXN_STATE);
+}
+
 /// KIP-890: a delayed commit, abort or batch must not hit a later transaction.
 #[test]
 fn what_comes_late_touches_no_later_transaction() {

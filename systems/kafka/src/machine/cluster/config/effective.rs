@@ -89,8 +89,14 @@ impl ClusterImage {
     /// How many replicas a topic gets that says nothing: never more than there are nodes.
     #[must_use]
     pub fn default_replication_factor(&self) -> i16 {
+        self.replication_factor_among(self.node_count())
+    }
+
+    /// How many it gets in a cluster of so many nodes, those included that have not registered yet.
+    #[must_use]
+    pub fn replication_factor_among(&self, nodes: usize) -> i16 {
         let wanted: i16 = self.broker_value("default.replication.factor").trim().parse().unwrap_or(3);
-        wanted.min(i16::try_from(self.node_count()).unwrap_or(i16::MAX)).max(1)
+        wanted.min(i16::try_from(nodes).unwrap_or(i16::MAX)).max(1)
     }
 
     /// May topics be deleted?

@@ -189,12 +189,12 @@ fn features_go_up_and_down_as_they_may() {
     let mut rig = Rig::empty();
     let level = |rig: &Rig, name| rig.heard.feature(name);
     assert_eq!((level(&rig, TRANSACTION_VERSION), level(&rig, GROUP_VERSION)), (2, 1));
-    assert_eq!((level(&rig, SHARE_VERSION), level(&rig, METADATA_VERSION)), (1, 30));
+    assert_eq!((level(&rig, SHARE_VERSION), level(&rig, METADATA_VERSION)), (0, 30));
     let wrong = ErrorCode::INVALID_UPDATE_VERSION;
     for (command, message) in [
         (
-            switch(SHARE_VERSION, 0, 1),
-            "Invalid update version 0 for feature share.version. Can't downgrade the version of this feature without \
+            switch(GROUP_VERSION, 0, 1),
+            "Invalid update version 0 for feature group.version. Can't downgrade the version of this feature without \
              setting the upgrade type to either safe or unsafe downgrade.",
         ),
         (
@@ -207,8 +207,8 @@ fn features_go_up_and_down_as_they_may() {
         ),
         (switch("x", 1, 1), "Invalid update version 1 for feature x. The cluster does not support this feature."),
         (
-            switch(SHARE_VERSION, 1, 9),
-            "Invalid update version 1 for feature share.version. The controller does not support the given upgrade \
+            switch(GROUP_VERSION, 1, 9),
+            "Invalid update version 1 for feature group.version. The controller does not support the given upgrade \
              type.",
         ),
         (
@@ -223,16 +223,16 @@ fn features_go_up_and_down_as_they_may() {
     ] {
         assert_eq!(rig.refused(command), (wrong, message.into()));
     }
-    rig.ok(switch(SHARE_VERSION, 0, 2));
-    assert_eq!((level(&rig, SHARE_VERSION), rig.heard.features().contains_key(SHARE_VERSION)), (0, false));
-    assert_eq!(rig.refused(switch(SHARE_VERSION, 1, 2)).0, wrong);
-    rig.ok(switch(SHARE_VERSION, 1, 1));
+    rig.ok(switch(GROUP_VERSION, 0, 2));
+    assert_eq!((level(&rig, GROUP_VERSION), rig.heard.features().contains_key(GROUP_VERSION)), (0, false));
+    assert_eq!(rig.refused(switch(GROUP_VERSION, 1, 2)).0, wrong);
+    rig.ok(switch(GROUP_VERSION, 1, 1));
     let both = vec![
-        FeatureUpdate { name: SHARE_VERSION.into(), level: 0, upgrade: 2 },
-        FeatureUpdate { name: GROUP_VERSION.into(), level: 9, upgrade: 1 },
+        FeatureUpdate { name: GROUP_VERSION.into(), level: 0, upgrade: 2 },
+        FeatureUpdate { name: TRANSACTION_VERSION.into(), level: 9, upgrade: 1 },
     ];
     assert_eq!(rig.refused(Command::UpdateFeatures { updates: both, validate_only: false }).0, wrong);
-    assert_eq!(level(&rig, SHARE_VERSION), 1, "all or none");
+    assert_eq!(level(&rig, GROUP_VERSION), 1, "all or none");
     let none = Command::UpdateFeatures { updates: Vec::new(), validate_only: false };
     assert_eq!(rig.refused(none).0, ErrorCode::INVALID_REQUEST);
 }

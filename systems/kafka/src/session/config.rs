@@ -1,0 +1,62 @@
+//! What a node's session is started with.
+//!
+//! Deliberately absent: what an administrator may change while the node runs; that is part of the cluster's metadata.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use verity_contract::Door;
+use verity_types::{GroupId, Incarnation, NodeId};
+
+/// What a listener asks of its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// The node speaks TLS there.
+    pub tls: bool,
+    /// Nobody is served who did not authenticate by SASL.
+    pub sasl: bool,
+}
+
+/// Who a node is, and whom it serves.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// Its start count.
+    pub incarnation: Incarnation,
+    /// The cluster's id, as clients see it.
+    pub cluster_id: String,
+    /// The group of the metadata.
+    pub cluster: GroupId,
+    /// The group of the coordinator.
+    pub coordinator: GroupId,
+    /// How many nodes the cluster began with.
+    pub founders: usize,
+    /// Where clients find this node.
+    pub host: String,
+    /// The port without TLS; 0 for none.
+    pub port: u16,
+    /// The port with TLS; 0 for none.
+    pub tls_port: u16,
+    /// Where the node stands (`broker.rack`).
+    pub rack: Option<String>,
+    /// Where the node keeps its data, as DescribeLogDirs shows it.
+    pub log_dir: String,
+    /// The listeners.
+    pub doors: BTreeMap<Door, Listener>,
+    /// Names and passwords of `PLAIN`.
+    pub plain_users: BTreeMap<String, String>,
+    /// Who may do everything, as `User:name` (`super.users`).
+    pub super_users: BTreeSet<String>,
+    /// Whoever no rule is about may do everything (`allow.everyone.if.no.acl.found`).
+    pub allow_if_no_rule: bool,
+    /// Feeds what must not be guessed: ids and nonces.
+    pub secret: [u8; 32],
+}
+
+impl Config {
+    /// This node's number, as clients know it.
+    #[must_use]
+    pub fn node_id(&self) -> i32 {
+        i32::try_from(self.node.0).unwrap_or(i32::MAX)
+    }
+}

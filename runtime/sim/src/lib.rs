@@ -7,7 +7,8 @@
 //! - upon the end of the faults: everything heals, and the workload must make progress before a deadline;
 //! - upon the end: the workload judges the history that its clients saw.
 //!
-//! A [`Workload`] brings the groups, the services and the clients; [`ZooKeeperClients`] is one.
+//! A [`Workload`] brings the groups, the services and the clients; [`ZooKeeperClients`] is one, [`KafkaClients`]
+//! another.
 //!
 //! Deliberately absent: any agreement. The workload is handed one.
 
@@ -15,6 +16,7 @@
 
 mod faults;
 mod history;
+mod kafka;
 mod mutant;
 mod network;
 mod node;
@@ -25,6 +27,7 @@ mod world;
 mod zookeeper;
 
 pub use faults::{FaultCounts, Swarm};
+pub use kafka::KafkaClients;
 pub use mutant::{Forget, Mutant, forget_votes, mutate};
 pub use trace::Trace;
 pub use twice::{Began, mutate_machine};

@@ -660,6 +660,7 @@ impl<'w> World<'w> {
     }
 
     fn carry_out(&mut self, node: usize, deeds: Vec<Deed>) {
+        let life = self.nodes[node].life;
         for deed in deeds {
             match deed {
                 Deed::Send { to, bytes } => self.send(node, to, bytes),
@@ -668,6 +669,8 @@ impl<'w> World<'w> {
                 Deed::SnapshotWaits => self.begin_snapshot(node),
                 Deed::MembersChanged => self.counts.members += 1,
                 Deed::Leads { group, term } => self.check_leader(node, group, term),
+                // It died of what it did just before.
+                Deed::Fatal(_) if self.nodes[node].life != life => {}
                 Deed::Fatal(_) if self.nodes[node].has_failed() => self.fail(node),
                 Deed::Fatal(reason) => self.failure = Some(format!("node {}: {reason}", self.nodes[node].id)),
             }

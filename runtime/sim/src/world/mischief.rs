@@ -176,6 +176,10 @@ impl World<'_> {
         self.network = Network { delay_max: self.network.delay_max, ..Network::calm() };
         for node in 0..self.nodes.len() {
             self.nodes[node].paused_until = 0;
+            if self.nodes[node].has_failed() {
+                // What failed on its disk may not have reached it yet.
+                self.crash_for(node, 0);
+            }
             self.nodes[node].mend_disk();
             self.start(node);
             self.on_resume(node);

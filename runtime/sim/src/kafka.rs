@@ -1,0 +1,666 @@
+//! A world of Kafka clients, and the laws that their history must keep ([`laws`]).
+//!
+//! - a plain producer is idempotent: it sends a value until it is acknowledged, under the same sequence. What it does not
+//!   know about in the end it leaves, and begins anew under another id;
+//! - a transactional producer writes to every topic, then commits or aborts. It asks for a commit only when all its values
+//!   were acknowledged, and goes on in the epoch that the end of a transaction gives it (KIP-890): under an older protocol a
+//!   commit that comes late may hit the transaction behind its own, whatever a server does. After an error that it cannot try again it asks for a new epoch, which ends what was open;
+//! - a consumer reads one topic after the other from where it was, as committed or not.
+//!
+//! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
+//!
+//! Deliberately absent: consumer groups. Who reads where is decided beforehand.
+
+mod laws;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use fastrand::Rng;
+use verity_contract::{Door, Members, Spawn};
+use verity_kafka::machine::cluster::{Blueprint, Cluster, ClusterDuty};
+use verity_kafka::machine::coordinator::{Coordinator, CoordinatorConfig, CoordinatorDuty};
+use verity_kafka::machine::partition::{Partition, PartitionDuty};
+use verity_kafka::session::{Config, Kafka};
+use verity_replica::{GroupConfig, GroupSpec};
+use verity_storage::Disk;
+use verity_types::{GroupId, Nanos, NodeId};
+
+use crate::mutant::{Mutant, mutate};
+use crate::twice::{Began, mutate_machine};
+use crate::workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
+use crate::zookeeper::EngineFn;
+use laws::{Fate, Laws};
+use wire::{Producer, next_answer, put_string, request, take_fetched, take_string};
+
+const CLUSTER: GroupId = GroupId(2);
+const COORDINATOR: GroupId = GroupId(3);
+const TOPICS: usize = 2;
+const MILLI: u64 = 1_000_000;
+/// An unanswered request is given up after this long, and the client connects anew.
+const PATIENCE: u64 = 2_000 * MILLI;
+/// A transaction that is forgotten ends after this long.
+const TRANSACTION_TIMEOUT_MS: i32 = 3_000;
+
+/// Kafka's error codes that these clients tell apart.
+mod code {
+    pub(super) const NONE: i16 = 0;
+    pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
+    /// Try again, elsewhere perhaps.
+    pub(super) const AGAIN: [i16; 11] = [3, 5, 6, 7, 13, 14, 15, 16, 19, 20, 51];
+    /// The sequence is not the next one: what came before is not there.
+    pub(super) const OUT_OF_ORDER: i16 = 45;
+    pub(super) const DUPLICATE: i16 = 46;
+}
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    Leader(usize),
+    Coordinator,
+    Init,
+    Produce { topic: usize, value: u64 },
+    Add(usize),
+    End { commit: bool },
+    Fetch { topic: usize, from: i64 },
+}
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Plain,
+    Transactional,
+    Consumer { committed: bool },
+}
+
+/// A transaction under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Transaction {
+    id: u64,
+    /// The next topic is to be added, or written to.
+    added: usize,
+    written: usize,
+    /// How it is to end, once that was asked for.
+    end: Option<bool>,
+}
+
+struct Client {
+    part: Part,
+    node: Option<u64>,
+    connected: bool,
+    since: u64,
+    buffer: BytesMut,
+    correlation: i32,
+    /// What is to be asked, and whether it was.
+    asking: Option<(Ask, Option<i32>)>,
+    leaders: [Option<u64>; TOPICS],
+    coordinator: Option<u64>,
+    producer: Option<Producer>,
+    sequences: [i32; TOPICS],
+    lives: u64,
+    count: u64,
+    transaction: Option<Transaction>,
+    transactions: u64,
+    positions: [i64; TOPICS],
+    turn: usize,
+    /// Nothing is produced any more, and it reads everything once more from the beginning.
+    rereads: bool,
+    /// The end of each topic was reached then.
+    ended: [bool; TOPICS],
+    done: bool,
+}
+
+/// The clients of a world, and what they saw.
+pub struct KafkaClients {
+    engine: EngineFn,
+    nodes: u64,
+    pace: u64,
+    clients: Vec<Client>,
+    laws: Laws,
+    winding_down: bool,
+    answered: u64,
+}
+
+impl Client {
+    fn new(part: Part) -> Self {
+        Self {
+            part,
+            node: None,
+            connected: false,
+            since: 0,
+            buffer: BytesMut::new(),
+            correlation: 0,
+            asking: None,
+            leaders: [None; TOPICS],
+            coordinator: None,
+            producer: None,
+            sequences: [0; TOPICS],
+            lives: 0,
+            count: 0,
+            transaction: None,
+            transactions: 0,
+            positions: [0; TOPICS],
+            turn: 0,
+            rereads: false,
+            ended: [false; TOPICS],
+            done: false,
+        }
+    }
+
+    fn produces(&self) -> bool {
+        !matches!(self.part, Part::Consumer { .. })
+    }
+
+    /// A value that is given once: the client, its life, a count.
+    fn value(&mut self, id: usize) -> u64 {
+        self.count += 1;
+        (id as u64 + 1) << 48 | self.lives << 32 | self.count
+    }
+
+    /// Where a request must go; `None` for anywhere.
+    fn target(&self, ask: Ask) -> Result<Option<u64>, Ask> {
+        match ask {
+            Ask::Leader(_) | Ask::Coordinator => Ok(None),
+            Ask::Init | Ask::Add(_) | Ask::End { .. } => self.coordinator.map(Some).ok_or(Ask::Coordinator),
+            Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => {
+                self.leaders[topic].map(Some).ok_or(Ask::Leader(topic))
+            }
+        }
+    }
+
+    /// Forgets where a request went: somebody else may answer.
+    fn forget(&mut self, ask: Ask) {
+        match ask {
+            Ask::Leader(_) | Ask::Coordinator => self.node = None,
+            Ask::Init | Ask::Add(_) | Ask::End { .. } => self.coordinator = None,
+            Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => self.leaders[topic] = None,
+        }
+    }
+}
+
+impl KafkaClients {
+    /// So many clients, each asking every `pace` nanoseconds, of so many nodes.
+    #[must_use]
+    pub fn new(engine: EngineFn, nodes: usize, clients: usize, pace: u64) -> Self {
+        let parts =
+            [Part::Plain, Part::Transactional, Part::Consumer { committed: true }, Part::Consumer { committed: false }];
+        // Somebody must read everything in the end, both ways.
+        let clients = (0..clients.max(parts.len())).map(|id| Client::new(parts[id % parts.len()]));
+        Self {
+            engine,
+            nodes: nodes as u64,
+            pace,
+            clients: clients.collect(),
+            laws: Laws::default(),
+            winding_down: false,
+            answered: 0,
+        }
+    }
+
+    fn produced_all(&self) -> bool {
+        self.winding_down && self.clients.iter().filter(|client| client.produces()).all(|client| client.done)
+    }
+
+    /// What a client does next; `None` if it is done.
+    fn next(&mut self, id: usize, rng: &mut Rng) -> Option<Ask> {
+        let (winding_down, over) = (self.winding_down, self.produced_all());
+        let client = &mut self.clients[id];
+        match client.part {
+            Part::Consumer { .. } => {
+                if over && !client.rereads {
+                    client.rereads = true;
+                    client.positions = [0; TOPICS];
+                }
+                if client.ended.iter().all(|ended| *ended) {
+                    return None;
+                }
+                client.turn += 1;
+                let topic = client.turn % TOPICS;
+                Some(Ask::Fetch { topic, from: client.positions[topic] })
+            }
+            Part::Plain => {
+                if client.producer.is_none() {
+                    return (!winding_down).then_some(Ask::Init);
+                }
+                if winding_down {
+                    return None;
+                }
+                let (topic, value) = (rng.usize(0..TOPICS), client.value(id));
+                Some(Ask::Produce { topic, value })
+            }
+            Part::Transactional => self.next_of_transaction(id, rng),
+        }
+    }
+
+    fn next_of_transaction(&mut self, id: usize, rng: &mut Rng) -> Option<Ask> {
+        let winding_down = self.winding_down;
+        let client = &mut self.clients[id];
+        if client.producer.is_none() {
+            return Some(Ask::Init);
+        }
+        let Some(transaction) = &mut client.transaction else {
+            if winding_down {
+                return None;
+            }
+            client.transactions += 1;
+            let id = (id as u64 + 1) << 32 | client.transactions;
+            client.transaction = Some(Transaction { id, ..Transaction::default() });
+            return Some(Ask::Add(0));
+        };
+        if let Some(commit) = transaction.end {
+            return Some(Ask::End { commit });
+        }
+        if transaction.written == TOPICS {
+            let commit = rng.u32(0..3) > 0;
+            transaction.end = Some(commit);
+            let fate = if commit { Fate::Committing } else { Fate::Aborted };
+            self.laws.fate(transaction.id, fate);
+            return Some(Ask::End { commit });
+        }
+        if transaction.added <= transaction.written {
+            return Some(Ask::Add(transaction.added));
+        }
+        let (topic, transaction) = (transaction.written, transaction.id);
+        let value = client.value(id);
+        self.laws.in_transaction(value, transaction);
+        Some(Ask::Produce { topic, value })
+    }
+
+    /// The producer's life is over: it asks for another, which ends what it had open.
+    fn begin_anew(&mut self, id: usize) {
+        let client = &mut self.clients[id];
+        client.producer = None;
+        client.lives += 1;
+        client.sequences = [0; TOPICS];
+        if let Some(transaction) = client.transaction.take()
+            && transaction.end.is_none()
+        {
+            // Nobody will ever ask for its commit.
+            self.laws.fate(transaction.id, Fate::Aborted);
+        }
+    }
+
+    fn bytes(&self, id: usize, ask: Ask, correlation: i32) -> Bytes {
+        let client = &self.clients[id];
+        let producer = client.producer.unwrap_or(Producer { id: -1, epoch: -1 });
+        let transactional = client.part == Part::Transactional;
+        let name = format!("transactions-{id}");
+        let named = |out: &mut BytesMut| {
+            put_string(out, &name);
+            out.put_i64(producer.id);
+            out.put_i16(producer.epoch);
+        };
+        match ask {
+            Ask::Leader(topic) => request(wire::METADATA, correlation, |out| {
+                out.put_i32(1);
+                put_string(out, &format!("t{topic}"));
+            }),
+            Ask::Coordinator => request(wire::FIND_COORDINATOR, correlation, |out| {
+                put_string(out, &name);
+                out.put_u8(1);
+            }),
+            Ask::Init => request(wire::INIT_PRODUCER_ID, correlation, |out| {
+                if transactional {
+                    put_string(out, &name);
+                } else {
+                    out.put_i16(-1);
+                }
+                out.put_i32(TRANSACTION_TIMEOUT_MS);
+            }),
+            Ask::Produce { topic, value } => request(wire::PRODUCE, correlation, |out| {
+                if transactional {
+                    put_string(out, &name);
+                } else {
+                    out.put_i16(-1);
+                }
+                out.put_i16(-1);
+                out.put_i32(10_000);
+                out.put_i32(1);
+                put_string(out, &format!("t{topic}"));
+                out.put_i32(1);
+                out.put_i32(0);
+                let batch = wire::batch(value, producer, client.sequences[topic], transactional);
+                out.put_i32(i32::try_from(batch.len()).expect("a batch is short"));
+                out.put_slice(&batch);
+            }),
+            Ask::Add(topic) => request(wire::ADD_PARTITIONS, correlation, |out| {
+                named(out);
+                out.put_i32(1);
+                put_string(out, &format!("t{topic}"));
+                out.put_i32(1);
+                out.put_i32(0);
+            }),
+            Ask::End { commit } => request(wire::END_TXN, correlation, |out| {
+                wire::put_compact(out, &name);
+                out.put_i64(producer.id);
+                out.put_i16(producer.epoch);
+                out.put_u8(u8::from(commit));
+                out.put_u8(0);
+            }),
+            Ask::Fetch { topic, from } => request(wire::FETCH, correlation, |out| {
+                out.put_i32(-1);
+                out.put_i32(100);
+                out.put_i32(1);
+                out.put_i32(1 << 20);
+                out.put_u8(u8::from(client.part == Part::Consumer { committed: true }));
+                out.put_i32(1);
+                put_string(out, &format!("t{topic}"));
+                out.put_i32(1);
+                out.put_i32(0);
+                out.put_i64(from);
+                out.put_i32(1 << 20);
+            }),
+        }
+    }
+
+    fn on_answer(&mut self, id: usize, ask: Ask, mut body: Bytes) {
+        let again = |error: i16| code::AGAIN.contains(&error);
+        match ask {
+            Ask::Leader(topic) => {
+                self.clients[id].leaders[topic] = take_leader(&mut body);
+                // It was asked for on the way to something else.
+            }
+            Ask::Coordinator => {
+                body.advance(4);
+                let error = body.get_i16();
+                take_text(&mut body);
+                self.clients[id].coordinator = u64::try_from(body.get_i32()).ok().filter(|_| error == code::NONE);
+            }
+            Ask::Init => {
+                body.advance(4);
+                let (error, producer, epoch) = (body.get_i16(), body.get_i64(), body.get_i16());
+                if error == code::NONE {
+                    self.clients[id].producer = Some(Producer { id: producer, epoch });
+                    self.answered += 1;
+                } else if !again(error) {
+                    self.laws.wrong.push_back(format!("client {id}: InitProducerId was answered error {error}"));
+                }
+                self.settle(id, ask, error);
+            }
+            Ask::Produce { topic, value } => {
+                body.advance(4);
+                take_string(&mut body);
+                body.advance(8);
+                let (error, offset) = (body.get_i16(), body.get_i64());
+                match error {
+                    code::NONE | code::DUPLICATE => self.on_produced(id, topic, value, offset),
+                    error if again(error) => {}
+                    code::OUT_OF_ORDER if self.clients[id].part == Part::Plain => {
+                        // Every sequence before was acknowledged.
+                        self.laws.wrong.push_back(format!("lost write: client {id} is told that something is missing"));
+                    }
+                    _ => self.begin_anew(id),
+                }
+                self.settle(id, ask, error);
+            }
+            Ask::Add(topic) => {
+                body.advance(8);
+                take_string(&mut body);
+                body.advance(8);
+                let error = body.get_i16();
+                match (&mut self.clients[id].transaction, error) {
+                    (Some(transaction), code::NONE) => transaction.added = topic + 1,
+                    (_, error) if again(error) => {}
+                    _ => self.begin_anew(id),
+                }
+                self.settle(id, ask, error);
+            }
+            Ask::End { commit } => {
+                body.advance(5);
+                let (error, producer, epoch) = (body.get_i16(), body.get_i64(), body.get_i16());
+                if error == code::NONE {
+                    self.answered += 1;
+                    let client = &mut self.clients[id];
+                    client.producer = Some(Producer { id: producer, epoch });
+                    client.sequences = [0; TOPICS];
+                    if let Some(transaction) = self.clients[id].transaction.take()
+                        && commit
+                    {
+                        self.laws.fate(transaction.id, Fate::Committed);
+                    }
+                } else if !again(error) {
+                    self.begin_anew(id);
+                }
+                self.settle(id, ask, error);
+            }
+            Ask::Fetch { topic, from } => self.on_fetch(id, topic, from, body),
+        }
+    }
+
+    fn on_produced(&mut self, id: usize, topic: usize, value: u64, offset: i64) {
+        self.answered += 1;
+        self.laws.on_acknowledged(topic, offset, value);
+        let client = &mut self.clients[id];
+        client.sequences[topic] += 1;
+        if let Some(transaction) = &mut client.transaction {
+            transaction.written += 1;
+        }
+    }
+
+    fn on_fetch(&mut self, id: usize, topic: usize, from: i64, body: Bytes) {
+        let rereads = self.clients[id].rereads;
+        let committed = self.clients[id].part == Part::Consumer { committed: true };
+        let fetched = match take_fetched(body) {
+            Ok(fetched) => fetched,
+            Err(what) => return self.laws.wrong.push_back(what),
+        };
+        if fetched.error == code::OFFSET_OUT_OF_RANGE {
+            let end = fetched.high_watermark;
+            self.laws.wrong.push_back(format!("lost write: offset {from} of t{topic} is gone, the end is {end}"));
+        }
+        if fetched.error == code::NONE {
+            self.answered += 1;
+            let to = self.laws.on_fetched(topic, from, committed, &fetched, rereads);
+            let client = &mut self.clients[id];
+            client.positions[topic] = to;
+            let end = if committed { fetched.last_stable } else { fetched.high_watermark };
+            client.ended[topic] |= rereads && to >= end && fetched.last_stable == fetched.high_watermark;
+        }
+        self.settle(id, Ask::Fetch { topic, from }, fetched.error);
+    }
+
+    /// An answer has come: it is asked again if it must be, elsewhere perhaps.
+    fn settle(&mut self, id: usize, ask: Ask, error: i16) {
+        if error != code::NONE {
+            self.clients[id].forget(ask);
+        }
+        let retries = code::AGAIN.contains(&error) && !matches!(ask, Ask::Fetch { .. });
+        self.clients[id].asking = retries.then_some((ask, None));
+    }
+
+    fn connect(&mut self, id: usize, to: Option<u64>, now: u64, rng: &mut Rng, out: &mut Vec<ClientOutput>) {
+        let node = to.unwrap_or_else(|| rng.u64(1..=self.nodes));
+        let client = &mut self.clients[id];
+        client.node = Some(node);
+        client.connected = false;
+        client.since = now;
+        client.buffer.clear();
+        if let Some((_, sent)) = &mut client.asking {
+            *sent = None;
+        }
+        out.push(ClientOutput::Connect(NodeId(node), Door(0)));
+    }
+
+    fn act(&mut self, id: usize, now: u64, rng: &mut Rng, out: &mut Vec<ClientOutput>) {
+        if self.clients[id].done {
+            return;
+        }
+        if let Some((ask, Some(_))) = self.clients[id].asking
+            && now > self.clients[id].since + PATIENCE
+        {
+            self.clients[id].forget(ask);
+            self.clients[id].node = None;
+            self.clients[id].asking = Some((ask, None));
+        }
+        if self.clients[id].asking.is_none() {
+            let Some(ask) = self.next(id, rng) else {
+                self.clients[id].done = true;
+                return;
+            };
+            self.clients[id].asking = Some((ask, None));
+        }
+        let Some((wanted, None)) = self.clients[id].asking else { return };
+        // What must be known first is asked first, and what was wanted is asked again behind it.
+        let (ask, target) = match self.clients[id].target(wanted) {
+            Ok(target) => (wanted, target),
+            Err(first) => (first, None),
+        };
+        let client = &self.clients[id];
+        let here = client.node.is_some() && (target.is_none() || target == client.node);
+        if !here || (!client.connected && now > client.since + PATIENCE) {
+            return self.connect(id, target, now, rng, out);
+        }
+        if !client.connected {
+            return;
+        }
+        let client = &mut self.clients[id];
+        client.correlation += 1;
+        client.since = now;
+        let correlation = client.correlation;
+        client.asking = Some((wanted, Some(correlation)));
+        let bytes = self.bytes(id, ask, correlation);
+        out.push(ClientOutput::Bytes(bytes));
+    }
+}
+
+/// The leader of the one topic of a Metadata answer.
+fn take_leader(body: &mut Bytes) -> Option<u64> {
+    for _ in 0..body.get_i32() {
+        body.advance(4);
+        take_string(body);
+        body.advance(4);
+        take_text(body);
+    }
+    body.advance(4);
+    body.advance(4);
+    body.advance(2);
+    take_string(body);
+    body.advance(1);
+    if body.get_i32() < 1 {
+        return None;
+    }
+    body.advance(6);
+    u64::try_from(body.get_i32()).ok()
+}
+
+/// A text that may be null.
+fn take_text(body: &mut Bytes) {
+    let length = usize::try_from(body.get_i16()).unwrap_or(0);
+    body.advance(length);
+}
+
+impl Workload for KafkaClients {
+    fn setup(&self, disk: &Arc<dyn Disk>, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
+        let engine = self.engine;
+        let spec = move |id: GroupId, members: Members, machine, duty| {
+            let began = Began::default();
+            let machine = mutate_machine(machine, mutant, &began);
+            GroupSpec {
+                id,
+                members,
+                config: GroupConfig::default(),
+                engine: Box::new(move |boot, now| {
+                    let seed = boot.seed;
+                    Ok(mutate(engine(boot, now, mutant)?, mutant, seed, &began))
+                }),
+                machine,
+                duty: Some(duty),
+            }
+        };
+        let coordinator = CoordinatorDuty::new(CoordinatorConfig::default());
+        let groups = vec![
+            spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _),
+            spec(COORDINATOR, members.clone(), Box::new(Coordinator::new()) as _, Box::new(coordinator) as _),
+        ];
+        let own = Arc::clone(disk);
+        let founder = move |spawn: &Spawn| {
+            let blueprint = Blueprint::decode(&spawn.blueprint).map_err(|error| error.to_string())?;
+            let machine = Partition::new(Arc::clone(&own), spawn.group, blueprint.config);
+            let duty = PartitionDuty::new(Nanos::from_millis(1_000));
+            Ok(spec(spawn.group, spawn.members.clone(), Box::new(machine) as _, Box::new(duty) as _))
+        };
+        let founders = members.all().len();
+        let service = move |incarnation| {
+            let config = Config {
+                node,
+                incarnation,
+                cluster_id: "world".into(),
+                cluster: CLUSTER,
+                coordinator: COORDINATOR,
+                founders,
+                host: format!("node-{node}"),
+                port: 9092,
+                doors: BTreeMap::new(),
+                allow_if_no_rule: true,
+                secret: [7; 32],
+                ..Config::default()
+            };
+            Box::new(Kafka::new(config)) as Box<dyn verity_contract::Service>
+        };
+        NodeSetup { groups, founder: Some(Arc::new(founder)), services: vec![Box::new(service)] }
+    }
+
+    fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn on_client(
+        &mut self,
+        ClientId(id): ClientId,
+        now: u64,
+        input: ClientInput,
+        rng: &mut Rng,
+        out: &mut Vec<ClientOutput>,
+    ) {
+        match input {
+            ClientInput::Bytes(bytes) => {
+                self.clients[id].buffer.extend_from_slice(&bytes);
+                while let Some((correlation, body)) = next_answer(&mut self.clients[id].buffer) {
+                    let Some((wanted, Some(asked))) = self.clients[id].asking else { continue };
+                    if asked != correlation {
+                        continue;
+                    }
+                    match self.clients[id].target(wanted) {
+                        Ok(_) => self.on_answer(id, wanted, body),
+                        Err(first) => {
+                            self.on_answer(id, first, body);
+                            self.clients[id].asking = Some((wanted, None));
+                        }
+                    }
+                }
+            }
+            ClientInput::Connected => self.clients[id].connected = true,
+            ClientInput::Disconnected => {
+                let client = &mut self.clients[id];
+                client.connected = false;
+                client.node = None;
+                if let Some((ask, _)) = client.asking {
+                    client.forget(ask);
+                    client.asking = Some((ask, None));
+                }
+            }
+            ClientInput::Wake => {
+                out.push(ClientOutput::Wake(now + self.pace));
+                self.act(id, now, rng, out);
+            }
+        }
+    }
+
+    fn wind_down(&mut self, _now: u64) {
+        self.winding_down = true;
+    }
+
+    fn is_done(&self) -> bool {
+        self.clients.iter().all(|client| client.done)
+    }
+
+    fn acknowledged(&self) -> u64 {
+        self.answered
+    }
+
+    fn judge(&mut self) -> Result<(), String> {
+        self.laws.judge(TOPICS)
+    }
+}

@@ -1,0 +1,220 @@
+//! Kafka's wire protocol as the world's clients speak it: few requests, in one version each, by hand, so that the clients
+//! share nothing with what they judge.
+//!
+//! A batch holds one record, whose value is eight bytes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// The requests that clients make: key and version.
+pub(super) const PRODUCE: (i16, i16) = (0, 7);
+pub(super) const FETCH: (i16, i16) = (1, 4);
+pub(super) const METADATA: (i16, i16) = (3, 1);
+pub(super) const FIND_COORDINATOR: (i16, i16) = (10, 1);
+pub(super) const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
+pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
+pub(super) const END_TXN: (i16, i16) = (26, 5);
+
+const BATCH_HEADER: usize = 61;
+/// From here on the checksum covers a batch.
+const CHECKED: usize = 21;
+const TRANSACTIONAL: i16 = 1 << 4;
+const CONTROL: i16 = 1 << 5;
+
+/// A producer, as its batches name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Producer {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+}
+
+/// What a fetch brought of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A record's value.
+    Value(u64),
+    /// A transaction ends here.
+    Marker {
+        /// With a commit.
+        commit: bool,
+    },
+}
+
+/// A batch that was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) offset: i64,
+    pub(super) next: i64,
+    pub(super) producer: i64,
+    pub(super) transactional: bool,
+    pub(super) found: Found,
+}
+
+/// The answer to a fetch of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fetched {
+    pub(super) error: i16,
+    pub(super) high_watermark: i64,
+    pub(super) last_stable: i64,
+    /// Producers and the first offsets of their aborted transactions.
+    pub(super) aborted: Vec<(i64, i64)>,
+    pub(super) batches: Vec<Batch>,
+}
+
+pub(super) fn put_string(out: &mut BytesMut, text: &str) {
+    out.put_i16(i16::try_from(text.len()).expect("names are short"));
+    out.put_slice(text.as_bytes());
+}
+
+/// A text as flexible versions have it.
+pub(super) fn put_compact(out: &mut BytesMut, text: &str) {
+    out.put_u8(u8::try_from(text.len() + 1).expect("names are short"));
+    out.put_slice(text.as_bytes());
+}
+
+/// A request with its header and length.
+pub(super) fn request((key, version): (i16, i16), correlation: i32, body: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i32(0);
+    out.put_i16(key);
+    out.put_i16(version);
+    out.put_i32(correlation);
+    put_string(&mut out, "world");
+    if (key, version) == END_TXN {
+        // Its header is flexible, without tagged fields.
+        out.put_u8(0);
+    }
+    body(&mut out);
+    let length = u32::try_from(out.len() - 4).expect("requests are short");
+    out[..4].copy_from_slice(&length.to_be_bytes());
+    out.freeze()
+}
+
+fn put_varint(out: &mut BytesMut, value: i64) {
+    let mut left = (value << 1 ^ value >> 63) as u64;
+    while left >= 0x80 {
+        out.put_u8(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.put_u8(left as u8);
+}
+
+fn take_varint(bytes: &mut Bytes) -> Option<i64> {
+    let (mut value, mut shift) = (0u64, 0);
+    loop {
+        let byte = bytes.try_get_u8().ok()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
+        }
+        shift += 7;
+        if shift > 63 {
+            return None;
+        }
+    }
+}
+
+/// A batch of one record.
+pub(super) fn batch(value: u64, producer: Producer, sequence: i32, transactional: bool) -> Bytes {
+    let mut record = BytesMut::new();
+    record.put_u8(0);
+    put_varint(&mut record, 0);
+    put_varint(&mut record, 0);
+    put_varint(&mut record, -1);
+    put_varint(&mut record, 8);
+    record.put_u64(value);
+    put_varint(&mut record, 0);
+    let mut tail = BytesMut::new();
+    tail.put_i16(if transactional { TRANSACTIONAL } else { 0 });
+    tail.put_i32(0);
+    // Nobody said when.
+    tail.put_i64(-1);
+    tail.put_i64(-1);
+    tail.put_i64(producer.id);
+    tail.put_i16(producer.epoch);
+    tail.put_i32(sequence);
+    tail.put_i32(1);
+    put_varint(&mut tail, i64::try_from(record.len()).expect("a record is short"));
+    tail.put_slice(&record);
+    let mut out = BytesMut::new();
+    out.put_i64(0);
+    out.put_i32(i32::try_from(tail.len() + 9).expect("a batch is short"));
+    out.put_i32(-1);
+    out.put_u8(2);
+    out.put_u32(crc32c::crc32c(&tail));
+    out.put_slice(&tail);
+    out.freeze()
+}
+
+fn take_batch(bytes: &mut Bytes) -> Result<Batch, String> {
+    let short = || "a batch that ends early".to_owned();
+    let header = bytes.get(..BATCH_HEADER).ok_or_else(short)?;
+    let mut fields = Bytes::copy_from_slice(header);
+    let offset = fields.get_i64();
+    let length = usize::try_from(fields.get_i32()).map_err(|_| short())?;
+    fields.advance(5);
+    let checksum = fields.get_u32();
+    let attributes = fields.get_i16();
+    let last = fields.get_i32();
+    fields.advance(16);
+    let producer = fields.get_i64();
+    let whole = bytes.get(..12 + length).ok_or_else(short)?;
+    if crc32c::crc32c(&whole[CHECKED..]) != checksum {
+        return Err(format!("the batch at {offset} has a wrong checksum"));
+    }
+    let mut records = Bytes::copy_from_slice(&whole[BATCH_HEADER..]);
+    let found = take_record(&mut records, attributes & CONTROL != 0).ok_or("a record that does not decode")?;
+    bytes.advance(12 + length);
+    let transactional = attributes & TRANSACTIONAL != 0;
+    Ok(Batch { offset, next: offset + i64::from(last) + 1, producer, transactional, found })
+}
+
+fn take_record(bytes: &mut Bytes, control: bool) -> Option<Found> {
+    take_varint(bytes)?;
+    bytes.try_get_u8().ok()?;
+    take_varint(bytes)?;
+    take_varint(bytes)?;
+    let key = take_varint(bytes)?;
+    if control {
+        bytes.try_get_i16().ok()?;
+        return Some(Found::Marker { commit: bytes.try_get_i16().ok()? == 1 });
+    }
+    bytes.advance(usize::try_from(key.max(0)).ok()?.min(bytes.remaining()));
+    (take_varint(bytes)? == 8).then_some(())?;
+    Some(Found::Value(bytes.try_get_u64().ok()?))
+}
+
+pub(super) fn take_string(bytes: &mut Bytes) -> String {
+    let length = usize::try_from(bytes.get_i16()).unwrap_or(0);
+    String::from_utf8_lossy(&bytes.split_to(length)).into_owned()
+}
+
+/// The answer to a fetch of one partition.
+pub(super) fn take_fetched(mut body: Bytes) -> Result<Fetched, String> {
+    body.advance(4);
+    if body.get_i32() == 0 {
+        return Err("a fetch was answered without its topic".to_owned());
+    }
+    take_string(&mut body);
+    body.advance(8);
+    let (error, high_watermark, last_stable) = (body.get_i16(), body.get_i64(), body.get_i64());
+    let count = body.get_i32();
+    let aborted = (0..count.max(0)).map(|_| (body.get_i64(), body.get_i64())).collect();
+    let size = usize::try_from(body.get_i32()).unwrap_or(0);
+    let mut records = body.split_to(size);
+    let mut batches = Vec::new();
+    while !records.is_empty() {
+        batches.push(take_batch(&mut records)?);
+    }
+    Ok(Fetched { error, high_watermark, last_stable, aborted, batches })
+}
+
+/// The next answer's correlation id and body.
+pub(super) fn next_answer(buffer: &mut BytesMut) -> Option<(i32, Bytes)> {
+    let length = usize::try_from(i32::from_be_bytes(buffer.get(..4)?.try_into().ok()?)).ok()?;
+    if buffer.len() < 4 + length {
+        return None;
+    }
+    buffer.advance(4);
+    let mut frame = buffer.split_to(length).freeze();
+    Some((frame.get_i32(), frame))
+}

@@ -15,7 +15,7 @@ use verity_storage::{ClusterId, Disk, MemoryDisk, RealDisk};
 use verity_types::NodeId;
 
 use crate::admin::About;
-use crate::compose::{self, Plan};
+use crate::compose::{self, Plan, System};
 use crate::{layout, secrets};
 
 /// Distance between the ports of neighbouring nodes.
@@ -41,7 +41,7 @@ pub(crate) struct Cluster {
     cluster: ClusterId,
     disks: BTreeMap<NodeId, Arc<dyn Disk>>,
     /// Towards clients, if there are certificates.
-    tls: Option<ServerTls>,
+    tls: BTreeMap<System, ServerTls>,
     nodes: Mutex<BTreeMap<NodeId, NodeHandle>>,
 }
 
@@ -73,8 +73,7 @@ pub(crate) fn located(error: &NodeError, dir: Option<&Path>) -> String {
 impl Cluster {
     /// Opens the folder and starts every node.
     pub(crate) fn start(options: ClusterOptions) -> Result<Self> {
-        let zookeeper = &options.plan.zookeeper;
-        let tls = zookeeper.tls_dir.as_ref().map(|dir| ServerTls::load(dir, zookeeper.certificates())).transpose()?;
+        let tls = compose::client_tls(&options.plan.zookeeper, &options.plan.kafka, None)?;
         let cluster = match &options.data_dir {
             Some(dir) => {
                 let cluster = secrets::cluster_id(dir)?;
@@ -104,10 +103,8 @@ impl Cluster {
 
     /// Where each node listens for clients, by name.
     pub(crate) fn endpoints(&self, id: NodeId) -> Result<Vec<(&'static str, SocketAddr)>> {
-        compose::doors(&self.options.plan.zookeeper, self.tls.is_some())
-            .iter()
-            .map(|door| Ok((door.name, loopback(port(door.port, id, self.options.port_offset)?))))
-            .collect()
+        let doors = self.options.plan.doors(|system| self.tls.contains_key(&system));
+        doors.iter().map(|door| Ok((door.name, loopback(port(door.port, id, self.options.port_offset)?)))).collect()
     }
 
     pub(crate) fn admin_addr(&self, id: NodeId) -> Result<SocketAddr> {

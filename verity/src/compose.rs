@@ -2,35 +2,32 @@
 //!
 //! Deliberately absent: where things run. `up` and `server` bring a [`Place`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
-use verity_contract::{Agreement as Engine, Boot, Door, Members, Service};
-use verity_node::{DoorSpec, Histogram, Meter, NodeSpec, PeerTls, ServerTls};
-use verity_replica::{EngineFactory, GroupConfig, GroupSpec};
+use verity_contract::{Agreement as Engine, Boot, Door, Members};
+use verity_node::{DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
+use verity_replica::{EngineFactory, Founder, GroupSpec, ServiceFactory};
 use verity_storage::{ClusterId, Disk};
-use verity_types::{GroupId, Mono, Nanos, NodeId};
-use verity_zookeeper::machine::{Tree, TreeConfig};
-use verity_zookeeper::session::{Config as ZooKeeperConfig, DoorKind, DutyConfig, ZooKeeper, ZooKeeperDuty};
+use verity_types::{GroupId, Mono, NodeId};
 
 use crate::layout;
-use crate::settings::ZooKeeper as ZooKeeperSettings;
+use crate::settings::{Kafka as KafkaSettings, ZooKeeper as ZooKeeperSettings};
 
-/// The systems that `--only` knows.
-pub(crate) const SYSTEMS: [&str; 1] = ["zookeeper"];
-/// The group of the znode tree.
-pub(crate) const TREE: GroupId = GroupId(1);
+mod kafka;
+mod zookeeper;
+
+pub(crate) use zookeeper::TREE;
+
 /// The listener for clients without TLS.
 const PLAIN: Door = Door(0);
 /// The listener for clients with TLS.
 const TLS: Door = Door(1);
-/// The listener of the AdminServer.
-const ADMIN: Door = Door(2);
 /// Raft groups have at most this many voters; every further node learns.
 const VOTERS_MAX: u16 = 3;
 
@@ -54,9 +51,27 @@ impl std::fmt::Display for Agreement {
     }
 }
 
+/// What clients are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum System {
+    /// The znode tree.
+    #[value(name = "zookeeper")]
+    ZooKeeper,
+    /// Partitioned logs.
+    Kafka,
+}
+
+impl System {
+    /// All of them.
+    pub(crate) const ALL: [System; 2] = [System::ZooKeeper, System::Kafka];
+}
+
 /// What a cluster serves.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// These systems.
+    pub(crate) systems: BTreeSet<System>,
     pub(crate) members: Members,
     pub(crate) agreement: Agreement,
     /// Feeds the engines' randomness.
@@ -65,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) secret: [u8; 32],
     /// What ZooKeeper's clients are offered.
     pub(crate) zookeeper: ZooKeeperSettings,
+    /// What Kafka's clients are offered.
+    pub(crate) kafka: KafkaSettings,
 }
 
 /// Where a node is met.
@@ -87,7 +104,7 @@ pub(crate) struct Place {
     /// It shall learn and not vote, if it is to be taken in.
     pub(crate) observer: bool,
     pub(crate) peer_tls: Option<PeerTls>,
-    pub(crate) client_tls: Option<ServerTls>,
+    pub(crate) client_tls: BTreeMap<System, ServerTls>,
     /// Towards administrators, where they may be elsewhere.
     pub(crate) admin_tls: Option<ServerTls>,
     /// The address on which clients are served.
@@ -100,56 +117,73 @@ pub(crate) struct Place {
     pub(crate) port: Box<dyn Fn(u16) -> Result<u16> + Send + Sync>,
 }
 
+/// Who may use a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DoorUse {
+    Plain,
+    Tls,
+    Admin,
+}
+
 /// A listener that a plan asks for.
 pub(crate) struct PlannedDoor {
+    pub(crate) system: System,
     pub(crate) name: &'static str,
     /// What `conf` calls it.
     setting: &'static str,
     pub(crate) port: u16,
     pub(crate) door: Door,
-    kind: DoorKind,
+    used: DoorUse,
+}
+
+/// A system's part of a node.
+struct Part {
+    groups: Vec<GroupSpec>,
+    founder: Option<Founder>,
+    service: ServiceFactory,
+    meters: Vec<Meter>,
 }
 
 impl Plan {
-    /// A plan for nodes 1 to `nodes`: an odd number of them, three at most, vote.
-    pub(crate) fn new(
-        nodes: u16,
-        agreement: Agreement,
-        zookeeper: ZooKeeperSettings,
-        seed: u64,
-        secret: [u8; 32],
-    ) -> Self {
+    /// The members of a cluster of nodes 1 to `nodes`: an odd number of them, three at most, vote.
+    pub(crate) fn members(nodes: u16) -> Members {
         let voters = if nodes >= VOTERS_MAX { VOTERS_MAX } else { 1 };
         let mut members = Members::of_voters((1..=u64::from(voters)).map(NodeId));
         members.learners = (u64::from(voters) + 1..=u64::from(nodes)).map(NodeId).collect();
-        Self { members, agreement, seed, secret, zookeeper }
+        members
+    }
+
+    /// The listeners of a node, with those for TLS of the systems that have certificates.
+    pub(crate) fn doors(&self, tls: impl Fn(System) -> bool) -> Vec<PlannedDoor> {
+        let mut doors = Vec::new();
+        for system in &self.systems {
+            match system {
+                System::ZooKeeper => doors.extend(zookeeper::doors(&self.zookeeper, tls(*system))),
+                System::Kafka => doors.extend(kafka::doors(&self.kafka, tls(*system))),
+            }
+        }
+        doors.retain(|door| door.port != 0);
+        doors
     }
 }
 
-/// How long ZooKeeper's requests took.
-#[derive(Debug, Default)]
-struct Meters {
-    reads: Arc<Histogram>,
-    writes: Arc<Histogram>,
-}
-
-impl verity_zookeeper::session::Meter for Meters {
-    fn answered(&self, write: bool, took: Nanos) {
-        let histogram = if write { &self.writes } else { &self.reads };
-        histogram.add(Duration::from_nanos(took.0));
-    }
-}
-
-/// The listeners of a node, with those for TLS if it has certificates.
-pub(crate) fn doors(settings: &ZooKeeperSettings, tls: bool) -> Vec<PlannedDoor> {
-    let tls_port = if tls { settings.tls_port } else { 0 };
-    let door = |name, setting, port, door, kind| PlannedDoor { name, setting, port, door, kind };
-    let all = [
-        door("zookeeper", "clientPort", settings.port, PLAIN, DoorKind::Plain),
-        door("zookeeper+tls", "secureClientPort", tls_port, TLS, DoorKind::Tls),
-        door("zookeeper-admin", "admin.serverPort", settings.admin_port, ADMIN, DoorKind::Admin),
+/// The certificates towards the clients of each system: its own, or those of `shared`.
+pub(crate) fn client_tls(
+    zookeeper: &ZooKeeperSettings,
+    kafka: &KafkaSettings,
+    shared: Option<&PathBuf>,
+) -> Result<BTreeMap<System, ServerTls>> {
+    let wanted = [
+        (System::ZooKeeper, zookeeper.tls_dir.as_ref(), zookeeper.certificates()),
+        (System::Kafka, kafka.tls_dir.as_ref(), kafka.certificates()),
     ];
-    all.into_iter().filter(|door| door.port != 0).collect()
+    let mut all = BTreeMap::new();
+    for (system, own, certificates) in wanted {
+        if let Some(dir) = own.or(shared) {
+            all.insert(system, ServerTls::load(dir, certificates)?);
+        }
+    }
+    Ok(all)
 }
 
 /// How to connect to a system, as a newcomer would.
@@ -158,57 +192,53 @@ pub(crate) fn hint(name: &str, addrs: &[SocketAddr]) -> String {
     match name {
         "zookeeper" => format!("KazooClient(hosts=\"{}\")", all.join(",")),
         "zookeeper+tls" => format!("KazooClient(hosts=\"{}\", use_ssl=True, ca=\"ca.pem\")", all.join(",")),
+        "kafka" => format!("kcat -b {}", all.join(",")),
+        "kafka+tls" => format!("kcat -b {} -X security.protocol=ssl -X ssl.ca.location=ca.pem", all.join(",")),
         "zookeeper-admin" => all.first().map_or_else(String::new, |addr| format!("curl http://{addr}/commands/stats")),
         _ => String::new(),
     }
 }
 
 /// A group's name, for people.
-pub(crate) fn group_name(group: GroupId) -> &'static str {
-    if group == TREE { "zookeeper" } else { "?" }
+pub(crate) fn group_name(group: GroupId) -> String {
+    match group {
+        TREE => "zookeeper".to_owned(),
+        kafka::CLUSTER => "kafka-meta".to_owned(),
+        kafka::COORDINATOR => "kafka-groups".to_owned(),
+        partition if partition.0 >= verity_kafka::machine::cluster::PARTITIONS => {
+            format!("kafka-{}", partition.0 - verity_kafka::machine::cluster::PARTITIONS)
+        }
+        _ => "?".to_owned(),
+    }
 }
 
 /// Everything that a node is made of.
 pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     layout::check_agreement(place.disk.as_ref(), plan.agreement)?;
+    let planned = plan.doors(|system| place.client_tls.contains_key(&system));
+    let (mut groups, mut services, mut meters, mut founder) = (Vec::new(), Vec::new(), Vec::new(), None);
     let mut listeners = Vec::new();
-    let mut lines = Vec::new();
-    let planned = doors(&plan.zookeeper, place.client_tls.is_some());
-    for door in &planned {
-        let ip = if door.kind == DoorKind::Admin { place.administrators } else { place.clients };
-        let port = (place.port)(door.port)?;
-        lines.push((door.setting.to_owned(), port.to_string()));
-        let tls = match door.kind {
-            DoorKind::Plain => None,
-            DoorKind::Tls => place.client_tls.clone(),
-            DoorKind::Admin => place.admin_tls.clone(),
+    for (service, system) in plan.systems.iter().enumerate() {
+        let own: Vec<&PlannedDoor> = planned.iter().filter(|door| door.system == *system).collect();
+        for door in &own {
+            let ip = if door.used == DoorUse::Admin { place.administrators } else { place.clients };
+            let tls = match door.used {
+                DoorUse::Plain => None,
+                DoorUse::Tls => place.client_tls.get(system).cloned(),
+                DoorUse::Admin => place.admin_tls.clone(),
+            };
+            let addr = SocketAddr::new(ip, (place.port)(door.port)?);
+            listeners.push(DoorSpec { service, door: door.door, addr, tls });
+        }
+        let part = match system {
+            System::ZooKeeper => zookeeper::part(plan, &place, &own)?,
+            System::Kafka => kafka::part(plan, &place)?,
         };
-        listeners.push(DoorSpec { service: 0, door: door.door, addr: SocketAddr::new(ip, port), tls });
+        groups.extend(part.groups);
+        services.push(part.service);
+        meters.extend(part.meters);
+        founder = founder.or(part.founder);
     }
-    lines.extend(place.data_dir.clone().map(|dir| ("dataDir".to_owned(), dir)));
-    let (ensemble, own) = ensemble(plan, &place);
-    let join = place.join.then_some(own);
-    let (id, secret, standalone) = (place.id, plan.secret, plan.members.all().len() == 1);
-    let settings = plan.zookeeper.clone();
-    let kinds: BTreeMap<Door, DoorKind> = planned.iter().map(|door| (door.door, door.kind)).collect();
-    let meters = Arc::<Meters>::default();
-    let meter = |kind, took: &Arc<Histogram>| Meter { system: "zookeeper", kind, took: Arc::clone(took) };
-    let counted = vec![meter("read", &meters.reads), meter("write", &meters.writes)];
-    let service = move |incarnation| {
-        let config = settings.sessions(id, incarnation, TREE, secret, kinds);
-        let meter = Some(meters as _);
-        Box::new(ZooKeeper::new(ZooKeeperConfig { standalone, join, settings: lines, meter, ..config }))
-            as Box<dyn Service>
-    };
-    let tree = GroupSpec {
-        id: TREE,
-        members: plan.members.clone(),
-        config: GroupConfig::default(),
-        engine: engine(plan.agreement),
-        // Every replica begins with the same switches; what the settings say comes through the order.
-        machine: Box::new(Tree::with_index_seed(TreeConfig::default(), plan.seed)),
-        duty: Some(Box::new(ZooKeeperDuty::new(DutyConfig { config_text: ensemble, ..plan.zookeeper.duty() }))),
-    };
     Ok(NodeSpec {
         id: place.id,
         cluster: place.cluster,
@@ -217,25 +247,12 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         peer_addr: place.peer_addr,
         peers: place.seats.into_iter().map(|(node, seat)| (node, seat.peer)).collect(),
         peer_tls: place.peer_tls,
-        groups: vec![tree],
-        founder: None,
-        services: vec![Box::new(service)],
+        groups,
+        founder,
+        services,
         doors: listeners,
-        meters: counted,
+        meters,
     })
-}
-
-/// The text of `/zookeeper/config` in a new cluster, and this node's own line of it.
-fn ensemble(plan: &Plan, place: &Place) -> (String, String) {
-    let line = |id: NodeId, seat: &Seat, observer: bool| {
-        let role = if observer { "observer" } else { "participant" };
-        let port = seat.peer.rsplit_once(':').map_or("0", |(_, port)| port);
-        format!("server.{id}={}:{port}:{role};{}", seat.peer, seat.client)
-    };
-    let members = place.seats.iter().filter(|(id, _)| plan.members.contains(**id));
-    let lines = members.map(|(id, seat)| line(*id, seat, plan.members.learners.contains(id)) + "\n");
-    let own = place.seats.get(&place.id).map(|seat| line(place.id, seat, place.observer)).unwrap_or_default();
-    (lines.collect::<String>() + "version=0", own)
 }
 
 fn engine(agreement: Agreement) -> EngineFactory {

@@ -112,7 +112,7 @@ impl JoinToken {
         let quoted = |path: &Path| serde_json::Value::from(path.display().to_string()).to_string();
         let mut out = format!(
             "# Made from a join token. The members are known to the cluster; nobody is named here.\n\
-             cluster = \"id:{}\"\nvoters = []\nagreement = \"{}\"\n\n[node]\nid = {}\ndata_dir = {}\n\
+             cluster = \"id:{}\"\nvoters = []\nagreement = \"{}\"\nsystems = [\"zookeeper\"]\n\n[node]\nid = {}\ndata_dir = {}\n\
              clients = \"{clients}\"\npeer = \"{peer}\"\nadmin = \"{admin}\"\nobserver = {observer}\n\n\
              [zookeeper]\nport = {zookeeper_port}\ntls_port = {zookeeper_tls_port}\nadmin_port = 0\n\
              extended_types = {extended_types}\nreconfig_enabled = {reconfig_enabled}\nenforce_quota = {enforce_quota}\n\

@@ -4,6 +4,7 @@
 //! cluster = "production"          # every node of a cluster says the same
 //! voters = [1, 2, 3]              # who votes in a new cluster; every other node learns.
 //!                                 # [] for a node that a running cluster is to take in
+//! systems = ["zookeeper", "kafka"]  # what is served; every node of a cluster says the same
 //!
 //! [node]
 //! id = 1
@@ -49,6 +50,23 @@
 //! [zookeeper.sasl_users]          # SASL DIGEST-MD5; without users it is off
 //! alice = "her password"
 //!
+//! [kafka]                         # all of it may be left out; this is what then holds
+//! port = 9092                     # clients; 0 for no such listener
+//! tls_port = 9093                 # clients with TLS, if there are certificates
+//! host = "..."                    # what clients are told to connect to; by default node.clients
+//! rack = "..."                    # broker.rack
+//! tls_dir = "..."                 # certificates towards clients, if not those of [tls]
+//! client_certificates = "none"    # on the TLS port: none, want or need
+//! sasl = false                    # clients authenticate: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
+//! super_users = ["User:admin"]    # who may do everything
+//! allow_everyone_if_no_acl_found = true
+//! group_initial_rebalance_delay_ms = 0
+//! group_min_session_timeout_ms = 6000
+//! group_max_session_timeout_ms = 1800000
+//!
+//! [kafka.plain_users]             # SASL PLAIN
+//! alice = "her password"
+//!
 //! [tls]
 //! dir = "/etc/verity/tls"         # ca.pem, node.pem, node.key; see `verity cert`. Read again when they change
 //!
@@ -63,9 +81,10 @@
 //! An environment variable `VERITY_NODE__ID=1` sets `node.id`; flags of `verity server` come over both. `verity up --config FILE` takes `[zookeeper]` and
 //! `[telemetry]` of such a file; a file for it holds nothing else.
 
+mod kafka;
 mod zookeeper;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -76,12 +95,13 @@ use serde::Deserialize;
 use verity_storage::ClusterId;
 use verity_types::NodeId;
 
-use crate::compose::{Agreement, Seat};
+use crate::compose::{Agreement, Seat, System};
 
+pub(crate) use kafka::Kafka;
 pub(crate) use zookeeper::ZooKeeper;
 
 /// The keys of a file that are in no section, as the environment spells them.
-const TOP_KEYS: [&str; 3] = ["cluster", "voters", "agreement"];
+const TOP_KEYS: [&str; 4] = ["cluster", "voters", "agreement", "systems"];
 /// What is measured is sent at least once a day.
 const INTERVAL_S_MAX: u64 = 86_400;
 
@@ -93,12 +113,16 @@ pub(crate) struct Settings {
     pub(crate) voters: Vec<u64>,
     #[serde(default)]
     pub(crate) agreement: Agreement,
+    #[serde(default = "all_systems")]
+    pub(crate) systems: BTreeSet<System>,
     pub(crate) node: Node,
     pub(crate) peers: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) clients: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) zookeeper: ZooKeeper,
+    #[serde(default)]
+    pub(crate) kafka: Kafka,
     pub(crate) tls: Option<Tls>,
     #[serde(default)]
     pub(crate) telemetry: Telemetry,
@@ -111,6 +135,7 @@ pub(crate) struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Features {
     pub(crate) zookeeper: ZooKeeper,
+    pub(crate) kafka: Kafka,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -184,6 +209,10 @@ pub(crate) enum LabDisk {
     Forgetful,
 }
 
+fn all_systems() -> BTreeSet<System> {
+    BTreeSet::from(System::ALL)
+}
+
 fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
@@ -198,7 +227,8 @@ fn environment() -> Env {
 impl Features {
     /// Reads a file, if there is to be one, and what the environment adds to it.
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
-        let sections = |key: &figment::value::UncasedStr| key.starts_with("zookeeper") || key.starts_with("telemetry");
+        let names = ["zookeeper", "kafka", "telemetry"];
+        let sections = move |key: &figment::value::UncasedStr| names.iter().any(|name| key.starts_with(name));
         let mut figment = Figment::new();
         if let Some(path) = path {
             if !path.exists() {
@@ -218,6 +248,7 @@ impl Features {
     /// Refuses values that cannot be meant.
     pub(crate) fn check(&self) -> Result<()> {
         self.zookeeper.check()?;
+        self.kafka.check()?;
         self.telemetry.check()
     }
 }
@@ -251,6 +282,7 @@ impl Settings {
             bail!("lab.disk loses data on purpose; set lab.enabled = true as well, or take it out");
         }
         self.zookeeper.check()?;
+        self.kafka.check()?;
         self.telemetry.check()
     }
 
@@ -263,12 +295,28 @@ impl Settings {
             Some(addr) if self.tls.is_none() => bail!(
                 "{addr} is not loopback and there is no [tls]; make certificates with `verity cert`, or say --insecure"
             ),
-            _ if !self.node.clients.is_loopback() && self.zookeeper.port != 0 => bail!(
-                "zookeeper.port would be served on {} without TLS; set it to 0, or say --insecure",
-                self.node.clients
-            ),
+            _ if !self.node.clients.is_loopback() && self.serves(System::ZooKeeper) && self.zookeeper.port != 0 => {
+                bail!(
+                    "zookeeper.port would be served on {} without TLS; set it to 0, or say --insecure",
+                    self.node.clients
+                )
+            }
+            _ if !self.node.clients.is_loopback() && self.serves(System::Kafka) && self.kafka.port != 0 => {
+                bail!("kafka.port would be served on {} without TLS; set it to 0, or say --insecure", self.node.clients)
+            }
+            _ if !self.node.clients.is_loopback() && self.serves(System::Kafka) && !self.kafka.knows_clients() => {
+                bail!(
+                    "kafka would be served on {} to clients that nobody knows; set kafka.sasl = true or \
+                 kafka.client_certificates = \"need\", or say --insecure",
+                    self.node.clients
+                )
+            }
             _ => Ok(()),
         }
+    }
+
+    fn serves(&self, system: System) -> bool {
+        self.systems.contains(&system)
     }
 
     /// Where each node listens for its peers.
@@ -370,7 +418,14 @@ mod tests {
         settings.tls = Some(Tls { dir: "tls".into() });
         assert!(settings.check_exposure(false).is_err(), "the plain port has no TLS");
         settings.zookeeper.port = 0;
+        assert!(settings.check_exposure(false).is_err(), "nor has Kafka's");
+        settings.kafka.port = 0;
+        assert!(settings.check_exposure(false).is_err(), "Kafka's clients are not asked who they are");
+        settings.kafka.sasl = true;
         assert!(settings.check_exposure(false).is_ok());
+        settings.systems = BTreeSet::from([System::ZooKeeper]);
+        settings.kafka = Kafka::default();
+        assert!(settings.check_exposure(false).is_ok(), "what is not served has no listener");
     }
 
     #[test]

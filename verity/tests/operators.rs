@@ -210,7 +210,7 @@ fn printed(command: &mut std::process::Command) -> String {
 fn configuration(dir: &Path, sections: &str) -> String {
     let path = dir.join("verity.toml");
     let text = format!(
-        "cluster = \"c\"\nvoters = [1]\n[node]\nid = 1\ndata_dir = \"{}\"\npeer = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\n\
+        "cluster = \"c\"\nvoters = [1]\nsystems = [\"zookeeper\"]\n[node]\nid = 1\ndata_dir = \"{}\"\npeer = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:1\"\n\
          [peers]\n1 = \"127.0.0.1:1\"\n{sections}",
         dir.join("data").display()
     );

@@ -118,7 +118,7 @@ fn a_missing_or_wrong_configuration_is_named() {
         command
     };
     assert!(refusal(&mut server()).contains("--help"));
-    let base = "cluster = \"c\"\nvoters = [1]\n[node]\nid = 1\ndata_dir = \"d\"\npeer = \"127.0.0.1:7071\"\n\
+    let base = "cluster = \"c\"\nvoters = [1]\nsystems = [\"zookeeper\"]\n[node]\nid = 1\ndata_dir = \"d\"\npeer = \"127.0.0.1:7071\"\n\
                 admin = \"127.0.0.1:7070\"\n[peers]\n1 = \"127.0.0.1:7071\"\n";
     for (more, word) in [
         ("[zookeper]\nport = 1\n", "zookeper"),

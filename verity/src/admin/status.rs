@@ -146,7 +146,7 @@ fn group_report(node: NodeId, incarnation: u64, group: &GroupStatus) -> GroupRep
     };
     GroupReport {
         id: group.group.0,
-        name: compose::group_name(group.group).to_owned(),
+        name: compose::group_name(group.group),
         role: role.to_owned(),
         leader: group.role.leader.map(|leader| leader.0),
         term: group.role.term.0,

@@ -215,7 +215,9 @@ fn plan(settings: &Settings) -> Result<Plan> {
         agreement: settings.agreement,
         seed: secrets::seed()?,
         secret: secrets::random()?,
+        systems: settings.systems.clone(),
         zookeeper: settings.zookeeper.clone(),
+        kafka: settings.kafka.clone(),
     })
 }
 
@@ -230,9 +232,7 @@ fn disk(settings: &Settings) -> Result<Arc<dyn Disk>> {
 
 fn place(settings: &Settings) -> Result<Place> {
     let tls = settings.tls.as_ref();
-    let zookeeper = &settings.zookeeper;
-    let client_dir = zookeeper.tls_dir.as_ref().or(tls.map(|tls| &tls.dir));
-    let client_tls = client_dir.map(|dir| ServerTls::load(dir, zookeeper.certificates())).transpose()?;
+    let client_tls = compose::client_tls(&settings.zookeeper, &settings.kafka, tls.map(|tls| &tls.dir))?;
     Ok(Place {
         id: NodeId(settings.node.id),
         cluster: settings.cluster_id(),

@@ -6,11 +6,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use verity_contract::{Agreement as Engine, Boot};
-use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes};
+use verity_sim::{EngineFn, KafkaClients, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes};
 use verity_types::Mono;
 
-use crate::compose::{self, Agreement};
+use crate::compose::{self, Agreement, System};
 use crate::secrets;
+
+/// A client asks so often.
+const PACE_NS: u64 = 10_000_000;
 
 #[derive(Args, Debug)]
 #[command(
@@ -44,6 +47,9 @@ pub(crate) struct Sim {
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
+    /// Whose clients use the world.
+    #[arg(long, value_enum, default_value_t = System::ZooKeeper)]
+    system: System,
     /// Write down what the clients saw and let the checker judge it too: is there one order of all operations? Takes about
     /// twice the time.
     #[arg(long)]
@@ -173,12 +179,16 @@ impl Sim {
 
     /// Runs one world: what it came to, and what is wrong with it.
     fn world(&self, options: &Options) -> (Report, Option<String>) {
-        let mut workload =
-            ZooKeeperClients::new(engine(self.agreement), options.nodes, usize::from(self.clients), 10_000_000);
-        if self.check {
-            workload = workload.with_history();
-        }
-        match verity_sim::run(options, &mut workload) {
+        let (engine, clients) = (engine(self.agreement), usize::from(self.clients));
+        let result = match self.system {
+            System::ZooKeeper => {
+                let clients = ZooKeeperClients::new(engine, options.nodes, clients, PACE_NS);
+                let mut clients = if self.check { clients.with_history() } else { clients };
+                verity_sim::run(options, &mut clients)
+            }
+            System::Kafka => verity_sim::run(options, &mut KafkaClients::new(engine, options.nodes, clients, PACE_NS)),
+        };
+        match result {
             Ok(report) => (report, None),
             Err(failure) => (failure.report, Some(failure.reason)),
         }
@@ -255,6 +265,9 @@ impl Sim {
             format!("verity sim --seed {} --nodes {nodes} --clients {clients} --seconds {seconds}", options.seed);
         if self.agreement != Agreement::Raft {
             line.push_str(&format!(" --agreement {}", name_of(self.agreement)));
+        }
+        if self.system != System::ZooKeeper {
+            line.push_str(" --system kafka");
         }
         if self.check {
             line.push_str(" --check");

@@ -1,11 +1,13 @@
 //! `verity tour`: plays a recipe on a cluster of its own.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::compose::{Agreement, Plan};
-use crate::settings::ZooKeeper;
+use crate::compose::{self, Agreement, Plan};
+use crate::settings::{Kafka, ZooKeeper};
 use crate::{secrets, tour};
 
 /// The tour's nodes, on ports of their own.
@@ -44,7 +46,15 @@ fn start(agreement: Agreement) -> Result<Cluster> {
     let mut failures = Vec::new();
     for port_offset in OFFSETS {
         let zookeeper = ZooKeeper { admin_port: 0, ..ZooKeeper::default() };
-        let plan = Plan::new(NODES, agreement, zookeeper, secrets::seed()?, secrets::random()?);
+        let plan = Plan {
+            systems: BTreeSet::from([compose::System::ZooKeeper]),
+            members: Plan::members(NODES),
+            agreement,
+            seed: secrets::seed()?,
+            secret: secrets::random()?,
+            zookeeper,
+            kafka: Kafka::default(),
+        };
         match Cluster::start(ClusterOptions { nodes: NODES, data_dir: None, port_offset, plan }) {
             Ok(cluster) => return Ok(cluster),
             Err(error) => failures.push(format!("{error:#}")),

@@ -1,5 +1,6 @@
 //! `verity up`: the embedded cluster.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use verity_types::NodeId;
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP};
-use crate::compose::{self, Agreement, Plan};
+use crate::compose::{self, Agreement, Plan, System};
 use crate::settings::Features;
 use crate::telemetry::{Exporter, Traces};
 use crate::{layout, secrets};
@@ -38,8 +39,8 @@ pub(crate) struct Up {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: Option<u16>,
     /// Serve only these systems, separated by commas.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    only: Vec<String>,
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
+    only: Vec<System>,
     /// Keep everything in memory; nothing is left when it ends.
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
@@ -116,10 +117,8 @@ impl Up {
     }
 
     pub(crate) fn run(self, json: bool) -> Result<()> {
-        if let Some(unknown) = self.only.iter().find(|name| !compose::SYSTEMS.contains(&name.as_str())) {
-            bail!("--only names {unknown:?}; there is {}", compose::SYSTEMS.join(", "));
-        }
         let features = self.features()?;
+        let only: BTreeSet<System> = self.only.iter().copied().collect();
         let mut signals = end_signals()?;
         let data_dir = (!self.ephemeral).then_some(self.data_dir);
         let nodes = match &data_dir {
@@ -134,7 +133,15 @@ impl Up {
             nodes,
             data_dir: data_dir.clone(),
             port_offset: self.port_offset,
-            plan: Plan::new(nodes, self.agreement, features.zookeeper, secrets::seed()?, secrets::random()?),
+            plan: Plan {
+                systems: if only.is_empty() { BTreeSet::from(System::ALL) } else { only },
+                members: Plan::members(nodes),
+                agreement: self.agreement,
+                seed: secrets::seed()?,
+                secret: secrets::random()?,
+                zookeeper: features.zookeeper,
+                kafka: features.kafka,
+            },
         };
         let traces = Traces::start(&features.telemetry)?;
         let cluster = Arc::new(Cluster::start(options)?);

@@ -43,6 +43,16 @@ pub(crate) enum Certificates {
     Need,
 }
 
+impl From<Certificates> for ClientCertificates {
+    fn from(certificates: Certificates) -> Self {
+        match certificates {
+            Certificates::None => Self::Ignored,
+            Certificates::Want => Self::Wanted,
+            Certificates::Need => Self::Required,
+        }
+    }
+}
+
 /// The section.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -220,11 +230,7 @@ impl ZooKeeper {
 
     /// What the TLS port asks of clients.
     pub(crate) fn certificates(&self) -> ClientCertificates {
-        match self.client_certificates {
-            Certificates::None => ClientCertificates::Ignored,
-            Certificates::Want => ClientCertificates::Wanted,
-            Certificates::Need => ClientCertificates::Required,
-        }
+        self.client_certificates.into()
     }
 }
 

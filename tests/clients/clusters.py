@@ -16,7 +16,8 @@ OFFSETS = itertools.count(10_000 + (os.getpid() % 40) * 50, 7)
 class Cluster:
     """Four nodes on loopback, and what breaks them."""
 
-    def __init__(self, data_dir, *arguments):
+    def __init__(self, data_dir, *arguments, only="zookeeper"):
+        self.only = only
         self.data_dir = str(data_dir)
         self.arguments = arguments
         self.offset = free_offset()
@@ -24,7 +25,7 @@ class Cluster:
         self.nodes = []
 
     def start(self):
-        command = [os.environ["VERITY"], "up", "--json", "--data-dir", self.data_dir]
+        command = [os.environ["VERITY"], "up", "--json", "--only", self.only, "--data-dir", self.data_dir]
         command += ["--port-offset", str(self.offset), *self.arguments]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
@@ -50,7 +51,7 @@ class Cluster:
 
     def hosts(self, *ids):
         chosen = [node for node in self.nodes if not ids or node["id"] in ids]
-        return ",".join(node["endpoints"]["zookeeper"] for node in chosen)
+        return ",".join(node["endpoints"][self.only] for node in chosen)
 
     def status(self):
         with urllib.request.urlopen(f"http://{self.nodes[0]['admin']}/api/status", timeout=5) as answer:
@@ -79,7 +80,7 @@ class Cluster:
 
 def free_offset():
     for offset in OFFSETS:
-        bases = [base + offset + 1000 * node for node in range(4) for base in (2181, 7070, 7071, 8080)]
+        bases = [base + offset + 1000 * node for node in range(4) for base in (2181, 7070, 7071, 8080, 9092)]
         if all(is_free(port) for port in bases):
             return offset
     raise AssertionError("no free ports")

@@ -80,7 +80,7 @@ def verity(directory):
     """The binary in $VERITY: four nodes, so that sessions live on different ones."""
     for _ in range(20):
         offset = 12_000 + free_port() % 16_000
-        command = [os.environ["VERITY"], "up", "--json", "--ephemeral", "--port-offset", str(offset)]
+        command = [os.environ["VERITY"], "up", "--json", "--only", "zookeeper", "--ephemeral", "--port-offset", str(offset)]
         server = Server(command, directory, speaks=True)
         line = server.process.stdout.readline()
         if line:

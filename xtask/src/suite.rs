@@ -33,6 +33,12 @@ pub(crate) const ALL: &[Suite] = &[
         fast: false,
         run: crate::chaos::run_suite,
     },
+    Suite {
+        name: "kafka",
+        about: "kcat, confluent-kafka and kafka-python against a running cluster",
+        fast: false,
+        run: kafka,
+    },
     Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
     Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
     Suite { name: "models", about: "every state of single-decree Paxos, within bounds", fast: false, run: models },
@@ -146,6 +152,14 @@ fn clients() -> Result<()> {
     run(pytest.env("RUST_CLIENT", rust_client.canonicalize()?))
 }
 
+/// kcat, confluent-kafka (librdkafka) and kafka-python, unchanged.
+fn kafka() -> Result<()> {
+    const FOLDER: &str = "tests/clients/kafka";
+    install::apt(&["kafkacat"])?;
+    let (python, binary) = (install::environment("kafka", &format!("{FOLDER}/requirements.txt"))?, binary()?);
+    run(command(python, &["-m", "pytest", "-q", "-W", "ignore", FOLDER]).env("VERITY", binary))
+}
+
 /// What takes minutes without optimisation.
 fn models() -> Result<()> {
     run(&mut cargo(&["test", "--release", "--quiet", "--package", "verity-paxos", "--", "--ignored"]))
@@ -159,24 +173,30 @@ fn oracle() -> Result<()> {
     run(command(python, &["-m", "pytest", "-q", "tests/oracle"]).env("VERITY", binary).env("ORACLE_SEED", seed))
 }
 
-/// Worlds from a fresh seed, on each agreement; every seed once more in another process, whose trace must be the same.
+/// Worlds from a fresh seed, of each system on each agreement; every seed once more in another process, whose trace must be
+/// the same.
 fn sim() -> Result<()> {
-    const WORLDS: u64 = 40;
-    /// So many more have their whole history judged by the checker.
+    /// So many more of ZooKeeper's have their whole history judged by the checker.
     const CHECKED: u64 = 20;
     let binary = binary()?;
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() % 1_000_000_000;
-    let (first, count) = (seed.to_string(), WORLDS.to_string());
-    for agreement in ["raft", "paxos"] {
-        let flags = ["sim", "--json", "--seed", &first, "--seeds", &count, "--agreement", agreement];
-        let worlds = || output(&mut command(&binary, &flags));
-        let (one, other) = (worlds()?, worlds()?);
-        // The last line tells how fast they were, which differs.
-        let verdicts = one.lines().zip(other.lines()).filter(|(line, _)| line.contains("\"verdict\""));
-        if let Some((line, again)) = verdicts.into_iter().find(|(line, again)| line != again) {
-            bail!("one seed gave two histories:\n{line}\n{again}");
+    for (system, worlds) in [("zookeeper", 40u64), ("kafka", 20)] {
+        for agreement in ["raft", "paxos"] {
+            let (first, count) = (seed.to_string(), worlds.to_string());
+            let flags = ["sim", "--json", "--seed", &first, "--seeds", &count, "--agreement", agreement];
+            let run = || output(command(&binary, &flags).args(["--system", system]));
+            let (one, other) = (run()?, run()?);
+            // The last line tells how fast they were, which differs.
+            let verdicts = one.lines().zip(other.lines()).filter(|(line, _)| line.contains("\"verdict\""));
+            if let Some((line, again)) = verdicts.into_iter().find(|(line, again)| line != again) {
+                bail!("one seed gave two histories:\n{line}\n{again}");
+            }
+            println!(
+                "{system} on {agreement}: {worlds} worlds from seed {seed} hold, each with one trace in two processes"
+            );
         }
-        println!("{agreement}: {WORLDS} worlds from seed {seed} hold, each with the same trace in two processes");
+    }
+    for agreement in ["raft", "paxos"] {
         let count = CHECKED.to_string();
         run(&mut command(&binary, &["sim", "--check", "--seed", "1", "--seeds", &count, "--agreement", agreement]))?;
     }

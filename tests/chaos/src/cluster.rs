@@ -82,7 +82,7 @@ impl Cluster {
             fs::create_dir_all(&home)?;
             let (clients, admin, peer) = (port(node, 0), port(node, 1), port(node, 2));
             let text = format!(
-                "cluster = \"chaos\"\nvoters = [1, 2, 3, 4, 5]\nagreement = \"{agreement}\"\n[node]\nid = {}\n\
+                "cluster = \"chaos\"\nvoters = [1, 2, 3, 4, 5]\nagreement = \"{agreement}\"\nsystems = [\"zookeeper\"]\n[node]\nid = {}\n\
                  data_dir = \"{}\"\npeer = \"{peer}\"\nadmin = \"{admin}\"\n[peers]\n{peers}[zookeeper]\nport = {}\n\
                  admin_port = 0\n[lab]\nenabled = true\ndisk = \"{disk}\"\n",
                 node + 1,

@@ -50,7 +50,7 @@ class Processes:
         clients = "".join(f'{n} = "127.0.0.1:{self.port(2181, n)}"\n' for n in (1, 2, 3))
         digest = make_digest_acl_credential("super", "admin")
         config.write_text(
-            f'cluster = "members"\nvoters = [1, 2, 3]\n[node]\nid = {id}\ndata_dir = "{self.data(id)}"\n'
+            f'cluster = "members"\nvoters = [1, 2, 3]\nsystems = ["zookeeper"]\n[node]\nid = {id}\ndata_dir = "{self.data(id)}"\n'
             f'peer = "127.0.0.1:{self.port(7071, id)}"\nadmin = "{self.admin(id)}"\n'
             f"[peers]\n{peers}[clients]\n{clients}[tls]\ndir = \"{self.folder}/tls-{id}\"\n"
             f"[zookeeper]\nport = {self.port(2181, id)}\ntls_port = 0\nadmin_port = 0\n"

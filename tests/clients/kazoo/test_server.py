@@ -33,7 +33,7 @@ class Node:
         self.admin, self.peer_port = f"127.0.0.1:{7070 + offset}", 7071 + offset
         self.config = folder / "verity.toml"
         self.config.write_text(
-            f'cluster = "test"\nvoters = [1]\n[node]\nid = 1\ndata_dir = "{folder}/data"\n'
+            f'cluster = "test"\nvoters = [1]\nsystems = ["zookeeper"]\n[node]\nid = 1\ndata_dir = "{folder}/data"\n'
             f'peer = "127.0.0.1:{7071 + offset}"\nadmin = "127.0.0.1:{7070 + offset}"\n'
             f'[peers]\n1 = "127.0.0.1:{7071 + offset}"\n' + sections + self.zookeeper(folder, offset)
         )

@@ -70,7 +70,9 @@ impl Cluster {
         let commands = match system {
             System::Verity => {
                 let mut command = Command::new(verity);
-                command.args(["up", "--json", "--nodes", &nodes.to_string(), "--data-dir"]).arg(&directory);
+                command
+                    .args(["up", "--json", "--only", "zookeeper", "--nodes", &nodes.to_string(), "--data-dir"])
+                    .arg(&directory);
                 command.args(["--port-offset", &(system.port_base() - 2_181).to_string()]);
                 vec![command]
             }

@@ -83,6 +83,8 @@ pub(crate) enum Deed {
     LogWaits,
     SnapshotWaits,
     MembersChanged,
+    /// It has let a group go.
+    Ended(GroupId),
     /// It leads now.
     Leads {
         group: GroupId,
@@ -272,6 +274,9 @@ impl Running {
                 Output::Conn(output) => deeds.push(Deed::Conn(output)),
                 Output::Send { to, bytes } => deeds.push(Deed::Send { to, bytes }),
                 Output::Log(work) => {
+                    if let LogWork::Retire { group } = &work {
+                        deeds.push(Deed::Ended(*group));
+                    }
                     self.log_queue.push(work);
                     deeds.push(Deed::LogWaits);
                 }

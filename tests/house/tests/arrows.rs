@@ -11,7 +11,10 @@ use serde_json::Value;
 const LINES_MAX: usize = 1000;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout is there")
+    Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is"))
+        .join("../..")
+        .canonicalize()
+        .expect("the checkout is there")
 }
 
 fn metadata() -> Value {

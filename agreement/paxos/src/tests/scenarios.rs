@@ -42,6 +42,7 @@ fn show(id: u64, paxos: &Paxos, committed: &[Committed]) -> String {
 
 #[test]
 fn scenarios_show_what_they_did() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let folder =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is")).join("testdata");
     Script { start, own: ("campaign", campaign), show }.run_all(&folder, &["seed_diagram.txt"], 6);
 }

@@ -26,6 +26,7 @@ fn show(id: u64, raft: &Raft, committed: &[Committed]) -> String {
 
 #[test]
 fn scenarios_show_what_they_did() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let folder =
+        Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is")).join("testdata");
     Script { start, own: ("elect", elect), show }.run_all(&folder, &[], 6);
 }

@@ -141,8 +141,12 @@ impl Paxos {
             return self.begin_seek();
         }
         self.expire_wish();
-        if self.now >= self.beat_at {
+        // Reads begin rounds of their own, which put the next heartbeat off; they must not put this off as well.
+        if self.now >= self.repeat_at {
+            self.repeat_at = self.now + self.config.heartbeat;
             self.repeat();
+        }
+        if self.now >= self.beat_at {
             self.consider_sleep();
             self.begin_round();
         }

@@ -77,6 +77,8 @@ pub struct Paxos {
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) round: u64,
     pub(crate) beat_at: Mono,
+    /// On a leader: when what was not answered is said again.
+    pub(crate) repeat_at: Mono,
     pub(crate) spread: Spread,
     pub(crate) reads: Reads,
     pub(crate) sleep: Sleep,
@@ -132,6 +134,7 @@ impl Paxos {
             peers: BTreeMap::new(),
             round: 0,
             beat_at: now,
+            repeat_at: now,
             spread: Spread(boot.seed ^ boot.id.0.rotate_left(32)),
             reads: Reads::default(),
             sleep: Sleep::new(now),

@@ -310,6 +310,24 @@ pub fn slow_disks_stop_nobody(factory: Factory, seed: u64) {
     assert!(world.propose(leader, 11) && world.run_until(4 * SYNC_MS, |w| w.has(11)));
 }
 
+/// What was lost on the way is said again, however many reads come meanwhile.
+pub fn reads_keep_nothing_from_being_said_again(factory: Factory, seed: u64) {
+    let mut world = World::of_voters(seed, 3, factory);
+    commit(&mut world, 1);
+    let leader = world.leader().expect("somebody committed");
+    for id in world.ids().into_iter().filter(|id| *id != leader) {
+        world.cut_one_way(leader, id);
+    }
+    assert!(world.propose(leader, 2));
+    world.run(5);
+    world.heal();
+    for _ in 0..400 {
+        world.barrier(leader);
+        world.run(5);
+    }
+    assert!(world.has(2), "a lost message is sent again within two seconds");
+}
+
 /// An idle group falls asleep, any work wakes it, and a leader that dies meanwhile is replaced.
 pub fn idle_groups_sleep_and_wake(factory: Factory, seed: u64) {
     let mut world = World::of_voters(seed, 3, factory);

@@ -122,6 +122,11 @@ fn slow_disks_stop_nobody() {
 }
 
 #[test]
+fn reads_keep_nothing_from_being_said_again() {
+    (0..5).for_each(|seed| cases::reads_keep_nothing_from_being_said_again(raft, seed));
+}
+
+#[test]
 fn idle_groups_sleep_and_wake() {
     (0..5).for_each(|seed| cases::idle_groups_sleep_and_wake(raft, seed));
 }

@@ -46,6 +46,7 @@ const TRANSACTION_TIMEOUT_MS: i32 = 3_000;
 
 /// Kafka's error codes that these clients tell apart.
 mod code {
+    pub(super) const UNKNOWN: i16 = -1;
     pub(super) const NONE: i16 = 0;
     pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
     /// Try again, elsewhere perhaps.
@@ -82,6 +83,8 @@ struct Transaction {
     /// The next topic is to be added, or written to.
     added: usize,
     written: usize,
+    /// Nobody adds its partitions but those who lead them (transactions v2).
+    implicit: bool,
     /// How it is to end, once that was asked for.
     end: Option<bool>,
 }
@@ -157,6 +160,11 @@ impl Client {
     fn value(&mut self, id: usize) -> u64 {
         self.count += 1;
         (id as u64 + 1) << 48 | self.lives << 32 | self.count
+    }
+
+    /// Its batches are to become part of the transaction by being produced.
+    fn adds_by_producing(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.implicit)
     }
 
     /// Where a request must go; `None` for anywhere.
@@ -245,9 +253,11 @@ impl KafkaClients {
                 return None;
             }
             client.transactions += 1;
-            let id = (id as u64 + 1) << 32 | client.transactions;
-            client.transaction = Some(Transaction { id, ..Transaction::default() });
-            return Some(Ask::Add(0));
+            let number = (id as u64 + 1) << 32 | client.transactions;
+            let implicit = rng.bool();
+            let added = if implicit { TOPICS } else { 0 };
+            client.transaction = Some(Transaction { id: number, added, implicit, ..Transaction::default() });
+            return self.next_of_transaction(id, rng);
         };
         if let Some(commit) = transaction.end {
             return Some(Ask::End { commit });
@@ -309,6 +319,23 @@ impl KafkaClients {
                 }
                 out.put_i32(TRANSACTION_TIMEOUT_MS);
             }),
+            Ask::Produce { topic, value } if client.adds_by_producing() => {
+                request(wire::PRODUCE_ADDING, correlation, |out| {
+                    wire::put_compact(out, &name);
+                    out.put_i16(-1);
+                    out.put_i32(10_000);
+                    out.put_u8(2);
+                    wire::put_compact(out, &format!("t{topic}"));
+                    out.put_u8(2);
+                    out.put_i32(0);
+                    let batch = wire::batch(value, producer, client.sequences[topic], true);
+                    assert!(batch.len() < 0x7f, "its length takes one byte");
+                    out.put_u8(u8::try_from(batch.len() + 1).expect("it was just looked at"));
+                    out.put_slice(&batch);
+                    // No tagged fields of the partition, the topic, the request.
+                    out.put_slice(&[0; 3]);
+                })
+            }
             Ask::Produce { topic, value } => request(wire::PRODUCE, correlation, |out| {
                 if transactional {
                     put_string(out, &name);
@@ -380,10 +407,14 @@ impl KafkaClients {
                 self.settle(id, ask, error);
             }
             Ask::Produce { topic, value } => {
-                body.advance(4);
-                take_string(&mut body);
-                body.advance(8);
-                let (error, offset) = (body.get_i16(), body.get_i64());
+                let (error, offset) = if self.clients[id].adds_by_producing() {
+                    wire::take_produced(&mut body).unwrap_or((code::UNKNOWN, -1))
+                } else {
+                    body.advance(4);
+                    take_string(&mut body);
+                    body.advance(8);
+                    (body.get_i16(), body.get_i64())
+                };
                 match error {
                     code::NONE | code::DUPLICATE => self.on_produced(id, topic, value, offset),
                     error if again(error) => {}

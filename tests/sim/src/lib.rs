@@ -3,4 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod append;
+mod engines;
 pub mod filed;
+
+pub use engines::{paxos, raft};

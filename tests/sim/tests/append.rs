@@ -1,24 +1,11 @@
 //! The append world under the default swarm.
 
-use verity_contract::{Agreement, Boot};
-use verity_sim::{Mutant, Options, Swarm, forget_votes, run};
-use verity_types::Mono;
+use verity_sim::{Mutant, Options, Swarm, run};
 use verity_worlds::append::{Appends, Engine};
-
-fn raft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
-    let raft =
-        verity_raft::Raft::start(boot, verity_raft::Config::default(), now).map_err(|error| error.to_string())?;
-    let forgets = mutant == Some(Mutant::VoteNotPersisted);
-    Ok(if forgets { forget_votes(Box::new(raft), verity_raft::forget_vote) } else { Box::new(raft) })
-}
+use verity_worlds::{paxos, raft};
 
 fn options(seed: u64) -> Options {
     Options { seed, ..Options::default() }
-}
-
-fn paxos(boot: Boot, now: Mono, _mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
-    let paxos = verity_paxos::Paxos::start(boot, verity_paxos::Config::default(), now);
-    paxos.map(|paxos| Box::new(paxos) as Box<dyn Agreement>).map_err(|error| error.to_string())
 }
 
 /// The list is a group that another asks for, with its values in a file.

@@ -1,22 +1,7 @@
 //! The ZooKeeper world under the default swarm.
 
-use verity_contract::{Agreement, Boot};
-use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes, run};
-use verity_types::Mono;
-
-fn raft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
-    let raft =
-        verity_raft::Raft::start(boot, verity_raft::Config::default(), now).map_err(|error| error.to_string())?;
-    let forgets = mutant == Some(Mutant::VoteNotPersisted);
-    Ok(if forgets { forget_votes(Box::new(raft), verity_raft::forget_vote) } else { Box::new(raft) })
-}
-
-fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
-    let mutant = mutant.and_then(|mutant| verity_paxos::Mutant::named(mutant.name()));
-    let config = verity_paxos::Config { mutant, ..verity_paxos::Config::default() };
-    let paxos = verity_paxos::Paxos::start(boot, config, now);
-    paxos.map(|paxos| Box::new(paxos) as Box<dyn Agreement>).map_err(|error| error.to_string())
-}
+use verity_sim::{EngineFn, Mutant, Options, Report, Swarm, ZooKeeperClients, run};
+use verity_worlds::{paxos, raft};
 
 fn world(engine: EngineFn, options: &Options) -> Result<Report, String> {
     let mut workload = ZooKeeperClients::new(engine, options.nodes, 4, 10_000_000);

@@ -7,6 +7,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 /// The requests that clients make: key and version.
 pub(super) const PRODUCE: (i16, i16) = (0, 7);
+/// Transactions v2: whoever leads the partition adds it to the transaction.
+pub(super) const PRODUCE_ADDING: (i16, i16) = (0, 12);
 pub(super) const FETCH: (i16, i16) = (1, 4);
 pub(super) const METADATA: (i16, i16) = (3, 1);
 pub(super) const FIND_COORDINATOR: (i16, i16) = (10, 1);
@@ -79,8 +81,8 @@ pub(super) fn request((key, version): (i16, i16), correlation: i32, body: impl F
     out.put_i16(version);
     out.put_i32(correlation);
     put_string(&mut out, "world");
-    if (key, version) == END_TXN {
-        // Its header is flexible, without tagged fields.
+    if [END_TXN, PRODUCE_ADDING].contains(&(key, version)) {
+        // Their headers are flexible, without tagged fields.
         out.put_u8(0);
     }
     body(&mut out);
@@ -181,6 +183,33 @@ fn take_record(bytes: &mut Bytes, control: bool) -> Option<Found> {
     bytes.advance(usize::try_from(key.max(0)).ok()?.min(bytes.remaining()));
     (take_varint(bytes)? == 8).then_some(())?;
     Some(Found::Value(bytes.try_get_u64().ok()?))
+}
+
+/// The number that flexible versions write in front of texts and arrays: one more than there are.
+pub(super) fn take_count(bytes: &mut Bytes) -> Option<usize> {
+    let (mut value, mut shift) = (0usize, 0);
+    loop {
+        let byte = bytes.try_get_u8().ok()?;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return value.checked_sub(1);
+        }
+        shift += 7;
+        if shift > 28 {
+            return None;
+        }
+    }
+}
+
+/// The error and the offset of the one partition of an answer to [`PRODUCE_ADDING`].
+pub(super) fn take_produced(body: &mut Bytes) -> Option<(i16, i64)> {
+    body.try_get_u8().ok()?;
+    (take_count(body)? == 1).then_some(())?;
+    let name = take_count(body)?;
+    body.advance(name.min(body.remaining()));
+    (take_count(body)? == 1).then_some(())?;
+    body.try_get_i32().ok()?;
+    Some((body.try_get_i16().ok()?, body.try_get_i64().ok()?))
 }
 
 pub(super) fn take_string(bytes: &mut Bytes) -> String {

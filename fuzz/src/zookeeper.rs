@@ -448,7 +448,7 @@ impl World {
                 DutyOutput::Propose(command) => self.pending.push_back((None, command)),
                 DutyOutput::Wake(moment) => drop(self.duty_wakes.insert(moment)),
                 // Who is a member is not the tree's affair.
-                DutyOutput::Reconfigure { .. } => {}
+                DutyOutput::Reconfigure { .. } | DutyOutput::Transfer(_) => {}
             }
         }
     }

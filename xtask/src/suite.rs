@@ -84,7 +84,7 @@ fn lints() -> Result<()> {
 }
 
 fn unit() -> Result<()> {
-    run(&mut cargo(&["test", "--workspace", "--quiet"]))
+    run(&mut cargo(&["test", "--workspace", "--quiet", "--no-fail-fast"]))
 }
 
 fn build() -> Result<()> {

@@ -17,7 +17,8 @@ use super::call::Call;
 use super::fetch_sessions::{Fetching, Name};
 use super::node::{Node, State, ended, partition_error};
 use super::partitions::{self, Elsewhere};
-use crate::machine::cluster::operation;
+use super::quotas;
+use crate::machine::cluster::{CONSUMER_BYTE_RATE, operation};
 use crate::machine::partition::{Fetched, Query};
 use crate::wire::ErrorCode;
 use crate::wire::message::{
@@ -128,16 +129,13 @@ async fn read(
 ) -> FetchPartitionData {
     let max_bytes = u32::try_from(wanted.partition_max_bytes.min(left)).unwrap_or(0);
     let query = Query::Fetch { offset: wanted.fetch_offset, max_bytes, min_one, committed: wants.committed }.encode();
-    let mut result = node.read(group, query.clone(), Consistency::Local).await;
-    let missing = |bytes: &Bytes| {
-        Fetched::decode(bytes.clone()).is_some_and(|fetched| {
-            fetched.error == ErrorCode::OFFSET_OUT_OF_RANGE && wanted.fetch_offset > fetched.high_watermark
-        })
-    };
-    if result.as_ref().is_ok_and(missing) {
-        result = node.read(group, query, Consistency::Linearizable).await;
+    let mut result = node.read(group, query.clone(), Consistency::Local).await.map(Fetched::decode);
+    if let Ok(Some(Fetched { error: ErrorCode::OFFSET_OUT_OF_RANGE, high_watermark, .. })) = &result
+        && wanted.fetch_offset > *high_watermark
+    {
+        result = node.read(group, query, Consistency::Linearizable).await.map(Fetched::decode);
     }
-    match result.map(Fetched::decode) {
+    match result {
         Ok(Some(fetched)) => data(wanted.partition, fetched),
         Ok(None) => refusal(wanted.partition, ErrorCode::UNKNOWN_SERVER_ERROR),
         Err(failure) => refusal(wanted.partition, partition_error(Some(failure))),
@@ -217,6 +215,8 @@ pub(super) async fn fetch(node: &Node, call: &Call, request: FetchRequest) -> Fe
     let mut answers = gather(node, &wants, &fetching, request.min_bytes, until).await;
     let state = &mut *node.state();
     state.fetch_sessions.finish(&fetching, &mut answers);
+    let bytes: usize = answers.iter().filter_map(|(_, data)| data.records.as_ref()).map(Bytes::len).sum();
+    let throttle_time_ms = quotas::charge(state, call, CONSUMER_BYTE_RATE, bytes as f64);
     let leaders: Vec<LeaderIdAndEpoch> = answers.iter().map(|(_, data)| data.current_leader.clone()).collect();
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for (Name { name, id }, data) in answers {
@@ -226,7 +226,7 @@ pub(super) async fn fetch(node: &Node, call: &Call, request: FetchRequest) -> Fe
         }
     }
     FetchResponse {
-        throttle_time_ms: 0,
+        throttle_time_ms,
         error_code: super::NO_ERROR,
         session_id: fetching.session,
         responses,

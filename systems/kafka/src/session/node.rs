@@ -26,9 +26,8 @@ use super::quotas::Quotas;
 use super::task::{Task, lock};
 use super::telemetry::Telemetry;
 use super::tickets::Tickets;
-use super::topics::TopicRules;
 use crate::machine::cluster::{ClusterImage, NO_LEADER, Partition};
-use crate::wire::{ErrorCode, Uuid};
+use crate::wire::{ErrorCode, Rules, Uuid};
 
 /// Timers fire up to this much late, so that thousands of requests share their wakes.
 const TIMER_GRAIN: Nanos = Nanos::from_millis(1);
@@ -70,7 +69,7 @@ pub(super) struct State {
     /// Markers that this node writes.
     pub(super) markers: Markers,
     /// What topics ask of batches, as of the image's version.
-    pub(super) rules: BTreeMap<Uuid, Arc<TopicRules>>,
+    pub(super) rules: BTreeMap<Uuid, Rules>,
     pub(super) fetch_sessions: FetchSessions,
     /// What clients did, as far as quotas count it.
     pub(super) quotas: Quotas,

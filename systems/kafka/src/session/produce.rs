@@ -20,14 +20,15 @@ use verity_types::{GroupId, Mono};
 use super::call::Call;
 use super::node::{Answer, Node, coordinator_error, partition_error};
 use super::partitions::{self, Elsewhere};
-use crate::machine::cluster::{operation, resource};
+use super::quotas;
+use crate::machine::cluster::{PRODUCER_BYTE_RATE, operation, resource};
 use crate::machine::coordinator::{self, TopicPartitions, TransactionName};
 use crate::machine::partition::{Command, Found, Query, Reply};
 use crate::wire::message::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     TopicProduceResponse,
 };
-use crate::wire::{BatchHeader, ErrorCode, Rejected, Rules, Uuid, stamp, validate};
+use crate::wire::{BatchHeader, ErrorCode, Rejected, Rules, stamp, validate};
 
 /// The first version whose producers leave it to the node to add partitions to transactions (KIP-890, transactions v2).
 const ADDS_PARTITIONS: i16 = 12;
@@ -86,17 +87,15 @@ fn rejected(index: i32, rejected: Rejected) -> PartitionProduceResponse {
 /// Looks at one partition's batch.
 fn judge(node: &Node, call: &Call, topic: &TopicProduceData, index: i32, records: Option<Bytes>) -> PartState {
     let mut state = node.state();
-    let found = partitions::topic(&state, &topic.name, topic.topic_id);
-    let (name, id): (String, Uuid) = match found {
-        Ok(topic) => (topic.name.clone(), topic.id),
+    let found = match partitions::topic(&state, &topic.name, topic.topic_id) {
+        Ok(found) => found,
         Err(error) => return PartState::Refused(refusal(index, error, None)),
     };
-    if !call.may_topic(&state, operation::WRITE, &name) {
+    if !call.may_topic(&state, operation::WRITE, &found.name) {
         return PartState::Refused(refusal(index, ErrorCode::TOPIC_AUTHORIZATION_FAILED, None));
     }
-    let place = partitions::topic(&state, &name, id).map_err(Elsewhere::from);
-    let place = match place.and_then(|topic| partitions::led(&state, topic, index, -1)) {
-        Ok(place) => place,
+    let (name, id, place) = match partitions::led(&state, found, index, -1) {
+        Ok(place) => (found.name.clone(), found.id, place),
         Err(Elsewhere { error, leader }) => {
             return PartState::Refused(PartitionProduceResponse {
                 current_leader: leader,
@@ -272,10 +271,11 @@ pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -
     let until = node.in_ms(if acks == -1 { timeout_ms.clamp(0, TIMEOUT_MS_MAX) } else { TIMEOUT_MS_MAX });
     let refused = refused_as_a_whole(node, call, transactional_id.as_deref(), acks);
     let mut names = Vec::with_capacity(topic_data.len());
-    let (mut parts, mut seen) = (Vec::new(), BTreeSet::new());
+    let (mut parts, mut seen, mut bytes) = (Vec::new(), BTreeSet::new(), 0usize);
     for (topic, mut data) in topic_data.into_iter().enumerate() {
         for partition in std::mem::take(&mut data.partition_data) {
             let index = partition.index;
+            bytes += partition.records.as_ref().map_or(0, Bytes::len);
             let twice = !seen.insert((data.name.clone(), data.topic_id, index));
             let state = match refused.or(twice.then_some(ErrorCode::INVALID_REQUEST)) {
                 Some(error) => PartState::Refused(refusal(index, error, None)),
@@ -295,6 +295,7 @@ pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -
             part.state = PartState::Asked(node.propose(*group, command.encode()));
         }
     }
+    let throttle_time_ms = quotas::charge(&mut node.state(), call, PRODUCER_BYTE_RATE, bytes as f64);
     let mut responses: Vec<TopicProduceResponse> = names
         .into_iter()
         .map(|topic| TopicProduceResponse {
@@ -322,7 +323,7 @@ pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -
         return all.into_iter().all(|partition| partition.error_code == super::NO_ERROR).then(ProduceResponse::default);
     }
     let node_endpoints = partitions::endpoints(&node.state(), call, all.map(|partition| &partition.current_leader));
-    Some(ProduceResponse { responses, throttle_time_ms: 0, node_endpoints })
+    Some(ProduceResponse { responses, throttle_time_ms, node_endpoints })
 }
 
 /// Why no partition of a request can take anything.

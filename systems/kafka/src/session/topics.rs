@@ -4,7 +4,6 @@
 //! Deliberately absent: the administration of topics (`admin`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use verity_contract::Failure;
 use verity_types::GroupId;
@@ -14,34 +13,6 @@ use super::metadata::groups_of;
 use super::node::{Answer, Node, State};
 use crate::machine::cluster::{Command, NO_LEADER, Reply, Topic, is_internal, operation, validate_name};
 use crate::wire::{ErrorCode, Rules, TimestampType, Uuid};
-
-/// What a topic asks of the batches that it takes.
-#[derive(Clone, Debug)]
-pub(super) struct TopicRules {
-    pub(super) rules: Rules,
-}
-
-impl TopicRules {
-    fn new(state: &State, topic: &Topic) -> Self {
-        let text = |name: &str| state.image.topic_config(&topic.name, name).trim().to_owned();
-        let usual = Rules::default();
-        let number = |name: &str, otherwise: i64| state.image.topic_number(&topic.name, name, otherwise);
-        let batch_size_max = number("max.message.bytes", 1_048_588);
-        Self {
-            rules: Rules {
-                batch_size_max: usize::try_from(batch_size_max).unwrap_or(usual.batch_size_max),
-                compacted: text("cleanup.policy").split(',').any(|policy| policy.trim() == "compact"),
-                timestamp_type: match text("message.timestamp.type").as_str() {
-                    "LogAppendTime" => TimestampType::LogAppendTime,
-                    _ => TimestampType::CreateTime,
-                },
-                before_max_ms: number("message.timestamp.before.max.ms", usual.before_max_ms),
-                after_max_ms: number("message.timestamp.after.max.ms", usual.after_max_ms),
-                ..usual
-            },
-        }
-    }
-}
 
 impl State {
     /// How many replicas a topic gets whose creator did not say: as many as it would have if every node that the cluster
@@ -53,14 +24,31 @@ impl State {
     /// What a topic asks of batches now.
     pub(super) fn rules_of(&mut self, id: Uuid) -> Option<Rules> {
         let rules = match self.rules.get(&id) {
-            Some(rules) => Arc::clone(rules),
+            Some(rules) => *rules,
             None => {
-                let rules = Arc::new(TopicRules::new(self, self.image.topic_by_id(id)?));
-                self.rules.insert(id, Arc::clone(&rules));
+                let rules = self.read_rules(self.image.topic_by_id(id)?);
+                self.rules.insert(id, rules);
                 rules
             }
         };
-        Some(Rules { now_ms: self.wall_ms(), ..rules.rules })
+        Some(Rules { now_ms: self.wall_ms(), ..rules })
+    }
+
+    fn read_rules(&self, topic: &Topic) -> Rules {
+        let text = |name: &str| self.image.topic_config(&topic.name, name).trim();
+        let number = |name: &str, otherwise: i64| self.image.topic_number(&topic.name, name, otherwise);
+        let usual = Rules::default();
+        Rules {
+            batch_size_max: text("max.message.bytes").parse().unwrap_or(usual.batch_size_max),
+            compacted: text("cleanup.policy").split(',').any(|policy| policy.trim() == "compact"),
+            timestamp_type: match text("message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            before_max_ms: number("message.timestamp.before.max.ms", usual.before_max_ms),
+            after_max_ms: number("message.timestamp.after.max.ms", usual.after_max_ms),
+            ..usual
+        }
     }
 }
 

@@ -265,7 +265,8 @@ choice! {
             /// Which offsets.
             topics: Vec<TopicPartitions>,
         } = 7,
-        /// Topics were deleted: their offsets go, and they wait for no markers.
+        /// Topics were deleted: their offsets go. That they need no markers is said by whoever finds them gone
+        /// ([`Command::MarkersWritten`]): a transaction knows topics by name, and one of that name may have been made anew.
         TopicsDeleted {
             /// Name and id; an id of zero stands for any.
             topics: Vec<(String, Uuid)>,

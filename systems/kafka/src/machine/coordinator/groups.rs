@@ -184,7 +184,7 @@ impl Coordinator {
         Reply::Topics { error: ErrorCode::NONE, topics, number: 0 }
     }
 
-    pub(super) fn topics_deleted(&mut self, out: &mut Output, topics: &[(String, Uuid)]) -> Reply {
+    pub(super) fn topics_deleted(&mut self, topics: &[(String, Uuid)]) -> Reply {
         let ids: Vec<String> = self.groups.keys().cloned().collect();
         for id in ids {
             let touched = |group: &Group| {
@@ -204,7 +204,6 @@ impl Coordinator {
             }
             self.drop_if_void(&id);
         }
-        self.forget_transactional_topics(out, topics);
         Reply::Error { error: ErrorCode::NONE }
     }
 

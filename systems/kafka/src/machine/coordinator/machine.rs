@@ -121,7 +121,7 @@ impl Coordinator {
             Command::DeleteGroups { group_ids } => self.delete_groups(group_ids),
             Command::CommitOffsets { request } => self.commit_offsets(&request),
             Command::DeleteOffsets { group_id, topics } => self.delete_offsets(&group_id, &topics),
-            Command::TopicsDeleted { topics } => self.topics_deleted(out, &topics),
+            Command::TopicsDeleted { topics } => self.topics_deleted(&topics),
             Command::ConsumerHeartbeat { request } => self.consumer_heartbeat(out, &request),
             Command::InitProducerId { transactional_id, timeout_ms, producer_id, producer_epoch } => {
                 self.init_producer_id(out, transactional_id.as_deref(), timeout_ms, (producer_id, producer_epoch))

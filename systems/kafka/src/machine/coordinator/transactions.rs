@@ -9,7 +9,7 @@ use super::machine::{Coordinator, Output};
 use super::offsets::Stamp;
 use super::reply::Reply;
 use super::transaction::{Ended, NO_PRODUCER, Transaction, take_producer_id};
-use crate::wire::{ErrorCode, Uuid};
+use crate::wire::ErrorCode;
 
 impl Coordinator {
     pub(super) fn transaction(&mut self, id: &str) -> Option<&mut Transaction> {
@@ -218,25 +218,5 @@ impl Coordinator {
             self.complete(out, id);
         }
         Reply::Error { error: ErrorCode::NONE }
-    }
-
-    /// Topics are no more: nobody will write markers into them.
-    pub(super) fn forget_transactional_topics(&mut self, out: &mut Output, topics: &[(String, Uuid)]) {
-        let touched = |transaction: &Transaction| {
-            transaction.is_ending() && topics.iter().any(|(name, _)| transaction.partitions.contains_key(name))
-        };
-        let ids: Vec<String> = self
-            .transactions
-            .iter()
-            .filter(|(_, transaction)| touched(transaction))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in ids {
-            let transaction = self.transaction(&id).expect("listed just now");
-            topics.iter().for_each(|(name, _)| drop(transaction.partitions.remove(name)));
-            if transaction.partitions.is_empty() {
-                self.complete(out, &id);
-            }
-        }
     }
 }

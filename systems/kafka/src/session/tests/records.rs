@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use verity_types::ConnId;
 
-use super::rig::{PLAIN, Rig};
+use super::rig::{CLUSTER, PLAIN, Rig};
+use crate::machine::cluster::{CONSUMER_BYTE_RATE, Command, Limit, PRODUCER_BYTE_RATE, QuotaOp};
 use crate::wire::message::{
     FetchPartition, FetchPartitionData, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest,
     ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, PartitionProduceData, PartitionProduceResponse,
@@ -137,6 +138,23 @@ fn a_batch_of_a_transaction_needs_a_request_that_names_it() {
     builder.push(now(&rig), None, Some(b"x"), &[]);
     let answer = produced(Some(rig.ask(conn, 9, &produce_request(-1, 0, builder.build().freeze()))));
     assert_eq!(ErrorCode(answer.error_code), ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
+}
+
+#[test]
+fn bytes_above_a_quota_cost_time() {
+    let mut rig = Rig::new();
+    let conn = rig.connect(PLAIN);
+    create(&mut rig, conn);
+    for key in [PRODUCER_BYTE_RATE, CONSUMER_BYTE_RATE] {
+        let ops = vec![QuotaOp { key: key.into(), value: Some(Limit(1.0)) }];
+        let entity = vec![("client-id".to_owned(), None)];
+        rig.order(CLUSTER, Command::AlterQuota { entity, ops, validate_only: false }.encode());
+    }
+    let records = batch(&["a record of some length"], now(&rig));
+    let Response::Produce(produced) = rig.ask(conn, 9, &produce_request(-1, 0, records)) else { panic!() };
+    assert!(produced.throttle_time_ms > 0);
+    let Response::Fetch(fetched) = rig.ask(conn, 12, &fetch_request(0, 1, 0)) else { panic!() };
+    assert!(fetched.throttle_time_ms > 0);
 }
 
 #[test]

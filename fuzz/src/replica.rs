@@ -193,7 +193,7 @@ impl Node {
             match output {
                 Output::Log(work) => self.log.push(work),
                 Output::Snapshot(work) => self.snapshots.push_back(work),
-                Output::Send { to, bytes } => self.sent.push((self.id, to, bytes)),
+                Output::Send { to, bytes, .. } => self.sent.push((self.id, to, bytes)),
                 // No client is connected, nobody watches, and a node that stops is one that serves nothing false.
                 _ => {}
             }

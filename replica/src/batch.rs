@@ -63,6 +63,17 @@ impl Batch {
     }
 }
 
+/// How many of these share an entry, or a frame: as many as fit [`BATCH_BYTES_MAX`] and [`BATCH_COMMANDS_MAX`], and one
+/// where even one does not.
+pub(crate) fn fitting<'a>(proposals: impl Iterator<Item = &'a Proposal>) -> usize {
+    let mut bytes = 0;
+    let fits = |(at, proposal): &(usize, &Proposal)| {
+        bytes += proposal.command.len();
+        *at == 0 || *at < BATCH_COMMANDS_MAX && bytes <= BATCH_BYTES_MAX
+    };
+    proposals.enumerate().take_while(fits).count()
+}
+
 /// Appends proposals as runs.
 pub(crate) fn encode_runs(proposals: &[Proposal], out: &mut BytesMut) {
     let mut rest = proposals;

@@ -11,7 +11,7 @@ use verity_contract::{
 };
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
-use crate::batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
+use crate::batch::{self, Batch, Proposal};
 use crate::change::{self, Changing};
 use crate::lane::{LANE_PROPOSALS_MAX, Lane, Lanes};
 use crate::reads::Reads;
@@ -112,7 +112,7 @@ pub(crate) struct Group {
     stamped: WallMs,
     time: WallMs,
     pub(crate) persisted: PersistId,
-    pub(crate) held: Vec<(PersistId, NodeId, Bytes)>,
+    pub(crate) held: Vec<(PersistId, NodeId, Bytes, bool)>,
     pub(crate) queue: VecDeque<ToApply>,
     pub(crate) installing: bool,
     /// The machine cannot go on.
@@ -123,6 +123,10 @@ pub(crate) struct Group {
     pub(crate) log_bytes: u64,
     /// The entries that the log still holds, applied ones, with their sizes.
     sizes: VecDeque<(LogIndex, u64)>,
+    /// Their sum: about what the engine's log takes in memory.
+    pub(crate) held_bytes: u64,
+    /// As much of it as the node's sum knows of.
+    pub(crate) counted_bytes: u64,
     /// When something was last applied.
     pub(crate) applied_at: Mono,
     pub(crate) snapshot_wanted: bool,
@@ -172,6 +176,8 @@ impl Group {
             reads: Reads::default(),
             log_bytes: 0,
             sizes: VecDeque::new(),
+            held_bytes: 0,
+            counted_bytes: 0,
             applied_at: now,
             snapshot_wanted: false,
             saving: None,
@@ -198,19 +204,11 @@ impl Group {
 
     /// Packs the next entry, stamped with `wall`.
     pub(crate) fn next_entry(&mut self, wall: WallMs) -> Option<Bytes> {
-        let mut proposals = Vec::new();
-        let mut bytes = 0;
-        while let Some(front) = self.to_propose.front() {
-            let fits = bytes == 0 || bytes + front.command.len() <= BATCH_BYTES_MAX;
-            if !fits || proposals.len() >= BATCH_COMMANDS_MAX {
-                break;
-            }
-            bytes += front.command.len();
-            proposals.extend(self.to_propose.pop_front());
-        }
-        if proposals.is_empty() {
+        let count = batch::fitting(self.to_propose.iter());
+        if count == 0 {
             return None;
         }
+        let proposals = self.to_propose.drain(..count).collect();
         self.stamped = self.stamped.max(self.time).max(wall);
         Some(Batch { time: self.stamped, proposals }.encode())
     }
@@ -234,14 +232,14 @@ impl Group {
         self.changed = None;
     }
 
-    /// Applies up to about `budget` commands. Effects are appended; the caller delivers them before the next step.
-    pub(crate) fn apply_some(&mut self, budget: usize, effects: &mut Effects) -> Step {
+    /// Applies up to about `budget` commands and `bytes` bytes, which are taken off. Effects are appended; the caller delivers them before the next step.
+    pub(crate) fn apply_some(&mut self, budget: usize, bytes: &mut u64, effects: &mut Effects) -> Step {
         if self.installing || self.failed {
             return Step::Idle;
         }
         let mut done = 0;
         let before = self.applied;
-        while done < budget {
+        while done < budget && *bytes > 0 {
             let Some(next) = self.queue.pop_front() else { break };
             let entry = match next {
                 ToApply::Entry(entry) => entry,
@@ -251,6 +249,7 @@ impl Group {
                 }
             };
             assert_eq!(entry.index, self.applied.next(), "commits come without gaps");
+            *bytes = bytes.saturating_sub(entry.payload.len() as u64);
             done += self.apply_entry(entry, effects);
             self.failed = effects.has_failed();
             if self.failed {
@@ -266,6 +265,7 @@ impl Group {
         let size = entry.payload.len() as u64 + 32;
         self.log_bytes += size;
         self.sizes.push_back((entry.index, size));
+        self.held_bytes += size;
         match entry.kind {
             CommittedKind::Noop => 1,
             CommittedKind::Members(members) => {
@@ -326,26 +326,31 @@ impl Group {
 
     /// True if a snapshot is worth its writing now.
     pub(crate) fn wants_snapshot(&self, now: Mono) -> bool {
-        if self.failed {
-            // It would hold less than its index says.
-            return false;
-        }
         let (span, bytes) = self.config.rest;
         let rests = self.log_bytes >= bytes && now.since(self.applied_at) >= span;
         self.snapshot_wanted || rests || self.log_bytes >= self.config.snapshot_log_bytes
     }
 
-    /// How far the log may go behind a snapshot at `index`: what stays is about what the configuration says.
-    pub(crate) fn compact_to(&mut self, index: LogIndex) -> LogIndex {
+    /// How far the log may go behind a snapshot at `index`: what stays is about what the configuration says, or `keep` if
+    /// that is less.
+    pub(crate) fn compact_to(&mut self, index: LogIndex, keep: u64) -> LogIndex {
+        let most = self.config.log_bytes_kept.min(keep);
         let behind = self.sizes.partition_point(|(at, _)| *at <= index);
         let mut kept = 0;
         let keep = self.sizes.range(..behind).rev().take_while(|(_, size)| {
             kept += size;
-            kept <= self.config.log_bytes_kept
+            kept <= most
         });
         let keep = keep.count();
-        self.sizes.drain(..behind - keep);
+        self.held_bytes -= self.sizes.drain(..behind - keep).map(|(_, size)| size).sum::<u64>();
         self.sizes.front().map_or(index, |(at, _)| LogIndex(at.0 - 1)).min(index)
+    }
+
+    /// True if a snapshot can be taken now, and would say more than the last one. A machine that failed holds less than its
+    /// index says.
+    pub(crate) fn may_snapshot(&self) -> bool {
+        let fresh = self.saved.as_ref().is_none_or(|saved| saved.index < self.applied);
+        fresh && !self.failed && self.saving.is_none() && !self.installing && self.applied > LogIndex(0)
     }
 
     /// What a snapshot taken now would say of itself.
@@ -378,6 +383,7 @@ impl Group {
         self.snapshot_bytes = restored.bytes;
         self.log_bytes = 0;
         self.sizes.clear();
+        self.held_bytes = 0;
     }
 
     pub(crate) fn admitted(&self, origin: NodeId) -> Option<(Incarnation, u64)> {
@@ -422,6 +428,7 @@ impl Group {
         self.machine.invariants();
         self.lane.invariants();
         self.reads.invariants();
+        assert_eq!(self.held_bytes, self.sizes.iter().map(|(_, size)| size).sum::<u64>());
         assert!(!self.ready || self.role.leads, "only a leader is ready to propose");
         assert!(self.held.iter().all(|(after, ..)| *after > self.persisted), "held messages wait for storage");
         if let Some(saved) = &self.saved {

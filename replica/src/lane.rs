@@ -1,7 +1,8 @@
 //! A lane: the stream of commands from one node to one group, applied exactly once and in order.
 //!
 //! - upon a new command: it takes the next sequence number and waits until it is applied;
-//! - upon a leader becoming known, a reconnect, or [`RESEND_AFTER`] without progress: all that waits is sent again;
+//! - upon a leader becoming known, a reconnect, or [`RESEND_AFTER`] without progress: what waits is sent again, to another
+//!   node [`FORWARD_BYTES`] at a time;
 //! - upon applying: [`Lanes::admit`] lets a command pass only if it is the next of its lane.
 //!
 //! A command that waits is never given up, for a gap would stop the lane; a session that no longer wants the answer
@@ -22,6 +23,8 @@ use crate::replica::ServiceId;
 pub const LANE_PROPOSALS_MAX: usize = 65_536;
 /// How many bytes may wait in one lane.
 pub const LANE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// About so many bytes are on their way to another node that leads, before the first of them is applied.
+pub(crate) const FORWARD_BYTES: usize = 4 * 1024 * 1024;
 /// After this long without progress, everything that waits is sent again.
 pub(crate) const RESEND_AFTER: Nanos = Nanos::from_millis(400);
 
@@ -45,13 +48,15 @@ pub(crate) struct Lane {
     bytes: usize,
     /// How many of `waiting`, from the front, were handed to the leader since the last rewind.
     sent: usize,
+    /// Bytes of those.
+    bytes_sent: usize,
     progress_at: Mono,
 }
 
 impl Lane {
     pub(crate) fn new(origin: NodeId, incarnation: Incarnation) -> Self {
         let waiting = VecDeque::new();
-        Self { origin, incarnation, next: 1, waiting, bytes: 0, sent: 0, progress_at: Mono(0) }
+        Self { origin, incarnation, next: 1, waiting, bytes: 0, sent: 0, bytes_sent: 0, progress_at: Mono(0) }
     }
 
     /// Takes a command in; gives it back as `Err` if the lane is full.
@@ -68,12 +73,18 @@ impl Lane {
         Ok(())
     }
 
-    /// Everything that was not handed out since the last rewind; it counts as handed out from now on.
-    pub(crate) fn unsent(&mut self) -> impl Iterator<Item = Proposal> + '_ {
+    /// What was not handed out since the last rewind, as long as about `window` bytes at most are handed out and not
+    /// applied; it counts as handed out from now on.
+    pub(crate) fn unsent(&mut self, window: usize) -> impl Iterator<Item = Proposal> + '_ {
         let from = self.sent;
-        self.sent = self.waiting.len();
+        while self.bytes_sent < window
+            && let Some(next) = self.waiting.get(self.sent)
+        {
+            self.bytes_sent += next.command.len();
+            self.sent += 1;
+        }
         let (origin, incarnation) = (self.origin, self.incarnation);
-        self.waiting.range(from..).map(move |waiting| Proposal {
+        self.waiting.range(from..self.sent).map(move |waiting| Proposal {
             request: RequestId { origin, incarnation, sequence: waiting.sequence },
             command: waiting.command.clone(),
         })
@@ -85,7 +96,7 @@ impl Lane {
 
     /// Everything that waits is to be handed out again.
     pub(crate) fn rewind(&mut self, now: Mono) {
-        self.sent = 0;
+        (self.sent, self.bytes_sent) = (0, 0);
         self.progress_at = now;
     }
 
@@ -103,7 +114,10 @@ impl Lane {
         let front = self.waiting.pop_front().expect("a command of this incarnation was applied, so it waits here");
         assert_eq!(front.sequence, request.sequence, "a lane is applied in order");
         self.bytes -= front.command.len();
-        self.sent = self.sent.saturating_sub(1);
+        if self.sent > 0 {
+            self.sent -= 1;
+            self.bytes_sent -= front.command.len();
+        }
         Some(front)
     }
 
@@ -115,15 +129,17 @@ impl Lane {
         }
         self.progress_at = now;
         let count = self.waiting.iter().take_while(|waiting| waiting.sequence <= sequence).count();
-        self.sent = self.sent.saturating_sub(count);
+        let bytes = |waiting: &[Waiting]| waiting.iter().map(|waiting| waiting.command.len()).sum::<usize>();
         let lost: Vec<Waiting> = self.waiting.drain(..count).collect();
-        self.bytes -= lost.iter().map(|waiting| waiting.command.len()).sum::<usize>();
+        self.bytes -= bytes(&lost);
+        self.bytes_sent -= bytes(&lost[..count.min(self.sent)]);
+        self.sent = self.sent.saturating_sub(count);
         lost
     }
 
     /// Takes everything that waits: the group has ended.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Waiting> + '_ {
-        (self.sent, self.bytes) = (0, 0);
+        (self.sent, self.bytes_sent, self.bytes) = (0, 0, 0);
         self.waiting.drain(..)
     }
 
@@ -133,7 +149,8 @@ impl Lane {
 
     pub(crate) fn invariants(&self) {
         assert!(self.sent <= self.waiting.len());
-        assert_eq!(self.bytes, self.waiting.iter().map(|waiting| waiting.command.len()).sum::<usize>());
+        let bytes = |count: usize| self.waiting.iter().take(count).map(|waiting| waiting.command.len()).sum::<usize>();
+        assert_eq!((self.bytes, self.bytes_sent), (bytes(self.waiting.len()), bytes(self.sent)));
         if let (Some(front), Some(back)) = (self.waiting.front(), self.waiting.back()) {
             assert_eq!(back.sequence + 1, self.next, "the last waiting command is the last that came");
             let span = back.sequence - front.sequence + 1;
@@ -208,12 +225,31 @@ mod tests {
         for token in 1..=3 {
             lane.push(Mono(0), ServiceId(0), Token(token), Bytes::from_static(b"x")).expect("the lane has room");
         }
-        assert_eq!(lane.unsent().count(), 3);
+        assert_eq!(lane.unsent(usize::MAX).count(), 3);
         assert!(!lane.has_unsent());
         assert_eq!(lane.applied(Mono(1), request(1, 1)).map(|w| w.token), Some(Token(1)));
         lane.rewind(Mono(2));
-        let again: Vec<u64> = lane.unsent().map(|p| p.request.sequence).collect();
+        let again: Vec<u64> = lane.unsent(usize::MAX).map(|p| p.request.sequence).collect();
         assert_eq!(again, [2, 3]);
+        lane.invariants();
+    }
+
+    #[test]
+    fn a_window_bounds_what_is_under_way() {
+        let mut lane = Lane::new(NodeId(2), Incarnation(1));
+        for token in 1..=6 {
+            lane.push(Mono(0), ServiceId(0), Token(token), Bytes::from_static(b"four")).expect("the lane has room");
+        }
+        assert_eq!(lane.unsent(10).count(), 3, "the third passes the window, as one that is larger must");
+        assert_eq!(lane.unsent(10).count(), 0);
+        lane.applied(Mono(1), request(1, 1));
+        assert_eq!(lane.unsent(10).count(), 1);
+        lane.invariants();
+        assert_eq!(lane.skip_to(Mono(2), Some((Incarnation(1), 5))).len(), 4);
+        lane.invariants();
+        assert_eq!(lane.unsent(10).map(|proposal| proposal.request.sequence).collect::<Vec<_>>(), [6]);
+        lane.rewind(Mono(3));
+        assert_eq!(lane.unsent(10).count(), 1);
         lane.invariants();
     }
 

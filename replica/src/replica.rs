@@ -19,6 +19,7 @@ use crate::batch::Proposal;
 use crate::change::{Changing, Next};
 use crate::frame::{Frame, encode_frame};
 use crate::group::{Group, GroupBoot, Step, ToApply};
+use crate::lane::FORWARD_BYTES;
 use crate::reads::PendingRead;
 use crate::roster::Roster;
 use crate::snapshot::TRANSFER_WAIT_MAX;
@@ -30,6 +31,12 @@ mod snapshots;
 
 /// About how many commands are applied before their effects are delivered and other groups get their turn.
 const APPLY_BUDGET: usize = 1024;
+/// About how many bytes of commands are applied in one turn. A machine that keeps them in files is as slow as the disk, and
+/// what peers say must not wait for that.
+const APPLY_BYTES: u64 = 1024 * 1024;
+
+/// Frames to one peer leave in writes of about this many bytes.
+const WRITE_BYTES: usize = 1024 * 1024;
 
 /// One of the services of this node, by order of [`Replica::add_service`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +152,8 @@ pub enum Output {
         to: NodeId,
         /// Frames.
         bytes: Bytes,
+        /// Small, and of use only while it is fresh: it is to overtake what is not urgent.
+        urgent: bool,
     },
     /// For the log.
     Log(LogWork),
@@ -223,7 +232,12 @@ pub struct Replica {
     work: VecDeque<Work>,
     tickets: VecDeque<(Ticket, GroupId, PersistId)>,
     next_ticket: u64,
-    outbox: BTreeMap<NodeId, BytesMut>,
+    /// What waits for each peer: first what is urgent, then what is not.
+    outbox: BTreeMap<(NodeId, bool), BytesMut>,
+    /// Bytes that all groups' logs hold, as far as counted.
+    log_bytes: u64,
+    /// Bytes that may still be applied in this turn.
+    apply_bytes: u64,
     wakes: BTreeSet<(Mono, Waker)>,
     /// Peers that there is a connection to.
     up: BTreeSet<NodeId>,
@@ -246,6 +260,8 @@ impl Replica {
             tickets: VecDeque::new(),
             next_ticket: 0,
             outbox: BTreeMap::new(),
+            log_bytes: 0,
+            apply_bytes: APPLY_BYTES,
             wakes: BTreeSet::new(),
             up: BTreeSet::new(),
             session_out: Vec::new(),
@@ -317,14 +333,17 @@ impl Replica {
 
     /// Ends a turn: proposes, forwards, asks barriers, applies, sends.
     pub fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.apply_bytes = APPLY_BYTES;
         for id in self.active_groups() {
             self.flush_group(now, id);
         }
         self.pump(now);
         self.take_snapshots(now);
         self.active.retain(|id| self.groups.get(id).is_some_and(Group::has_backlog));
-        for (to, bytes) in std::mem::take(&mut self.outbox) {
-            self.out.push(Output::Send { to, bytes: bytes.freeze() });
+        for ((to, bulk), bytes) in std::mem::take(&mut self.outbox) {
+            if !bytes.is_empty() {
+                self.out.push(Output::Send { to, bytes: bytes.freeze(), urgent: !bulk });
+            }
         }
         out.append(&mut self.out);
     }
@@ -375,7 +394,16 @@ impl Replica {
     }
 
     fn post(&mut self, to: NodeId, frame: &Frame) {
-        encode_frame(frame, self.outbox.entry(to).or_default());
+        self.post_as(false, to, frame);
+    }
+
+    fn post_as(&mut self, urgent: bool, to: NodeId, frame: &Frame) {
+        let waits = self.outbox.entry((to, !urgent)).or_default();
+        encode_frame(frame, waits);
+        if waits.len() >= WRITE_BYTES {
+            let bytes = std::mem::take(waits).freeze();
+            self.out.push(Output::Send { to, bytes, urgent });
+        }
     }
 
     // ---- peers
@@ -500,9 +528,9 @@ impl Replica {
                 self.tickets.push_back((ticket, id, persist));
                 self.out.push(Output::Log(LogWork::Persist { ticket, group: id, records }));
             }
-            From::Send { to, bytes, after } => match after {
-                Some(after) if after > group.persisted => group.held.push((after, to, bytes)),
-                _ => self.post(to, &Frame::Agreement { group: id, bytes }),
+            From::Send { to, bytes, after, urgent } => match after {
+                Some(after) if after > group.persisted => group.held.push((after, to, bytes, urgent)),
+                _ => self.post_as(urgent, to, &Frame::Agreement { group: id, bytes }),
             },
             From::Commit(entries) => group.queue.extend(entries.into_iter().map(ToApply::Entry)),
             From::InstallSnapshot(meta) => {
@@ -555,8 +583,8 @@ impl Replica {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.persisted = persisted;
             let due: Vec<_> = group.held.extract_if(.., |(after, ..)| *after <= persisted).collect();
-            for (_, to, bytes) in due {
-                self.post(to, &Frame::Agreement { group: id, bytes });
+            for (_, to, bytes, urgent) in due {
+                self.post_as(urgent, to, &Frame::Agreement { group: id, bytes });
             }
             self.step(now, id, contract::Input::Persisted(persisted));
         }
@@ -587,16 +615,18 @@ impl Replica {
         } else if let Some(leader) = group.role.leader
             && group.lane.has_unsent()
         {
-            let proposals: Vec<Proposal> = group.lane.unsent().collect();
-            for part in proposals.chunks(crate::batch::BATCH_COMMANDS_MAX) {
-                self.post(leader, &Frame::Forward { group: id, proposals: part.to_vec() });
+            let mut proposals: Vec<Proposal> = group.lane.unsent(FORWARD_BYTES).collect();
+            while !proposals.is_empty() {
+                let rest = proposals.split_off(crate::batch::fitting(proposals.iter()));
+                self.post(leader, &Frame::Forward { group: id, proposals });
+                proposals = rest;
             }
         }
     }
 
     fn propose_entries(&mut self, now: Now, id: GroupId) {
         let group = self.groups.get_mut(&id).expect("the id was just read from the map");
-        let own: Vec<Proposal> = group.lane.unsent().collect();
+        let own: Vec<Proposal> = group.lane.unsent(usize::MAX).collect();
         group.inbox.extend(own);
         group.sort_inbox();
         loop {
@@ -622,7 +652,7 @@ impl Replica {
     fn apply_group(&mut self, now: Now, id: GroupId) {
         let mut effects = Effects::default();
         let Some(group) = self.groups.get_mut(&id) else { return };
-        match group.apply_some(APPLY_BUDGET, &mut effects) {
+        match group.apply_some(APPLY_BUDGET, &mut self.apply_bytes, &mut effects) {
             Step::Idle => {}
             Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
             Step::Applied => {

@@ -42,7 +42,7 @@ impl Default for Config {
             change_timeout: Nanos::from_millis(10_000),
             hibernate_after: Some(Nanos::from_millis(10_000)),
             batch_bytes_max: 1 << 20,
-            uncommitted_bytes_max: 64 << 20,
+            uncommitted_bytes_max: 16 << 20,
             mutant: None,
         }
     }

@@ -258,7 +258,7 @@ impl Paxos {
         let after = self.outstanding.back().map(|persist| persist.id);
         for (to, frame, leave) in std::mem::take(&mut self.outbox) {
             let after = if leave == Leave::Stable { after } else { None };
-            out.push(Output::Send { to, bytes: encode(&frame), after });
+            out.push(Output::Send { to, bytes: encode(&frame), after, urgent: frame.is_urgent() });
         }
         out.append(&mut self.ready);
         self.hand_out(out);

@@ -126,6 +126,13 @@ pub(crate) enum Frame {
     ReadReply { nonce: Nonce, index: Option<u64> },
 }
 
+impl Frame {
+    /// Small, and not about slots whose values may be on their way behind it.
+    pub(crate) fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Promise { .. } | Self::Accept { .. } | Self::Decide { .. } | Self::Learn { .. })
+    }
+}
+
 const ENTRY_NOOP: u8 = 0;
 const ENTRY_NORMAL: u8 = 1;
 const ENTRY_MEMBERS: u8 = 2;

@@ -54,9 +54,9 @@ impl Default for Config {
             drift_ppm: 10_000,
             barrier_timeout: Nanos::from_millis(1_000),
             hibernate_after: Some(Nanos::from_millis(10_000)),
-            inflight_max: 64,
-            append_bytes_max: 1 << 20,
-            uncommitted_bytes_max: 64 << 20,
+            inflight_max: 32,
+            append_bytes_max: 512 << 10,
+            uncommitted_bytes_max: 16 << 20,
             commit_bytes_max: 4 << 20,
         }
     }

@@ -194,7 +194,8 @@ impl Raft {
     }
 
     pub(crate) fn send(&self, to: NodeId, frame: &Frame, after: Option<PersistId>, out: &mut Vec<Output>) {
-        out.push(Output::Send { to, bytes: encode(frame), after });
+        let entries = matches!(frame, Frame::Raft { message, .. } if message.get_msg_type() == MessageType::MsgAppend);
+        out.push(Output::Send { to, bytes: encode(frame), after, urgent: !entries });
     }
 
     fn drop_message(&mut self, error: Error) {

@@ -185,6 +185,9 @@ pub enum Output {
         bytes: Bytes,
         /// Hold it back until this is persisted.
         after: Option<PersistId>,
+        /// Small, and of use only while it is fresh: a sign of life, a vote, an acknowledgement. It may overtake what is not
+        /// urgent, so that megabytes on their way to a peer do not make it believe that its leader is gone.
+        urgent: bool,
     },
     /// These entries are settled, in order, without gaps behind the last `Commit`.
     Commit(Vec<Committed>),

@@ -80,6 +80,7 @@ impl Replica {
         self.active.remove(&id);
         if let Some(mut group) = self.groups.remove(&id) {
             self.ticks.retain(|(_, of)| *of != id);
+            self.log_bytes -= group.counted_bytes;
             let lost = group.lane.drain().map(|waiting| (waiting.service, waiting.token));
             let lost: Vec<_> = lost.chain(group.reads.drain().map(|read| (read.service, read.token))).collect();
             for (service, token) in lost {

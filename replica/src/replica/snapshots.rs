@@ -12,15 +12,26 @@ use crate::frame::Frame;
 use crate::snapshot::{CHUNK_BYTES, Saving, Sending, restore_group};
 use crate::vault::{LogWork, SnapshotWork};
 
+/// About so many bytes of all groups' logs are held in memory.
+pub(super) const LOG_BYTES_MAX: u64 = 128 << 20;
+/// So many snapshots may be under way for that reason.
+const SAVING_MAX: usize = 2;
+
 impl Replica {
+    /// Takes the snapshots that are due: for a group's own reasons, and of the largest logs once all of them are too much.
     pub(super) fn take_snapshots(&mut self, now: Now) {
+        let mut due = Vec::new();
         for id in &self.active {
             let Some(group) = self.groups.get_mut(id) else { continue };
-            let due = group.wants_snapshot(now.mono);
-            let fresh = group.saved.as_ref().is_none_or(|saved| saved.index < group.applied);
-            if !due || !fresh || group.saving.is_some() || group.installing || group.applied == LogIndex(0) {
-                continue;
+            self.log_bytes = self.log_bytes + group.held_bytes - group.counted_bytes;
+            group.counted_bytes = group.held_bytes;
+            if group.wants_snapshot(now.mono) && group.may_snapshot() {
+                due.push(*id);
             }
+        }
+        due.extend(self.relief().filter(|id| !due.contains(id)));
+        for id in due {
+            let Some(group) = self.groups.get_mut(&id) else { continue };
             group.snapshot_wanted = false;
             group.log_bytes = 0;
             let meta = group.meta();
@@ -31,6 +42,24 @@ impl Replica {
             self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: group.id, bytes: header }));
             group.saving = Some(Saving { meta, finished: false, attachments, bytes: 0 });
         }
+    }
+
+    /// The group whose snapshot frees the most, while logs take more than [`LOG_BYTES_MAX`]; a few at a time.
+    fn relief(&self) -> Option<GroupId> {
+        if self.log_bytes <= LOG_BYTES_MAX {
+            return None;
+        }
+        let under_way = self.groups.values().filter(|group| group.saving.is_some()).count();
+        if under_way >= SAVING_MAX {
+            return None;
+        }
+        let may = self.groups.values().filter(|group| group.may_snapshot() && group.log_bytes > 0);
+        may.max_by_key(|group| group.held_bytes).map(|group| group.id)
+    }
+
+    /// How much of a log may stay behind a snapshot, so that all groups' logs stay far below [`LOG_BYTES_MAX`].
+    fn log_bytes_kept(&self) -> u64 {
+        LOG_BYTES_MAX / 4 / self.groups.len().max(1) as u64
     }
 
     pub(super) fn on_snapshot_written(&mut self, id: GroupId) {
@@ -47,6 +76,7 @@ impl Replica {
     }
 
     pub(super) fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
+        let keep = self.log_bytes_kept();
         let Some(group) = self.groups.get_mut(&id) else { return };
         let bytes = group.saving.take().map_or(0, |saving| saving.bytes);
         if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {
@@ -55,7 +85,7 @@ impl Replica {
         group.saved = Some(meta.clone());
         group.snapshot_bytes = bytes;
         group.machine.snapshot_saved(meta.index);
-        let compact_to = group.compact_to(meta.index);
+        let compact_to = group.compact_to(meta.index, keep);
         self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
         self.out.push(Output::Log(LogWork::Trim { group: id, upto: compact_to }));
     }

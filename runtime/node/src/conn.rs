@@ -30,6 +30,8 @@ const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
+/// After so many bytes of one connection, others have their turn.
+const TURN_BYTES: usize = 512 * 1024;
 
 /// What the core knows of a connection.
 #[derive(Debug)]
@@ -169,6 +171,7 @@ pub(crate) struct PeerAddr {
 
 async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut stream: impl AsyncRead + Unpin) {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut turn = 0;
     while !handle.closing.get() {
         if !handle.may_read() {
             handle.reader.notified().await;
@@ -183,8 +186,13 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
                 Ok(_) => {
                     let bytes = buffer.split().freeze();
                     count(&shared.traffic.client_received, bytes.len());
+                    turn += bytes.len();
                     let input = SessionInput::Bytes { conn, bytes };
                     shared.input(Input::Session { service: handle.service, input });
+                    if turn >= TURN_BYTES {
+                        turn = 0;
+                        tokio::task::yield_now().await;
+                    }
                 }
             },
             () = handle.reader.notified() => {}

@@ -266,7 +266,7 @@ impl Core {
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Conn(output) => self.carry_out_conn(output),
-                Output::Send { to, bytes } => self.links.send(to, bytes),
+                Output::Send { to, bytes, urgent } => self.links.send(to, bytes, urgent),
                 Output::Role { group, role } => {
                     let leader = role.leader.unwrap_or(NodeId(0));
                     let (node, term, leads) = (self.links.me, role.term.0, role.leads);

@@ -1,7 +1,8 @@
 //! Links between nodes.
 //!
-//! Each node dials every other; a link carries one direction. The dialler says hello, the other side answers, and from
-//! then on every write is one length and one turn's frames:
+//! Each node dials every other, twice: a link carries one direction, and either what is urgent or what is not. Megabytes of
+//! entries wait in the buffers of two systems; on a link of their own, signs of life and acknowledgements do not wait behind
+//! them. The dialler says hello, the other side answers, and from then on every write is one length and frames:
 //!
 //! ```text
 //! hello  = "VRTY" version:u16 cluster:[u8; 16] from:u64 to:u64
@@ -10,8 +11,8 @@
 //! ```
 //! Who is at the other end is what its certificate says (mutual TLS), or, on loopback, what its hello says.
 //!
-//! - upon a lost link: the replica hears `PeerDown` and the link is dialled again, at first at once, then every
-//!   [`REDIAL_MAX`];
+//! - upon both links being up: the replica hears `PeerUp`; upon either being lost: `PeerDown`, and it is dialled again, at
+//!   first at once, then every [`REDIAL_MAX`];
 //! - upon a full queue ([`QUEUE_BYTES_MAX`]): new writes are dropped. Agreements expect loss.
 //!
 //! Deliberately absent: acknowledgements and order across links. The protocols above need neither.
@@ -38,7 +39,7 @@ use crate::tls::PeerTls;
 
 /// The peer protocol's version. A peer of another version is refused.
 pub const PEER_VERSION: u16 = 1;
-/// How many bytes may wait for one peer.
+/// How many bytes may wait for one link.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A peer that is not there is dialled this often.
 pub const REDIAL_MAX: Duration = Duration::from_millis(200);
@@ -46,6 +47,8 @@ pub const REDIAL_MAX: Duration = Duration::from_millis(200);
 const HELLO_WAIT: Duration = Duration::from_secs(2);
 /// Of refused peers, one is complained of in this time.
 const COMPLAIN_EVERY: Nanos = Nanos::from_millis(10_000);
+/// Writes that wait leave together until they are so many bytes.
+const GATHERED_BYTES: usize = 64 * 1024;
 /// No write is longer: the frames of a turn to one peer, of which each is bounded.
 const WRITE_BYTES_MAX: usize = 4 * FRAME_BYTES_MAX;
 
@@ -58,24 +61,69 @@ pub(crate) struct Links {
     pub(crate) me: NodeId,
     pub(crate) cluster: ClusterId,
     pub(crate) tls: Option<PeerTls>,
-    queues: BTreeMap<NodeId, Rc<Queue>>,
+    peers: BTreeMap<NodeId, Rc<Pair>>,
     /// When a refused peer was last complained of.
     complained: Option<Mono>,
 }
 
+/// The two links to a peer.
 #[derive(Debug)]
-struct Queue {
+struct Pair {
     addr: RefCell<String>,
+    urgent: Link,
+    bulk: Link,
+    gone: Cell<bool>,
+}
+
+/// One of them: writes that wait, in order.
+#[derive(Debug, Default)]
+struct Link {
     waiting: RefCell<VecDeque<Bytes>>,
     bytes: Cell<usize>,
     up: Cell<bool>,
-    gone: Cell<bool>,
     changed: Notify,
+}
+
+impl Pair {
+    fn new(addr: String) -> Self {
+        Self { addr: RefCell::new(addr), urgent: Link::default(), bulk: Link::default(), gone: Cell::new(false) }
+    }
+
+    fn link(&self, urgent: bool) -> &Link {
+        if urgent { &self.urgent } else { &self.bulk }
+    }
+
+    fn is_up(&self) -> bool {
+        self.urgent.up.get() && self.bulk.up.get()
+    }
+}
+
+impl Link {
+    fn push(&self, bytes: Bytes) {
+        let sum = self.bytes.get() + bytes.len();
+        // What was said while nobody listened is stale by the time that somebody does.
+        if self.up.get() && sum <= QUEUE_BYTES_MAX {
+            self.bytes.set(sum);
+            self.waiting.borrow_mut().push_back(bytes);
+            self.changed.notify_one();
+        }
+    }
+
+    fn pop(&self) -> Option<Bytes> {
+        let bytes = self.waiting.borrow_mut().pop_front()?;
+        self.bytes.set(self.bytes.get() - bytes.len());
+        Some(bytes)
+    }
+
+    fn clear(&self) {
+        self.waiting.borrow_mut().clear();
+        self.bytes.set(0);
+    }
 }
 
 impl Links {
     pub(crate) fn new(me: NodeId, cluster: ClusterId, tls: Option<PeerTls>) -> Self {
-        Self { me, cluster, tls, queues: BTreeMap::new(), complained: None }
+        Self { me, cluster, tls, peers: BTreeMap::new(), complained: None }
     }
 
     /// True if a refused peer is worth a line now: one dials five times a second.
@@ -87,72 +135,67 @@ impl Links {
         may
     }
 
-    pub(crate) fn send(&self, to: NodeId, bytes: Bytes) {
-        let Some(queue) = self.queues.get(&to) else { return };
-        // What was said while nobody listened is stale by the time that somebody does.
-        if !queue.up.get() || queue.bytes.get() + bytes.len() > QUEUE_BYTES_MAX {
-            return;
+    pub(crate) fn send(&self, to: NodeId, bytes: Bytes, urgent: bool) {
+        if let Some(pair) = self.peers.get(&to) {
+            pair.link(urgent).push(bytes);
         }
-        queue.bytes.set(queue.bytes.get() + bytes.len());
-        queue.waiting.borrow_mut().push_back(bytes);
-        queue.changed.notify_one();
     }
 
     /// The peers whose links are up.
     pub(crate) fn up(&self) -> Vec<NodeId> {
-        self.queues.iter().filter(|(_, queue)| queue.up.get()).map(|(node, _)| *node).collect()
+        self.peers.iter().filter(|(_, pair)| pair.is_up()).map(|(node, _)| *node).collect()
     }
 }
 
-/// Keeps a link to a peer, or moves it to another address.
+/// Keeps the links to a peer, or moves them to another address.
 pub(crate) fn connect(shared: &Shared, node: NodeId, addr: String) {
-    let queue = shared.with(|core| {
+    let pair = shared.with(|core| {
         if node == core.links.me {
             return None;
         }
-        if let Some(queue) = core.links.queues.get(&node) {
-            *queue.addr.borrow_mut() = addr;
+        if let Some(pair) = core.links.peers.get(&node) {
+            *pair.addr.borrow_mut() = addr;
             return None;
         }
-        let queue = Rc::new(Queue {
-            addr: RefCell::new(addr),
-            waiting: RefCell::default(),
-            bytes: Cell::new(0),
-            up: Cell::new(false),
-            gone: Cell::new(false),
-            changed: Notify::new(),
-        });
-        core.links.queues.insert(node, Rc::clone(&queue));
-        Some(queue)
+        let pair = Rc::new(Pair::new(addr));
+        core.links.peers.insert(node, Rc::clone(&pair));
+        Some(pair)
     });
-    if let Some(queue) = queue {
-        task::spawn(&shared.alarm(), keep_link(shared.clone(), node, queue));
+    if let Some(pair) = pair {
+        for urgent in [true, false] {
+            task::spawn(&shared.alarm(), keep_link(shared.clone(), node, Rc::clone(&pair), urgent));
+        }
     }
 }
 
-/// Ends the link to a peer that left.
+/// Ends the links to a peer that left.
 pub(crate) fn disconnect(shared: &Shared, node: NodeId) {
-    if let Some(queue) = shared.with(|core| core.links.queues.remove(&node)) {
-        queue.gone.set(true);
-        queue.changed.notify_one();
+    if let Some(pair) = shared.with(|core| core.links.peers.remove(&node)) {
+        pair.gone.set(true);
+        pair.urgent.changed.notify_one();
+        pair.bulk.changed.notify_one();
     }
 }
 
-async fn keep_link(shared: Shared, node: NodeId, queue: Rc<Queue>) {
-    let mut wait = Duration::from_millis(10);
-    while !queue.gone.get() {
-        let addr = queue.addr.borrow().clone();
+async fn keep_link(shared: Shared, node: NodeId, pair: Rc<Pair>, urgent: bool) {
+    let (link, mut wait) = (pair.link(urgent), Duration::from_millis(10));
+    while !pair.gone.get() {
+        let addr = pair.addr.borrow().clone();
         let ended = match dial(&shared, node, &addr).await {
             Ok((read, write)) => {
                 wait = Duration::from_millis(10);
-                queue.up.set(true);
-                shared.input(Input::PeerUp(node));
-                tracing::debug!(%node, %addr, "peer up");
-                let ended = run_link(&shared, node, &queue, read, write).await;
-                queue.up.set(false);
-                queue.waiting.borrow_mut().clear();
-                queue.bytes.set(0);
-                shared.input(Input::PeerDown(node));
+                link.up.set(true);
+                if pair.is_up() {
+                    shared.input(Input::PeerUp(node));
+                    tracing::debug!(%node, %addr, "peer up");
+                }
+                let ended = run_link(&shared, node, &pair, link, read, write).await;
+                if pair.is_up() {
+                    link.up.set(false);
+                    shared.input(Input::PeerDown(node));
+                }
+                link.up.set(false);
+                link.clear();
                 ended
             }
             Err(error) => Err(error),
@@ -201,33 +244,35 @@ async fn dial(shared: &Shared, node: NodeId, addr: &str) -> io::Result<(ReadSide
 async fn run_link(
     shared: &Shared,
     node: NodeId,
-    queue: &Queue,
+    pair: &Pair,
+    link: &Link,
     mut read: ReadSide,
     mut write: WriteSide,
 ) -> io::Result<()> {
     let mut probe = [0; 1];
     let mut buffer = BytesMut::new();
     loop {
-        let next = queue.waiting.borrow_mut().pop_front();
-        let Some(bytes) = next else {
-            if queue.gone.get() {
+        buffer.clear();
+        while buffer.len() < GATHERED_BYTES
+            && let Some(bytes) = link.pop()
+        {
+            if !shared.faults.borrow().send_cut.contains(&node) {
+                buffer.extend_from_slice(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_be_bytes());
+                buffer.extend_from_slice(&bytes);
+            }
+        }
+        if buffer.is_empty() {
+            if pair.gone.get() {
                 return Ok(());
             }
             // Nothing comes back on this direction; an end of file tells that the peer is gone.
             tokio::select! {
-                () = queue.changed.notified() => continue,
+                () = link.changed.notified() => continue,
                 ended = read.read(&mut probe) => {
                     return ended.and_then(|_| Err(io::ErrorKind::ConnectionReset.into()));
                 }
             }
-        };
-        queue.bytes.set(queue.bytes.get() - bytes.len());
-        if shared.faults.borrow().send_cut.contains(&node) {
-            continue;
         }
-        buffer.clear();
-        buffer.extend_from_slice(&u32::try_from(bytes.len()).map_err(io::Error::other)?.to_be_bytes());
-        buffer.extend_from_slice(&bytes);
         write.write_all(&buffer).await?;
         write.flush().await?;
         count(&shared.traffic.peer_sent, buffer.len());
@@ -296,6 +341,9 @@ async fn hear(shared: &Shared, tcp: TcpStream) -> io::Result<()> {
         let frames = decode_frames(bytes).map_err(|error| invalid(error.to_string()))?;
         if !shared.faults.borrow().receive_cut.contains(&from) {
             shared.input(Input::Peer { from, frames });
+        }
+        if length >= GATHERED_BYTES {
+            tokio::task::yield_now().await;
         }
     }
 }

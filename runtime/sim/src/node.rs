@@ -272,7 +272,7 @@ impl Running {
         for output in outputs {
             match output {
                 Output::Conn(output) => deeds.push(Deed::Conn(output)),
-                Output::Send { to, bytes } => deeds.push(Deed::Send { to, bytes }),
+                Output::Send { to, bytes, .. } => deeds.push(Deed::Send { to, bytes }),
                 Output::Log(work) => {
                     if let LogWork::Retire { group } = &work {
                         deeds.push(Deed::Ended(*group));

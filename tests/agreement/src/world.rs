@@ -360,7 +360,7 @@ impl World {
                     self.at(id, wait, Event::Synced(persist));
                 }
             }
-            Output::Send { to, bytes, after } => match after {
+            Output::Send { to, bytes, after, .. } => match after {
                 Some(persist) if persist.0 > self.nodes[&id].stable => {
                     self.nodes.get_mut(&id).expect("runs").waiting.push((persist, to, bytes));
                 }

@@ -21,8 +21,10 @@ use crate::wire::{Frames, Request, RequestHeader};
 pub(super) const UNDER_WAY_MAX: usize = 256;
 /// Nor more bytes of them, but for one request.
 pub(super) const BYTES_UNDER_WAY_MAX: usize = 32 << 20;
-/// No connection is read further while so many requests wait to begin.
+/// No connection is read further while so many requests wait to begin,
 const WAITING_MAX: usize = 64;
+/// or so many bytes of them, but for one request.
+const BYTES_WAITING_MAX: usize = 1 << 20;
 
 /// A request that waits to begin.
 pub(super) struct Waiting {
@@ -94,14 +96,18 @@ impl Connection {
         self.waiting.push_back(waiting);
     }
 
+    /// The size of the next request, if it may begin.
+    pub(super) fn next_size(&self) -> Option<usize> {
+        let next = self.waiting.front()?;
+        let room = self.under_way < UNDER_WAY_MAX && self.bytes_under_way < BYTES_UNDER_WAY_MAX;
+        let free = may_overlap(&next.request) && !self.alone && room || self.under_way == 0;
+        free.then_some(next.size)
+    }
+
     /// The next request that may begin, and the place of its answer.
     pub(super) fn begin(&mut self) -> Option<(u64, Waiting)> {
+        self.next_size()?;
         let overlaps = may_overlap(&self.waiting.front()?.request);
-        let room = self.under_way < UNDER_WAY_MAX && self.bytes_under_way < BYTES_UNDER_WAY_MAX;
-        let free = overlaps && !self.alone && room || self.under_way == 0;
-        if !free {
-            return None;
-        }
         let waiting = self.waiting.pop_front()?;
         self.bytes_waiting -= waiting.size;
         self.under_way += 1;
@@ -140,7 +146,7 @@ impl Connection {
 
     /// No more frames are to be taken in for now.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= WAITING_MAX || self.bytes_waiting >= BYTES_UNDER_WAY_MAX
+        self.waiting.len() >= WAITING_MAX || self.bytes_waiting >= BYTES_WAITING_MAX
     }
 
     /// Everything that was asked is answered.

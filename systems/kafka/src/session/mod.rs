@@ -10,6 +10,7 @@
 
 mod access;
 mod admin;
+mod budget;
 mod call;
 mod commands;
 mod config;
@@ -188,14 +189,19 @@ impl Kafka {
     fn begin(&mut self, conn: ConnId) {
         let node = &self.node;
         let mut state = node.state();
-        let Some(connection) = state.connections.get_mut(&conn) else { return };
-        while let Some((slot, waiting)) = connection.begin() {
-            let Waiting { header, request, .. } = waiting;
+        let State { connections, budget, .. } = &mut *state;
+        let Some(connection) = connections.get_mut(&conn) else { return };
+        loop {
+            if connection.next_size().is_some_and(|size| !budget.begin(conn, size)) {
+                break;
+            }
+            let Some((slot, waiting)) = connection.begin() else { break };
+            let Waiting { header, request, size } = waiting;
             let call = Call::new(connection, conn, &header);
             let handle = node.clone();
             self.tasks.spawn(Box::pin(async move {
                 let reply = call::answer(&handle, &call, request).await;
-                finish(&handle, conn, slot, &header, reply);
+                finish(&handle, conn, slot, size, &header, reply);
             }));
         }
     }
@@ -234,9 +240,10 @@ fn hang_up(state: &mut State, conn: ConnId) {
 }
 
 /// A handler has ended.
-fn finish(node: &Node, conn: ConnId, slot: u64, header: &RequestHeader, reply: Reply) {
+fn finish(node: &Node, conn: ConnId, slot: u64, size: usize, header: &RequestHeader, reply: Reply) {
     let mut state = node.state();
     let state = &mut *state;
+    state.answered.extend(state.budget.end(size));
     let Some(connection) = state.connections.get_mut(&conn) else { return };
     let pieces = match &reply {
         Reply::Response(response) | Reply::Last(response) => {

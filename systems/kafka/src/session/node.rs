@@ -18,6 +18,7 @@ use verity_clock::Now;
 use verity_contract::{Consistency, Failure, GroupRole, SessionOutput};
 use verity_types::{ConnId, GroupId, Mono, Nanos, Token};
 
+use super::budget::Budget;
 use super::config::Config;
 use super::connection::Connection;
 use super::fetch_sessions::FetchSessions;
@@ -64,6 +65,8 @@ pub(super) struct State {
     pub(super) spawned: Vec<Task>,
     /// Connections whose requests have just been answered.
     pub(super) answered: BTreeSet<ConnId>,
+    /// How much is under way.
+    pub(super) budget: Budget,
     /// Joins and syncs that wait for their rebalance.
     pub(super) tickets: Tickets,
     /// Markers that this node writes.
@@ -203,6 +206,7 @@ impl Node {
             out: Vec::new(),
             spawned: Vec::new(),
             answered: BTreeSet::new(),
+            budget: Budget::default(),
             tickets: Tickets::default(),
             markers: Markers::default(),
             rules: BTreeMap::new(),

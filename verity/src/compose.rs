@@ -65,6 +65,14 @@ pub(crate) enum System {
 impl System {
     /// All of them.
     pub(crate) const ALL: [System; 2] = [System::ZooKeeper, System::Kafka];
+
+    /// As flags name it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ZooKeeper => "zookeeper",
+            Self::Kafka => "kafka",
+        }
+    }
 }
 
 /// What a cluster serves.

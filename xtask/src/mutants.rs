@@ -13,22 +13,27 @@ const SEEDS_MAX: u64 = 1_000;
 /// How far the three bases lie apart.
 const STRIDE: u64 = 1_000_003;
 
-/// Which engine each mutant lives in.
-const MUTANTS: [(&str, &str); 14] = [
-    ("vote-not-persisted", "raft"),
-    ("commit-without-quorum", "paxos"),
-    ("stale-read-without-barrier", "raft"),
-    ("barrier-answered-by-old-leader", "raft"),
-    ("message-before-sync", "raft"),
-    ("snapshot-before-sync", "raft"),
-    ("snapshot-without-lanes", "raft"),
-    ("lane-applies-twice", "raft"),
-    ("snapshot-missing-session", "raft"),
-    ("ack-before-sync", "raft"),
-    ("watch-after-reply", "raft"),
-    ("ephemeral-survives-session", "raft"),
-    ("accept-below-promise", "paxos"),
-    ("value-choice-ignored", "paxos"),
+/// Which system's worlds are to catch each mutant, and on which engine.
+const MUTANTS: [(&str, &str, &str); 19] = [
+    ("vote-not-persisted", "zookeeper", "raft"),
+    ("commit-without-quorum", "zookeeper", "paxos"),
+    ("stale-read-without-barrier", "zookeeper", "raft"),
+    ("barrier-answered-by-old-leader", "zookeeper", "raft"),
+    ("message-before-sync", "zookeeper", "raft"),
+    ("snapshot-before-sync", "zookeeper", "raft"),
+    ("snapshot-without-lanes", "zookeeper", "raft"),
+    ("lane-applies-twice", "zookeeper", "raft"),
+    ("snapshot-missing-session", "zookeeper", "raft"),
+    ("ack-before-sync", "zookeeper", "raft"),
+    ("watch-after-reply", "zookeeper", "raft"),
+    ("ephemeral-survives-session", "zookeeper", "raft"),
+    ("accept-below-promise", "zookeeper", "paxos"),
+    ("value-choice-ignored", "zookeeper", "paxos"),
+    ("marker-hits-next-transaction", "kafka", "raft"),
+    ("fetch-ignores-last-stable", "kafka", "raft"),
+    ("fetch-omits-aborted", "kafka", "raft"),
+    ("producer-forgotten", "kafka", "raft"),
+    ("markers-taken-for-written", "kafka", "raft"),
 ];
 
 pub(crate) fn run_suite() -> Result<()> {
@@ -41,21 +46,22 @@ pub(crate) fn run_suite() -> Result<()> {
         "worlds until each mutant was caught, from bases {first} + n x {STRIDE} (MUTANTS_SEED={first} repeats it)"
     );
     let mut survived = Vec::new();
-    for (mutant, agreement) in MUTANTS {
+    for (mutant, system, agreement) in MUTANTS {
         let mut worlds = Vec::new();
         for base in (0..3).map(|n| first + n * STRIDE) {
             let (base, count) = (base.to_string(), SEEDS_MAX.to_string());
-            let flags = ["--agreement", agreement, "--mutant", mutant, "--until-failure", "--json"];
+            let place = ["--system", system, "--agreement", agreement];
+            let flags = ["--mutant", mutant, "--until-failure", "--json"];
             let mut sim = command(&binary, &["sim", "--seed", &base, "--seeds", &count]);
-            let output = sim.args(flags).output().context("cannot run the simulator")?;
+            let output = sim.args(place).args(flags).output().context("cannot run the simulator")?;
             let seen = String::from_utf8_lossy(&output.stdout).lines().filter(|line| is_verdict(line)).count();
             ensure!(seen > 0, "{mutant} from {base}: {}", String::from_utf8_lossy(&output.stderr));
             worlds.push(if output.status.success() { format!("over {seen}") } else { seen.to_string() });
             if output.status.success() {
-                survived.push(format!("{mutant} on {agreement} from {base}"));
+                survived.push(format!("{mutant} of {system} on {agreement} from {base}"));
             }
         }
-        println!("{mutant:<28} {agreement:<6} {}", worlds.join("  "));
+        println!("{mutant:<30} {system:<10} {agreement:<6} {}", worlds.join("  "));
     }
     ensure!(survived.is_empty(), "not caught within {SEEDS_MAX} worlds: {}", survived.join("; "));
     Ok(())

@@ -12,6 +12,7 @@
 //! Deliberately absent: consumer groups. Who reads where is decided beforehand.
 
 mod laws;
+mod mutants;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -601,16 +602,18 @@ impl Workload for KafkaClients {
             }
         };
         let coordinator = CoordinatorDuty::new(CoordinatorConfig::default());
+        let machine = mutants::coordinator(Box::new(Coordinator::new()), mutant);
         let groups = vec![
             spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _),
-            spec(COORDINATOR, members.clone(), Box::new(Coordinator::new()) as _, Box::new(coordinator) as _),
+            spec(COORDINATOR, members.clone(), machine, Box::new(coordinator) as _),
         ];
         let own = Arc::clone(disk);
         let founder = move |spawn: &Spawn| {
             let blueprint = Blueprint::decode(&spawn.blueprint).map_err(|error| error.to_string())?;
-            let machine = Partition::new(Arc::clone(&own), spawn.group, blueprint.config);
+            let machine = Box::new(Partition::new(Arc::clone(&own), spawn.group, blueprint.config));
+            let machine = mutants::partition(machine, mutant);
             let duty = PartitionDuty::new(Nanos::from_millis(1_000));
-            Ok(spec(spawn.group, spawn.members.clone(), Box::new(machine) as _, Box::new(duty) as _))
+            Ok(spec(spawn.group, spawn.members.clone(), machine, Box::new(duty) as _))
         };
         let founders = members.all().len();
         let service = move |incarnation| {

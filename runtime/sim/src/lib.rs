@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bug;
 mod faults;
 mod history;
 mod kafka;

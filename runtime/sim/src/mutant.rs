@@ -44,11 +44,24 @@ pub enum Mutant {
     ValueChoiceIgnored,
     /// A Paxos leader changes members without a majority of those that come.
     ChangeCountsOneMajority,
+    /// A partition takes a transactional batch although a transaction ended since the coordinator was asked: it joins the
+    /// next one, or one that nobody will end.
+    AppendIgnoresGuard,
+    /// A partition takes a marker that comes late for one about the transaction that is open now.
+    MarkerHitsNextTransaction,
+    /// Who reads committed records alone is shown what lies behind the last stable offset.
+    FetchIgnoresLastStable,
+    /// Who reads committed records alone is not told which of them were aborted.
+    FetchOmitsAborted,
+    /// A partition forgets which batches a producer has sent.
+    ProducerForgotten,
+    /// The coordinator takes a transaction for ended once the first of its partitions has its marker.
+    MarkersTakenForWritten,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 16] = [
+    pub const ALL: [(Mutant, &'static str); 22] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -65,6 +78,12 @@ impl Mutant {
         (Mutant::AcceptBelowPromise, "accept-below-promise"),
         (Mutant::ValueChoiceIgnored, "value-choice-ignored"),
         (Mutant::ChangeCountsOneMajority, "change-counts-one-majority"),
+        (Mutant::AppendIgnoresGuard, "append-ignores-guard"),
+        (Mutant::MarkerHitsNextTransaction, "marker-hits-next-transaction"),
+        (Mutant::FetchIgnoresLastStable, "fetch-ignores-last-stable"),
+        (Mutant::FetchOmitsAborted, "fetch-omits-aborted"),
+        (Mutant::ProducerForgotten, "producer-forgotten"),
+        (Mutant::MarkersTakenForWritten, "markers-taken-for-written"),
     ];
 
     /// The mutant of this name.

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
-use verity_contract::{Command, Committed, Effect, Effects, Members, ReadOutcome, RestoreError, StateMachine};
-use verity_types::{Digest, LogIndex};
+use verity_contract::{Command, Committed, Effect, Effects, StateMachine};
+use verity_types::LogIndex;
 
+use crate::bug::{Bug, Buggy};
 use crate::mutant::Mutant;
 
 /// Where the newest term began in the order, as a node's engine and machine share it.
@@ -33,17 +33,16 @@ pub fn mutate_machine(machine: Box<dyn StateMachine>, mutant: Option<Mutant>, be
     if mutant != Some(Mutant::LaneAppliesTwice) {
         return machine;
     }
-    Box::new(Twice { inner: machine, began: began.clone(), last: None })
+    Box::new(Buggy { machine, bug: Twice { began: began.clone(), last: None } })
 }
 
 struct Twice {
-    inner: Box<dyn StateMachine>,
     began: Began,
     last: Option<Command>,
 }
 
-impl StateMachine for Twice {
-    fn apply(&mut self, batch: &[Command], effects: &mut Effects) {
+impl Bug for Twice {
+    fn apply(&mut self, machine: &mut dyn StateMachine, batch: &[Command], effects: &mut Effects) {
         for command in batch {
             let began = LogIndex(self.began.0.load(Ordering::Relaxed));
             if let Some(last) = self.last.replace(command.clone()).filter(|last| last.index < began)
@@ -51,47 +50,14 @@ impl StateMachine for Twice {
                 && last.request.sequence > 0
             {
                 let mut again = Effects::default();
-                self.inner.apply(&[Command { time: command.time, ..last }], &mut again);
+                machine.apply(&[Command { time: command.time, ..last }], &mut again);
                 effects.list.extend(again.list.into_iter().filter(|effect| !matches!(effect, Effect::Reply { .. })));
             }
-            self.inner.apply(std::slice::from_ref(command), effects);
+            machine.apply(std::slice::from_ref(command), effects);
         }
     }
 
-    fn on_members(&mut self, index: LogIndex, members: &Members, context: &Bytes, effects: &mut Effects) {
-        self.inner.on_members(index, members, context, effects);
-    }
-
-    fn read(&mut self, query: &[u8]) -> ReadOutcome {
-        self.inner.read(query)
-    }
-
-    fn snapshot_begin(&mut self) {
-        self.inner.snapshot_begin();
-    }
-
-    fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes> {
-        self.inner.snapshot_next(size_max)
-    }
-
-    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError> {
+    fn restored(&mut self) {
         self.last = None;
-        self.inner.restore(chunks)
-    }
-
-    fn durable_index(&self) -> LogIndex {
-        self.inner.durable_index()
-    }
-
-    fn digest(&self) -> Digest {
-        self.inner.digest()
-    }
-
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-
-    fn invariants(&self) {
-        self.inner.invariants();
     }
 }

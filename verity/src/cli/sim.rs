@@ -104,6 +104,22 @@ fn home(mutant: Mutant) -> Option<Agreement> {
     }
 }
 
+/// The one system whose worlds can show a mutant, if not each.
+fn system(mutant: Mutant) -> Option<System> {
+    match mutant {
+        Mutant::SnapshotMissingSession | Mutant::WatchAfterReply | Mutant::EphemeralSurvivesSession => {
+            Some(System::ZooKeeper)
+        }
+        Mutant::AppendIgnoresGuard
+        | Mutant::MarkerHitsNextTransaction
+        | Mutant::FetchIgnoresLastStable
+        | Mutant::FetchOmitsAborted
+        | Mutant::ProducerForgotten
+        | Mutant::MarkersTakenForWritten => Some(System::Kafka),
+        _ => None,
+    }
+}
+
 fn faults(names: &str) -> Result<Swarm, String> {
     Swarm::of(names.split(',').filter(|name| !name.is_empty()))
 }
@@ -133,6 +149,12 @@ impl Sim {
         {
             let (name, has) = (mutant.name(), name_of(home));
             bail!("{} has no {name}; {has} has it: add --agreement {has}", name_of(self.agreement));
+        }
+        if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, system(mutant)?)))
+            && home != self.system
+        {
+            let (name, has) = (mutant.name(), home.name());
+            bail!("{} has no {name}; {has} has it: add --system {has}", self.system.name());
         }
         let first = match self.seed {
             Some(seed) => seed,

@@ -18,7 +18,7 @@ pub(super) const END_TXN: (i16, i16) = (26, 5);
 
 const BATCH_HEADER: usize = 61;
 /// From here on the checksum covers a batch.
-const CHECKED: usize = 21;
+pub(super) const CHECKED: usize = 21;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
 

@@ -1,0 +1,122 @@
+//! Bugs that others have had, planted in Kafka's machines.
+//!
+//! Each changes what a machine is told or asked, on every replica alike, so that no comparison of replicas gives it away.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use verity_contract::{Command as Ordered, Effects, ReadOutcome, StateMachine};
+use verity_kafka::machine::coordinator::{Command as Coordination, TopicPartitions};
+use verity_kafka::machine::partition::{Command, Query};
+use verity_kafka::wire::BatchHeader;
+
+use super::TOPICS;
+use super::wire::CHECKED;
+use crate::bug::{Bug, Buggy};
+use crate::mutant::Mutant;
+
+/// Where a fetch's answer says how many transactions were aborted: behind the error and three offsets.
+const ABORTED_AT: usize = 2 + 3 * 8;
+
+/// A partition, with its bug if the mutant is one of a partition's.
+pub(super) fn partition(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) -> Box<dyn StateMachine> {
+    match mutant {
+        Some(
+            mutant @ (Mutant::AppendIgnoresGuard
+            | Mutant::MarkerHitsNextTransaction
+            | Mutant::FetchIgnoresLastStable
+            | Mutant::FetchOmitsAborted
+            | Mutant::ProducerForgotten),
+        ) => Box::new(Buggy { machine, bug: OfPartition(mutant) }),
+        _ => machine,
+    }
+}
+
+/// The coordinator, with its bug if the mutant is one of the coordinator's.
+pub(super) fn coordinator(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) -> Box<dyn StateMachine> {
+    match mutant {
+        Some(Mutant::MarkersTakenForWritten) => Box::new(Buggy { machine, bug: OfCoordinator }),
+        _ => machine,
+    }
+}
+
+struct OfPartition(Mutant);
+
+/// A batch under another header.
+fn seal(header: BatchHeader, batch: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::from(batch);
+    header.write(&mut bytes);
+    let checksum = crc32c::crc32c(&bytes[CHECKED..]);
+    bytes[CHECKED - 4..CHECKED].copy_from_slice(&checksum.to_be_bytes());
+    bytes.freeze()
+}
+
+impl OfPartition {
+    /// What the partition hears instead.
+    fn command(&self, ordered: &Ordered) -> Option<Bytes> {
+        let mut command = Command::decode(ordered.bytes.clone())?;
+        match (self.0, &mut command) {
+            (Mutant::AppendIgnoresGuard, Command::Append { guard, .. }) => *guard = None,
+            (Mutant::MarkerHitsNextTransaction, Command::Marker { decision, .. }) => *decision = ordered.index.0,
+            (Mutant::ProducerForgotten, Command::Append { batch, .. }) => {
+                let header = BatchHeader::parse(batch).ok().filter(|header| !header.attributes.is_transactional())?;
+                let header = BatchHeader { producer_id: -1, producer_epoch: -1, base_sequence: -1, ..header };
+                *batch = seal(header, batch);
+            }
+            _ => return None,
+        }
+        Some(command.encode())
+    }
+}
+
+impl Bug for OfPartition {
+    fn apply(&mut self, machine: &mut dyn StateMachine, batch: &[Ordered], effects: &mut Effects) {
+        let changed = |ordered: &Ordered| {
+            let bytes = self.command(ordered).unwrap_or_else(|| ordered.bytes.clone());
+            Ordered { bytes, ..ordered.clone() }
+        };
+        machine.apply(&batch.iter().map(changed).collect::<Vec<_>>(), effects);
+    }
+
+    fn read(&mut self, machine: &mut dyn StateMachine, query: &[u8]) -> ReadOutcome {
+        let (Some(Query::Fetch { offset, max_bytes, min_one, .. }), mutant) = (Query::decode(query), self.0) else {
+            return machine.read(query);
+        };
+        if mutant == Mutant::FetchIgnoresLastStable {
+            return machine.read(&Query::Fetch { offset, max_bytes, min_one, committed: false }.encode());
+        }
+        match machine.read(query) {
+            ReadOutcome::Ready(bytes) if mutant == Mutant::FetchOmitsAborted => ReadOutcome::Ready(omit_aborted(bytes)),
+            other => other,
+        }
+    }
+}
+
+/// A fetch's answer without its aborted transactions.
+fn omit_aborted(mut answer: Bytes) -> Bytes {
+    if answer.len() < ABORTED_AT + 4 {
+        return answer;
+    }
+    let mut out = BytesMut::from(&answer.split_to(ABORTED_AT)[..]);
+    let count = answer.get_u32() as usize;
+    answer.advance(count * 16);
+    out.put_u32(0);
+    out.put_slice(&answer);
+    out.freeze()
+}
+
+struct OfCoordinator;
+
+impl Bug for OfCoordinator {
+    fn apply(&mut self, machine: &mut dyn StateMachine, batch: &[Ordered], effects: &mut Effects) {
+        let changed = |ordered: &Ordered| {
+            let Ok(Coordination::MarkersWritten { transaction, number, .. }) = Coordination::decode(&ordered.bytes)
+            else {
+                return ordered.clone();
+            };
+            let all = |topic| TopicPartitions { topic: format!("t{topic}"), partitions: vec![0] };
+            let topics = (0..TOPICS).map(all).collect();
+            let bytes = Coordination::MarkersWritten { transaction, number, topics }.encode();
+            Ordered { bytes, ..ordered.clone() }
+        };
+        machine.apply(&batch.iter().map(changed).collect::<Vec<_>>(), effects);
+    }
+}

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot, Door, Members};
-use verity_node::{DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
+use verity_node::{Count, DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
 use verity_replica::{EngineFactory, Founder, GroupSpec, ServiceFactory};
 use verity_storage::{ClusterId, Disk};
 use verity_types::{GroupId, Mono, NodeId};
@@ -22,6 +22,7 @@ use crate::settings::{Kafka as KafkaSettings, ZooKeeper as ZooKeeperSettings};
 mod kafka;
 mod zookeeper;
 
+pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
 pub(crate) use zookeeper::TREE;
 
 /// The listener for clients without TLS.
@@ -150,6 +151,7 @@ struct Part {
     founder: Option<Founder>,
     service: ServiceFactory,
     meters: Vec<Meter>,
+    counts: Vec<Count>,
 }
 
 impl Plan {
@@ -224,7 +226,8 @@ pub(crate) fn group_name(group: GroupId) -> String {
 pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     layout::check_agreement(place.disk.as_ref(), plan.agreement)?;
     let planned = plan.doors(|system| place.client_tls.contains_key(&system));
-    let (mut groups, mut services, mut meters, mut founder) = (Vec::new(), Vec::new(), Vec::new(), None);
+    let (mut groups, mut services, mut founder) = (Vec::new(), Vec::new(), None);
+    let (mut meters, mut counts) = (Vec::new(), Vec::new());
     let mut listeners = Vec::new();
     for (service, system) in plan.systems.iter().enumerate() {
         let own: Vec<&PlannedDoor> = planned.iter().filter(|door| door.system == *system).collect();
@@ -245,6 +248,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         groups.extend(part.groups);
         services.push(part.service);
         meters.extend(part.meters);
+        counts.extend(part.counts);
         founder = founder.or(part.founder);
     }
     Ok(NodeSpec {
@@ -260,6 +264,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         services,
         doors: listeners,
         meters,
+        counts,
     })
 }
 

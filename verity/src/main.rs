@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod compose;
 mod join;
+mod kafka;
 mod layout;
 mod secrets;
 mod settings;

@@ -21,6 +21,11 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Printable characters that nobody can guess.
+pub(crate) fn nonce() -> Result<String> {
+    Ok(hex(&random::<18>()?))
+}
+
 /// A random seed for the engines' timers.
 pub(crate) fn seed() -> Result<u64> {
     Ok(u64::from_le_bytes(random()?))

@@ -10,6 +10,7 @@
 
 mod spans;
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use tokio::sync::oneshot;
 
-use crate::admin::{Figure, Lab, Labels, Values, figures, report, samples};
+use crate::admin::{Figure, Lab, Labels, Values, figures, report_measured, samples};
 use crate::settings::Telemetry;
 
 pub(crate) use spans::{Spans, Traces};
@@ -102,7 +103,9 @@ impl Exporter {
         let latest = Latest::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         *lock(&latest) = runtime.block_on(ask(&lab));
-        instruments(&provider, &latest);
+        let mut known = BTreeSet::new();
+        let meter = provider.meter("verity");
+        instruments(&meter, &latest, &mut known);
         let (stop, mut stopped) = oneshot::channel::<()>();
         #[expect(clippy::disallowed_methods, reason = "the binary's own thread, which waits for slow nodes")]
         let thread = std::thread::spawn(move || {
@@ -115,6 +118,8 @@ impl Exporter {
                         _ = pause.tick() => {
                             let all = ask(&lab).await;
                             *lock(&latest) = all;
+                            // A node that was silent so far may bring figures that none has told.
+                            instruments(&meter, &latest, &mut known);
                         }
                     }
                 }
@@ -147,14 +152,17 @@ fn lock(latest: &Latest) -> std::sync::MutexGuard<'_, Vec<(u64, Vec<Figure>)>> {
 }
 
 async fn ask(lab: &Arc<dyn Lab>) -> Vec<(u64, Vec<Figure>)> {
-    report(lab.as_ref()).await.nodes.iter().map(|node| (node.id, figures(node))).collect()
+    report_measured(lab.as_ref()).await.nodes.iter().map(|node| (node.id, figures(node))).collect()
 }
 
-/// An instrument for each figure. A node or group that is gone leaves no value behind.
-fn instruments(provider: &SdkMeterProvider, latest: &Latest) {
-    let meter = provider.meter("verity");
-    let known: Vec<Figure> = lock(latest).first().map(|(_, all)| all.clone()).unwrap_or_default();
-    for Figure { name, help, values } in known {
+/// An instrument for each figure that has none. A node or group that is gone leaves no value behind.
+fn instruments(meter: &Meter, latest: &Latest, known: &mut BTreeSet<&'static str>) {
+    let new: Vec<Figure> = {
+        let latest = lock(latest);
+        let all = latest.iter().flat_map(|(_, all)| all);
+        all.filter(|figure| known.insert(figure.name)).cloned().collect()
+    };
+    for Figure { name, help, values } in new {
         match values {
             // The provider keeps the instruments and calls back.
             Values::Gauge(_) => {
@@ -162,10 +170,10 @@ fn instruments(provider: &SdkMeterProvider, latest: &Latest) {
                 let latest = Arc::clone(latest);
                 let _ = gauge.with_callback(move |observer| observe(&latest, name, "", observer)).build();
             }
-            Values::Counter(_) => counter(&meter, latest, name, help, ""),
+            Values::Counter(_) => counter(meter, latest, name, help, ""),
             Values::Histogram(_) => {
-                counter(&meter, latest, name, help, "_bucket");
-                counter(&meter, latest, name, help, "_count");
+                counter(meter, latest, name, help, "_bucket");
+                counter(meter, latest, name, help, "_count");
                 let sum = meter.f64_observable_counter(format!("verity.{name}_sum")).with_description(help);
                 let latest = Arc::clone(latest);
                 let _ = sum.with_callback(move |observer| observe(&latest, name, "_sum", observer)).build();

@@ -108,6 +108,17 @@ pub struct Requests {
     pub took: Timings,
 }
 
+/// How much of something there was, or is, by whoever serves clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The system, such as `kafka`.
+    pub system: &'static str,
+    /// Of what, such as `messages_sent`.
+    pub what: &'static str,
+    /// So much.
+    pub count: u64,
+}
+
 /// Everything that a node has counted since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -129,6 +140,8 @@ pub struct Figures {
     pub log_syncs: Timings,
     /// What clients asked for.
     pub requests: Vec<Requests>,
+    /// What else its services counted.
+    pub counts: Vec<Counted>,
 }
 
 #[cfg(test)]

@@ -23,7 +23,9 @@ mod tls;
 
 pub use clock::{CLOCK_SKEW_MS_MAX, HostClock};
 pub use faults::{DISK_DELAY_MAX, Faults};
-pub use figures::{Figures, Histogram, Requests, Timings};
-pub use node::{AskError, DoorSpec, Meter, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, TRACE, start};
+pub use figures::{Counted, Figures, Histogram, Requests, Timings};
+pub use node::{
+    AskError, Count, DoorSpec, Meter, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, TRACE, start,
+};
 pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};
 pub use tls::{ClientCertificates, Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};

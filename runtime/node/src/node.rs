@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::clock::HostClock;
 use crate::conn::{ClientStream, PeerAddr};
 use crate::core::{Question, Shared};
 use crate::faults::Faults;
-use crate::figures::{Figures, Histogram, Requests};
+use crate::figures::{Counted, Figures, Histogram, Requests};
 use crate::pause::Pauses;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
@@ -70,6 +71,16 @@ pub struct Meter {
     pub took: Arc<Histogram>,
 }
 
+/// Where a service counts something else.
+pub struct Count {
+    /// The system, such as `kafka`.
+    pub system: &'static str,
+    /// What, such as `messages_sent`.
+    pub what: &'static str,
+    /// How much there was, or is.
+    pub count: Arc<AtomicU64>,
+}
+
 /// What a node is made of.
 pub struct NodeSpec {
     /// Its id.
@@ -94,8 +105,10 @@ pub struct NodeSpec {
     pub services: Vec<ServiceFactory>,
     /// Where it listens for clients.
     pub doors: Vec<DoorSpec>,
-    /// Where its services count.
+    /// Where its services count how long requests take.
     pub meters: Vec<Meter>,
+    /// Where they count what else there is.
+    pub counts: Vec<Count>,
 }
 
 /// Why a node does not run.
@@ -353,6 +366,7 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         peer_listener,
         bound,
         meters: spec.meters,
+        counts: spec.counts,
         asked,
         pauses: Arc::clone(&pauses),
     };
@@ -379,6 +393,7 @@ struct Run {
     peer_listener: StdListener,
     bound: Vec<Bound>,
     meters: Vec<Meter>,
+    counts: Vec<Count>,
     asked: mpsc::UnboundedReceiver<Ask>,
     pauses: Arc<Pauses>,
 }
@@ -444,7 +459,7 @@ impl Run {
                         let _ = answer.send(());
                         self.pauses.stand();
                     }
-                    Some(ask) => answer_ask(&shared, &identity, &self.meters, ask),
+                    Some(ask) => answer_ask(&shared, &identity, (&self.meters, &self.counts), ask),
                 },
             }
         };
@@ -453,13 +468,19 @@ impl Run {
     }
 }
 
-fn answer_ask(shared: &Shared, identity: &Identity, meters: &[Meter], ask: Ask) {
+fn answer_ask(shared: &Shared, identity: &Identity, (meters, counts): (&[Meter], &[Count]), ask: Ask) {
     // Whoever asked may have stopped waiting.
     match ask {
         Ask::Status(answer) => {
             let mut status = shared.status(identity);
             let read = |meter: &Meter| Requests { system: meter.system, kind: meter.kind, took: meter.took.read() };
             status.figures.requests = meters.iter().map(read).collect();
+            let read = |count: &Count| Counted {
+                system: count.system,
+                what: count.what,
+                count: count.count.load(Ordering::Relaxed),
+            };
+            status.figures.counts = counts.iter().map(read).collect();
             let _ = answer.send(status);
         }
         Ask::Faults(faults, answer) => {

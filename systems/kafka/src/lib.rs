@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod log;
 pub mod machine;
+mod scram;
 pub mod session;
 pub mod wire;

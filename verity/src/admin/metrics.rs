@@ -3,6 +3,8 @@
 //! What a node counts costs it an addition; everything else is read when it is asked for. A count begins anew with each
 //! start of the node, as Prometheus expects of a process that was restarted.
 
+mod kafka;
+
 use std::fmt::Write as _;
 
 use axum::extract::State;
@@ -10,7 +12,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use verity_node::Timings;
 
-use crate::admin::status::{GroupReport, NodeReport, report};
+use crate::admin::status::{GroupReport, NodeReport, measured};
 use crate::admin::{Admin, Refused};
 
 /// What tells the values of a figure apart, such as the group.
@@ -36,8 +38,8 @@ pub(crate) enum Values {
 }
 
 pub(crate) async fn serve(State(admin): State<Admin>) -> Result<impl IntoResponse, Refused> {
-    let all = report(admin.lab.as_ref()).await;
-    let text = all.nodes.iter().find(|node| node.id == admin.node.0).map(exposition).unwrap_or_default();
+    let node = measured(admin.lab.as_ref(), admin.node).await;
+    let text = exposition(&node);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text))
 }
 
@@ -51,12 +53,18 @@ fn exposition(node: &NodeReport) -> String {
         };
         let _ = writeln!(out, "# HELP verity_{name} {help}\n# TYPE verity_{name} {kind}");
         for (suffix, labels, value) in samples(&values) {
-            let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+            let labels: Vec<String> =
+                labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escaped(value))).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             let _ = writeln!(out, "verity_{name}{suffix}{labels} {value}");
         }
     }
     out
+}
+
+/// A label's value as the text format wants it: clients choose some of them.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Every number of a figure: what its name ends in, its labels, and itself. Those of a histogram are counts as well:
@@ -89,6 +97,7 @@ fn histogram(labels: &Labels, timings: &Timings) -> Vec<(&'static str, Labels, S
 pub(crate) fn figures(node: &NodeReport) -> Vec<Figure> {
     let mut all = states(node);
     all.extend(counts(node));
+    all.extend(node.kafka.iter().flat_map(|found| kafka::figures(found, &node.figures)));
     all
 }
 
@@ -170,6 +179,11 @@ mod tests {
     use verity_node::Histogram;
 
     use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(escaped("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
+    }
 
     #[test]
     fn histograms_are_cumulative() {

@@ -14,6 +14,7 @@
 //! Deliberately absent: what a fault does. The nodes know.
 
 mod fault;
+mod kafka;
 mod listener;
 mod members;
 mod metrics;
@@ -39,7 +40,7 @@ pub(crate) use listener::Listener;
 use listener::TlsListener;
 pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
 pub(crate) use metrics::{Figure, Labels, Values, figures, samples};
-pub(crate) use status::{StatusReport, report};
+pub(crate) use status::{StatusReport, report_measured};
 
 /// The nodes of this process, as the admin API sees them.
 pub(crate) trait Lab: Send + Sync + 'static {

@@ -7,6 +7,7 @@ use verity_node::{AskError, Figures, NodeClient, NodeStatus};
 use verity_replica::GroupStatus;
 use verity_types::NodeId;
 
+use crate::admin::kafka::{self, KafkaFigures};
 use crate::admin::{Admin, Lab};
 use crate::compose;
 
@@ -32,6 +33,9 @@ pub(crate) struct NodeReport {
     /// What it has counted; `GET /metrics` tells.
     #[serde(skip)]
     pub(crate) figures: Figures,
+    /// What is measured of Kafka, if the node serves it and was asked for figures.
+    #[serde(skip)]
+    pub(crate) kafka: Option<KafkaFigures>,
 }
 
 /// One group, as one node sees it.
@@ -60,12 +64,26 @@ pub(crate) struct GroupReport {
     pub(crate) hibernating: bool,
 }
 
-/// Asks every node of the process.
+/// Asks every node of the process how it is.
 pub(crate) async fn report(lab: &dyn Lab) -> StatusReport {
+    ask(lab, false).await
+}
+
+/// Asks every node of the process how it is and what is measured of it.
+pub(crate) async fn report_measured(lab: &dyn Lab) -> StatusReport {
+    ask(lab, true).await
+}
+
+/// How one node is and what is measured of it.
+pub(crate) async fn measured(lab: &dyn Lab, id: NodeId) -> NodeReport {
+    one(id, lab.client(id), true).await
+}
+
+async fn ask(lab: &dyn Lab, figures: bool) -> StatusReport {
     // One that does not answer holds up no other.
     let ask = |id| {
         let client = lab.client(id);
-        tokio::spawn(async move { one(id, client).await })
+        tokio::spawn(async move { one(id, client, figures).await })
     };
     let asked: Vec<_> = lab.ids().into_iter().map(ask).collect();
     let mut nodes = Vec::new();
@@ -75,10 +93,13 @@ pub(crate) async fn report(lab: &dyn Lab) -> StatusReport {
     StatusReport { nodes }
 }
 
-async fn one(id: NodeId, client: Option<NodeClient>) -> NodeReport {
+async fn one(id: NodeId, client: Option<NodeClient>, figures: bool) -> NodeReport {
     let Some(client) = client else { return silent(id, false, None) };
     match client.status().await {
-        Ok(status) => node_report(&status),
+        Ok(status) => {
+            let kafka = if figures { kafka::measure(&client, &status).await } else { None };
+            NodeReport { kafka, ..node_report(&status) }
+        }
         Err(AskError::Stopped) => silent(id, false, None),
         Err(AskError::Paused { left }) => silent(id, true, Some(format!("paused for another {} ms", left.as_millis()))),
         Err(AskError::Silent(wait)) => silent(id, true, Some(format!("no answer within {} s", wait.as_secs()))),
@@ -100,6 +121,7 @@ fn silent(id: NodeId, running: bool, fault: Option<String>) -> NodeReport {
         groups: Vec::new(),
         faults: fault.into_iter().collect(),
         figures: Figures::default(),
+        kafka: None,
     }
 }
 
@@ -127,6 +149,7 @@ fn node_report(status: &NodeStatus) -> NodeReport {
         groups: status.groups.iter().map(|group| group_report(status.id, status.incarnation, group)).collect(),
         faults: words,
         figures: status.figures.clone(),
+        kafka: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod cert;
 mod check;
 mod fault;
+mod kafka;
 mod node;
 mod server;
 mod sim;
@@ -79,6 +80,8 @@ enum Command {
     Node(node::Node),
     /// Break a running cluster on purpose, and heal it.
     Fault(fault::Fault),
+    /// Work with topics, records and groups of a Kafka cluster, Verity's or any other.
+    Kafka(kafka::Kafka),
     /// Run a cluster in a deterministic world full of faults: one seed, one history.
     Sim(sim::Sim),
     /// Watch a system's best-known recipe on a cluster of its own.
@@ -98,6 +101,7 @@ impl Cli {
             Command::Status(status) => status.run(json),
             Command::Node(node) => node.run(json),
             Command::Fault(fault) => fault.run(json),
+            Command::Kafka(kafka) => kafka.run(json),
             Command::Sim(sim) => sim.run(json),
             Command::Tour(tour) => tour.run(json),
             Command::Check(check) => check.run(json),

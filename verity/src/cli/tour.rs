@@ -17,7 +17,8 @@ const OFFSETS: [u16; 5] = [20_000, 25_000, 30_000, 35_000, 40_000];
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  verity tour zookeeper                      the lock, on Raft\n  \
-    verity tour zookeeper --agreement paxos    the same on Multi-Paxos")]
+    verity tour zookeeper --agreement paxos    the same on Multi-Paxos\n  \
+    verity tour kafka                          the log: who writes, who reads, who is killed")]
 pub(crate) struct Tour {
     #[command(subcommand)]
     system: System,
@@ -30,24 +31,31 @@ pub(crate) struct Tour {
 enum System {
     /// The distributed lock: three clients, one lock, first come first served, no herd, cleanup on death.
     Zookeeper,
+    /// The log as the one truth: two services write, three read at their own pace, a leader is killed, and one is rebuilt.
+    Kafka,
 }
 
 impl Tour {
     pub(crate) fn run(self, json: bool) -> Result<()> {
-        let cluster = start(self.agreement)?;
+        let system = match self.system {
+            System::Zookeeper => compose::System::ZooKeeper,
+            System::Kafka => compose::System::Kafka,
+        };
+        let cluster = start(system, self.agreement)?;
         match self.system {
             System::Zookeeper => tour::zookeeper::play(&cluster, json)?,
+            System::Kafka => tour::kafka::play(&cluster, json)?,
         }
         cluster.stop()
     }
 }
 
-fn start(agreement: Agreement) -> Result<Cluster> {
+fn start(system: compose::System, agreement: Agreement) -> Result<Cluster> {
     let mut failures = Vec::new();
     for port_offset in OFFSETS {
         let zookeeper = ZooKeeper { admin_port: 0, ..ZooKeeper::default() };
         let plan = Plan {
-            systems: BTreeSet::from([compose::System::ZooKeeper]),
+            systems: BTreeSet::from([system]),
             members: Plan::members(NODES),
             agreement,
             seed: secrets::seed()?,

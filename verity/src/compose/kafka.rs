@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use verity_contract::{Service, Spawn};
 use verity_kafka::machine::cluster::{Blueprint, Cluster, ClusterDuty};
 use verity_kafka::machine::coordinator::{Coordinator, CoordinatorDuty};
 use verity_kafka::machine::partition::{Partition, PartitionDuty};
-use verity_kafka::session::{Config, Kafka, Listener};
+use verity_kafka::session::{Config, Kafka, Listener, RequestKind};
+use verity_node::{Count, Histogram, Meter};
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_types::{GroupId, Nanos};
 
@@ -16,11 +19,67 @@ use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS, engine}
 use crate::settings::Kafka as Settings;
 
 /// The group of the metadata.
-pub(super) const CLUSTER: GroupId = GroupId(2);
+pub(crate) const CLUSTER: GroupId = GroupId(2);
 /// The group of the coordinator.
-pub(super) const COORDINATOR: GroupId = GroupId(3);
+pub(crate) const COORDINATOR: GroupId = GroupId(3);
 /// How often a partition's leader looks after its log (`log.retention.check.interval.ms` is 300,000).
 const TEND_EVERY: Nanos = Nanos::from_millis(15_000);
+
+/// What Kafka's clients did.
+#[derive(Debug, Default)]
+struct Meters {
+    produce: Arc<Histogram>,
+    fetch: Arc<Histogram>,
+    other: Arc<Histogram>,
+    messages_received: Arc<AtomicU64>,
+    messages_sent: Arc<AtomicU64>,
+    bytes_received: Arc<AtomicU64>,
+    bytes_sent: Arc<AtomicU64>,
+    connections: Arc<AtomicU64>,
+}
+
+impl verity_kafka::session::Meter for Meters {
+    fn answered(&self, kind: RequestKind, took: Nanos) {
+        let histogram = match kind {
+            RequestKind::Produce => &self.produce,
+            RequestKind::Fetch => &self.fetch,
+            RequestKind::Other => &self.other,
+        };
+        histogram.add(Duration::from_nanos(took.0));
+    }
+
+    fn received(&self, records: u64, bytes: u64) {
+        self.messages_received.fetch_add(records, Ordering::Relaxed);
+        self.bytes_received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sent(&self, records: u64, bytes: u64) {
+        self.messages_sent.fetch_add(records, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn connected(&self, count: usize) {
+        self.connections.store(count as u64, Ordering::Relaxed);
+    }
+}
+
+impl Meters {
+    fn timed(&self) -> Vec<Meter> {
+        let kinds = [("produce", &self.produce), ("fetch", &self.fetch), ("other", &self.other)];
+        kinds.map(|(kind, took)| Meter { system: "kafka", kind, took: Arc::clone(took) }).into()
+    }
+
+    fn counted(&self) -> Vec<Count> {
+        let all = [
+            ("messages_received", &self.messages_received),
+            ("messages_sent", &self.messages_sent),
+            ("bytes_received", &self.bytes_received),
+            ("bytes_sent", &self.bytes_sent),
+            ("connections", &self.connections),
+        ];
+        all.map(|(what, count)| Count { system: "kafka", what, count: Arc::clone(count) }).into()
+    }
+}
 
 /// The listeners, with that for TLS if there are certificates.
 pub(super) fn doors(settings: &Settings, tls: bool) -> [PlannedDoor; 2] {
@@ -50,6 +109,8 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
     let log_dir = place.data_dir.clone().unwrap_or_else(|| "memory".to_owned());
     let (plain_port, tls_port) = (port(settings.port)?, if tls { port(settings.tls_port)? } else { 0 });
     let founders = plan.members.all().len();
+    let meters = Arc::<Meters>::default();
+    let (timed, counted) = (meters.timed(), meters.counted());
     let service = {
         let settings = settings.clone();
         move |incarnation| {
@@ -71,6 +132,7 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
                 allow_if_no_rule: settings.allow_everyone_if_no_acl_found,
                 log_dir,
                 secret,
+                meter: Some(meters),
             };
             Box::new(Kafka::new(config)) as Box<dyn Service>
         }
@@ -100,5 +162,5 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
             duty: Some(Box::new(PartitionDuty::new(TEND_EVERY))),
         })
     };
-    Ok(Part { groups, founder: Some(Arc::new(founder)), service: Box::new(service), meters: Vec::new() })
+    Ok(Part { groups, founder: Some(Arc::new(founder)), service: Box::new(service), meters: timed, counts: counted })
 }

@@ -8,7 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use verity_types::NodeId;
@@ -18,29 +18,13 @@ use verity_zookeeper::wire::{
 };
 
 use crate::cluster::Cluster;
+use crate::tour::Stage;
 
 const FOLDER: &str = "/locks/mylock";
 /// The shortest session timeout that a server grants.
 const TIMEOUT_MS: i32 = 4000;
 /// Longer than anything in the tour takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Prints events with the time since the tour began.
-struct Stage {
-    start: Instant,
-    json: bool,
-}
-
-impl Stage {
-    fn say(&self, who: &str, what: &str) {
-        let ms = self.start.elapsed().as_millis();
-        if self.json {
-            println!("{}", serde_json::json!({ "ms": ms, "who": who, "what": what }));
-        } else {
-            println!("{ms:>6} ms  {who:<9} {what}");
-        }
-    }
-}
 
 /// Plays the recipe on a running cluster.
 pub(crate) fn play(cluster: &Cluster, json: bool) -> Result<()> {
@@ -49,8 +33,7 @@ pub(crate) fn play(cluster: &Cluster, json: bool) -> Result<()> {
         let found = endpoints.into_iter().find(|(name, _)| *name == "zookeeper");
         found.map(|(_, addr)| addr).context("the cluster serves ZooKeeper")
     };
-    #[expect(clippy::disallowed_methods, reason = "a tour tells how long things took")]
-    let stage = Stage { start: Instant::now(), json };
+    let stage = Stage::open(json, 9);
     let mut clients = Vec::new();
     for (name, node) in [("client A", 1), ("client B", 2), ("client C", 3)] {
         let client = Client::connect(name, addr(node)?)?;

@@ -3,9 +3,33 @@
 //! Deliberately absent: what an administrator may change while the node runs; that is part of the cluster's metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use verity_contract::Door;
-use verity_types::{GroupId, Incarnation, NodeId};
+use verity_types::{GroupId, Incarnation, Nanos, NodeId};
+
+/// What a request does, as far as a [`Meter`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestKind {
+    /// Produce.
+    Produce,
+    /// Fetch; it may wait for what it asks for.
+    Fetch,
+    /// Anything else.
+    Other,
+}
+
+/// Counts what clients do.
+pub trait Meter: std::fmt::Debug + Send + Sync {
+    /// A request was answered, so long after its frame was whole.
+    fn answered(&self, kind: RequestKind, took: Nanos);
+    /// So many records were committed, in batches of so many bytes.
+    fn received(&self, records: u64, bytes: u64);
+    /// So many records were sent to consumers, in batches of so many bytes.
+    fn sent(&self, records: u64, bytes: u64);
+    /// So many connections are open now.
+    fn connected(&self, count: usize);
+}
 
 /// What a listener asks of its clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +75,8 @@ pub struct Config {
     pub allow_if_no_rule: bool,
     /// Feeds what must not be guessed: ids and nonces.
     pub secret: [u8; 32],
+    /// Who counts.
+    pub meter: Option<Arc<dyn Meter>>,
 }
 
 impl Config {

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use verity_contract::{Peer, SessionOutput};
-use verity_types::ConnId;
+use verity_types::{ConnId, Mono};
 
 use super::sasl::Authentication;
 use crate::wire::{Frames, Request, RequestHeader};
@@ -32,6 +32,8 @@ pub(super) struct Waiting {
     pub(super) request: Request,
     /// Its frame, in bytes.
     pub(super) size: usize,
+    /// When its frame was whole.
+    pub(super) came: Mono,
 }
 
 /// An answer's place.

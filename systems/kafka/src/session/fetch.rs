@@ -20,11 +20,11 @@ use super::partitions::{self, Elsewhere};
 use super::quotas;
 use crate::machine::cluster::{CONSUMER_BYTE_RATE, operation};
 use crate::machine::partition::{Fetched, Query};
-use crate::wire::ErrorCode;
 use crate::wire::message::{
     AbortedTransaction, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch,
 };
+use crate::wire::{Batches, ErrorCode};
 
 /// `fetch.max.bytes`: no answer is larger, but for one batch.
 const BYTES_MAX: i32 = 57_671_680;
@@ -200,6 +200,12 @@ async fn gather(
     }
 }
 
+/// How many records there are in whole batches, by what these say themselves.
+fn records(blob: Option<&Bytes>) -> u64 {
+    let batches = Batches::new(blob.cloned().unwrap_or_default()).map_while(Result::ok);
+    batches.map(|batch| u64::try_from(batch.header().record_count).unwrap_or(0)).sum()
+}
+
 pub(super) async fn fetch(node: &Node, call: &Call, request: FetchRequest) -> FetchResponse {
     let fetching = match node.state().fetch_sessions.begin(call.version, &request) {
         Ok(fetching) => fetching,
@@ -217,6 +223,9 @@ pub(super) async fn fetch(node: &Node, call: &Call, request: FetchRequest) -> Fe
     state.fetch_sessions.finish(&fetching, &mut answers);
     let bytes: usize = answers.iter().filter_map(|(_, data)| data.records.as_ref()).map(Bytes::len).sum();
     let throttle_time_ms = quotas::charge(state, call, CONSUMER_BYTE_RATE, bytes as f64);
+    if let Some(meter) = state.config.meter.as_ref().filter(|_| bytes > 0) {
+        meter.sent(answers.iter().map(|(_, data)| records(data.records.as_ref())).sum(), bytes as u64);
+    }
     let leaders: Vec<LeaderIdAndEpoch> = answers.iter().map(|(_, data)| data.current_leader.clone()).collect();
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
     for (Name { name, id }, data) in answers {

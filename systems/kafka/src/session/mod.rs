@@ -49,7 +49,7 @@ use verity_clock::Now;
 use verity_contract::{Service, SessionInput, SessionOutput};
 use verity_types::{ConnId, GroupId};
 
-pub use config::{Config, Listener};
+pub use config::{Config, Listener, Meter, RequestKind};
 
 use crate::machine::cluster::{CHANGED, PARTITIONS};
 use crate::wire::{
@@ -85,6 +85,7 @@ impl Kafka {
                 let known = authentication.is_done();
                 let frames = Frames::new(if known { FRAME_SIZE_MAX } else { STRANGER_FRAME_SIZE_MAX });
                 state.connections.insert(conn, Connection::new(peer, authentication, frames));
+                state.count_connections();
             }
             SessionInput::Bytes { conn, bytes } => {
                 let Some(connection) = state.connections.get_mut(&conn) else { return };
@@ -96,6 +97,7 @@ impl Kafka {
             }
             SessionInput::Closed { conn } => {
                 state.connections.remove(&conn);
+                state.count_connections();
                 state.tickets.on_closed(conn);
                 state.on_moved(node::ended(conn));
             }
@@ -143,6 +145,7 @@ impl Kafka {
         let node = self.node.clone();
         loop {
             let mut state = node.state();
+            let came = state.now.mono;
             let State { connections, out, .. } = &mut *state;
             let Some(connection) = connections.get_mut(&conn) else { return };
             connection.turn(conn, out);
@@ -163,7 +166,7 @@ impl Kafka {
             let size = frame.len();
             match decode_request(frame) {
                 Ok(Incoming::Request(header, request)) => {
-                    connection.push(Waiting { header, request, size });
+                    connection.push(Waiting { header, request, size, came });
                 }
                 Ok(Incoming::ApiVersionsUnsupported { correlation_id }) => {
                     // The client has asked for nothing before: it waits for this answer.
@@ -196,12 +199,13 @@ impl Kafka {
                 break;
             }
             let Some((slot, waiting)) = connection.begin() else { break };
-            let Waiting { header, request, size } = waiting;
+            let Waiting { header, request, size, came } = waiting;
             let call = Call::new(connection, conn, &header);
             let handle = node.clone();
             self.tasks.spawn(Box::pin(async move {
                 let reply = call::answer(&handle, &call, request).await;
                 finish(&handle, conn, slot, size, &header, reply);
+                handle.state().count_request(header.key, came);
             }));
         }
     }
@@ -235,6 +239,7 @@ fn hang_up(state: &mut State, conn: ConnId) {
     connection.closing = true;
     if connection.is_idle() {
         state.connections.remove(&conn);
+        state.count_connections();
         state.out.push(SessionOutput::Close(conn));
     }
 }
@@ -258,6 +263,7 @@ fn finish(node: &Node, conn: ConnId, slot: u64, size: usize, header: &RequestHea
     }
     if connection.closing && connection.is_idle() {
         state.connections.remove(&conn);
+        state.count_connections();
         state.out.push(SessionOutput::Close(conn));
     } else {
         state.answered.insert(conn);

@@ -19,7 +19,7 @@ use verity_contract::{Consistency, Failure, GroupRole, SessionOutput};
 use verity_types::{ConnId, GroupId, Mono, Nanos, Token};
 
 use super::budget::Budget;
-use super::config::Config;
+use super::config::{Config, RequestKind};
 use super::connection::Connection;
 use super::fetch_sessions::FetchSessions;
 use super::markers::Markers;
@@ -28,7 +28,7 @@ use super::task::{Task, lock};
 use super::telemetry::Telemetry;
 use super::tickets::Tickets;
 use crate::machine::cluster::{ClusterImage, NO_LEADER, Partition};
-use crate::wire::{ErrorCode, Rules, Uuid};
+use crate::wire::{ApiKey, ErrorCode, Rules, Uuid};
 
 /// Timers fire up to this much late, so that thousands of requests share their wakes.
 const TIMER_GRAIN: Nanos = Nanos::from_millis(1);
@@ -95,6 +95,25 @@ pub(super) struct State {
 pub(super) struct Node(Arc<Mutex<State>>);
 
 impl State {
+    /// Tells the meter how many connections there are.
+    pub(super) fn count_connections(&self) {
+        if let Some(meter) = &self.config.meter {
+            meter.connected(self.connections.len());
+        }
+    }
+
+    /// Tells the meter that a request is done with.
+    pub(super) fn count_request(&self, key: ApiKey, came: Mono) {
+        if let Some(meter) = &self.config.meter {
+            let kind = match key {
+                ApiKey::Produce => RequestKind::Produce,
+                ApiKey::Fetch => RequestKind::Fetch,
+                _ => RequestKind::Other,
+            };
+            meter.answered(kind, Nanos(self.now.mono.0.saturating_sub(came.0)));
+        }
+    }
+
     /// Civil time in milliseconds.
     pub(super) fn wall_ms(&self) -> i64 {
         i64::try_from(self.now.wall_ms().0).unwrap_or(i64::MAX)

@@ -48,7 +48,8 @@ enum PartState {
     Refused(PartitionProduceResponse),
     /// It may be appended.
     Judged(Judged),
-    Asked(Answer),
+    /// It is on its way, with so many records in so many bytes.
+    Asked(Answer, (u64, u64)),
 }
 
 struct Judged {
@@ -264,6 +265,13 @@ fn taken(index: i32, reply: &Reply) -> PartitionProduceResponse {
     }
 }
 
+/// Tells the meter of a batch that was taken. A duplicate counts again, as Kafka counts it.
+fn count(node: &Node, (records, bytes): (u64, u64)) {
+    if let Some(meter) = &node.state().config.meter {
+        meter.received(records, bytes);
+    }
+}
+
 /// The answer, or the word that there is none; `None` ends the connection.
 pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -> Option<ProduceResponse> {
     let ProduceRequest { transactional_id, acks, timeout_ms, topic_data } = request;
@@ -290,9 +298,10 @@ pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -
         None => refuse_transactional(&mut parts),
     }
     for part in &mut parts {
-        if let PartState::Judged(Judged { group, epoch, guard, batch, .. }) = &part.state {
+        if let PartState::Judged(Judged { group, epoch, guard, batch, header, .. }) = &part.state {
             let command = Command::Append { epoch: *epoch, guard: *guard, batch: batch.clone() };
-            part.state = PartState::Asked(node.propose(*group, command.encode()));
+            let size = (u64::try_from(header.record_count).unwrap_or(0), batch.len() as u64);
+            part.state = PartState::Asked(node.propose(*group, command.encode()), size);
         }
     }
     let throttle_time_ms = quotas::charge(&mut node.state(), call, PRODUCER_BYTE_RATE, bytes as f64);
@@ -308,9 +317,14 @@ pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -
         let response = match state {
             PartState::Refused(response) => response,
             PartState::Judged(_) => unreachable!("what was judged was asked"),
-            PartState::Asked(answer) => match answer.by(until).await {
+            PartState::Asked(answer, size) => match answer.by(until).await {
                 Some(Ok(bytes)) => match Reply::decode(bytes) {
-                    Some(reply) => taken(index, &reply),
+                    Some(reply) => {
+                        if reply.error.is_none() {
+                            count(node, size);
+                        }
+                        taken(index, &reply)
+                    }
                     None => refusal(index, ErrorCode::UNKNOWN_SERVER_ERROR, None),
                 },
                 other => refusal(index, partition_error(other.and_then(Result::err)), None),

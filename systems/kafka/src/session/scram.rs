@@ -11,75 +11,18 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac as _};
-use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use crate::machine::cluster::{ITERATIONS_MIN, SHA_256, SHA_512, ScramCredential};
+pub(super) use crate::scram::Hash;
+
+use crate::machine::cluster::{ITERATIONS_MIN, ScramCredential};
 
 /// How many bytes of salt a user has who is not there.
 const SALT_SIZE: usize = 20;
 
-/// The hash that a mechanism is named after.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hash {
-    Sha256,
-    Sha512,
-}
-
 /// It is not who they say.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Failed;
-
-impl Hash {
-    /// By Kafka's number of the mechanism.
-    pub(super) fn from_number(number: i8) -> Option<Self> {
-        match number {
-            SHA_256 => Some(Self::Sha256),
-            SHA_512 => Some(Self::Sha512),
-            _ => None,
-        }
-    }
-
-    /// Kafka's number of the mechanism.
-    pub(super) fn number(self) -> i8 {
-        match self {
-            Self::Sha256 => SHA_256,
-            Self::Sha512 => SHA_512,
-        }
-    }
-
-    /// `H` of RFC 5802 §2.2.
-    pub(super) fn hash(self, bytes: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Sha256 => Sha256::digest(bytes).to_vec(),
-            Self::Sha512 => Sha512::digest(bytes).to_vec(),
-        }
-    }
-
-    /// `HMAC` of RFC 5802 §2.2.
-    pub(super) fn hmac(self, key: &[u8], bytes: &[u8]) -> Vec<u8> {
-        const ANY_SIZE: &str = "a key may have any size";
-        match self {
-            Self::Sha256 => {
-                let mut mac = Hmac::<Sha256>::new_from_slice(key).expect(ANY_SIZE);
-                mac.update(bytes);
-                mac.finalize().into_bytes().to_vec()
-            }
-            Self::Sha512 => {
-                let mut mac = Hmac::<Sha512>::new_from_slice(key).expect(ANY_SIZE);
-                mac.update(bytes);
-                mac.finalize().into_bytes().to_vec()
-            }
-        }
-    }
-
-    /// `StoredKey` and `ServerKey` of a salted password (RFC 5802 §3).
-    pub(super) fn keys(self, salted_password: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let client_key = self.hmac(salted_password, b"Client Key");
-        (self.hash(&client_key), self.hmac(salted_password, b"Server Key"))
-    }
-}
 
 /// What a client says first.
 #[derive(Debug, PartialEq, Eq)]
@@ -219,7 +162,7 @@ mod tests {
     #[test]
     fn the_exchange_of_rfc_7677() {
         let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
-        let salted = salted(Hash::Sha256, b"pencil", &salt, 4_096);
+        let salted = Hash::Sha256.salted(b"pencil", &salt, 4_096);
         let (stored_key, server_key) = Hash::Sha256.keys(&salted);
         let credential = ScramCredential {
             iterations: 4_096,
@@ -237,17 +180,6 @@ mod tests {
         let other = last.replace("dHzb", "eHzb");
         assert_eq!(exchange.end(other.as_bytes()), Err(Failed));
         assert_eq!(exchange.end(last.replace("biws", "eSws").as_bytes()), Err(Failed), "another header");
-    }
-
-    /// `Hi` of RFC 5802 §2.2.
-    fn salted(hash: Hash, password: &[u8], salt: &[u8], iterations: usize) -> Vec<u8> {
-        let mut round = hash.hmac(password, &[salt, &[0, 0, 0, 1]].concat());
-        let mut sum = round.clone();
-        for _ in 1..iterations {
-            round = hash.hmac(password, &round);
-            sum.iter_mut().zip(&round).for_each(|(sum, byte)| *sum ^= byte);
-        }
-        sum
     }
 
     #[test]

@@ -14,6 +14,17 @@ use super::reader::{Reader, WireError};
 use super::schema::Message;
 use super::writer::Writer;
 
+/// The body of a request, and what answers it.
+pub trait Ask: Into<Request> {
+    /// The body of the response.
+    type Answer;
+    /// Which request it is.
+    const KEY: ApiKey;
+
+    /// Takes the body out of a response; `None` if that answers something else.
+    fn answer(response: Response) -> Option<Self::Answer>;
+}
+
 macro_rules! apis {
     (@advertised $request:ident) => { $request::VERSIONS };
     (@advertised $request:ident, $min:literal..=$max:literal) => { $min..=$max };
@@ -168,6 +179,18 @@ macro_rules! apis {
             impl From<$response> for Response {
                 fn from(body: $response) -> Self {
                     Self::$name(body)
+                }
+            }
+
+            impl Ask for $request {
+                type Answer = $response;
+                const KEY: ApiKey = ApiKey::$name;
+
+                fn answer(response: Response) -> Option<$response> {
+                    match response {
+                        Response::$name(body) => Some(body),
+                        _ => None,
+                    }
                 }
             }
         )*

@@ -25,7 +25,7 @@ mod validate;
 mod value;
 mod writer;
 
-pub use api::{ApiKey, Request, Response};
+pub use api::{ApiKey, Ask, Request, Response};
 pub use batch::{
     Attributes, BATCH_HEADER_SIZE, BATCH_PREFIX_SIZE, Batch, BatchError, BatchHeader, Batches, MAGIC,
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, assign, checksum, stamp,

@@ -67,7 +67,7 @@ pub use event::{DUTY_TOPIC, DutyEvent, GroupEvent, TransactionEvent, group_topic
 pub use machine::Coordinator;
 pub use query::{
     Answer, ClassicMemberRow, ClassicRow, ConsumerMemberRow, ConsumerRow, FetchTopic, FetchedOffset, FetchedTopic,
-    GroupRow, NamedPartitions, Query, ROWS_MAX, TransactionRow,
+    GroupRow, NamedPartitions, Query, ROWS_MAX, SurveyRow, TransactionRow,
 };
 pub use reply::{ConsumerReply, JoinMember, JoinResult, Left, Reply, SyncResult, TopicErrors};
 pub use whisper::{ALIVE_COUNT_MAX, alive};

@@ -164,6 +164,20 @@ record! {
 }
 
 record! {
+    /// A group, as its operators count it.
+    pub struct SurveyRow {
+        /// Its id.
+        pub group_id: String,
+        /// Kafka's name of its state.
+        pub state: String,
+        /// How many members it has.
+        pub members: u32,
+        /// The committed offsets: topic, partition, offset.
+        pub offsets: Vec<(String, Vec<(i32, i64)>)>,
+    }
+}
+
+record! {
     /// A transaction.
     pub struct TransactionRow {
         /// `TRANSACTIONAL_ID_NOT_FOUND`, or none.
@@ -286,6 +300,13 @@ choice! {
         Status = 13,
         /// Ends that wait for markers, for a node that has just begun to write them.
         PendingMarkers = 14,
+        /// The operators': groups in the order of their ids, with their offsets.
+        Survey {
+            /// Behind this group; from the first on if empty.
+            after: String,
+            /// As many groups as hold about so many offsets, and at least one.
+            offsets_max: u32,
+        } = 15,
     }
 }
 
@@ -394,6 +415,11 @@ choice! {
             /// As they were put out.
             events: Vec<TransactionEvent>,
         } = 17,
+        /// To [`Query::Survey`].
+        Surveyed {
+            /// Groups; none if there are no more.
+            groups: Vec<SurveyRow>,
+        } = 18,
     }
 }
 

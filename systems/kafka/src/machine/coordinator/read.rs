@@ -7,10 +7,10 @@ use super::classic::{ClassicMember, ClassicState};
 use super::consumer::{Assignment, Consumer, ConsumerMember};
 use super::group::{Group, Kind};
 use super::machine::Coordinator;
-use super::offsets::Offsets;
+use super::offsets::{Offset, Offsets};
 use super::query::{
     Answer, ClassicMemberRow, ClassicRow, ConsumerMemberRow, ConsumerRow, FetchTopic, FetchedTopic, GroupRow,
-    NamedPartitions, Query, ROWS_MAX, TransactionRow,
+    NamedPartitions, Query, ROWS_MAX, SurveyRow, TransactionRow,
 };
 use super::reply::{JoinResult, SyncResult};
 use super::transaction::{NO_PRODUCER, Transaction, TransactionState};
@@ -89,6 +89,7 @@ impl Coordinator {
                 let ending = self.transactions.iter().filter(|(_, one)| one.is_ending());
                 Answer::Markers { events: ending.map(|(id, one)| one.markers(id, self.epoch)).collect() }
             }
+            Query::Survey { after, offsets_max } => Answer::Surveyed { groups: self.survey(&after, offsets_max) },
         }
     }
 
@@ -187,6 +188,29 @@ impl Coordinator {
             |list: &[String], own: &str| list.is_empty() || list.iter().any(|one| one.eq_ignore_ascii_case(own));
         let rows = self.groups.iter().map(row).filter(|row| among(states, &row.state) && among(kinds, &row.kind));
         Answer::GroupList { groups: rows.collect() }
+    }
+
+    fn survey(&self, after: &str, offsets_max: u32) -> Vec<SurveyRow> {
+        let (mut rows, mut count) = (Vec::new(), 0usize);
+        for (id, group) in self.groups.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)) {
+            let (state, members) = match &group.kind {
+                Kind::Classic { group } => (group.state.name(), group.members.len()),
+                Kind::Consumer { group } => (group.state(), group.members.len()),
+            };
+            let of = |rows: &BTreeMap<i32, Offset>| rows.iter().map(|(index, row)| (*index, row.offset)).collect();
+            rows.push(SurveyRow {
+                group_id: id.clone(),
+                state: state.to_owned(),
+                members: u32::try_from(members).unwrap_or(u32::MAX),
+                offsets: group.offsets.committed.iter().map(|(topic, rows)| (topic.clone(), of(rows))).collect(),
+            });
+            // A group without offsets counts too, so that an answer is bounded.
+            count += group.offsets.count().max(1);
+            if count >= usize::try_from(offsets_max).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        rows
     }
 
     fn list_transactions(&self, states: Vec<String>, producers: &[i64], duration_ms: i64, now: u64) -> Answer {

@@ -35,7 +35,7 @@ pub use command::{Command, Reply};
 pub use config::PartitionConfig;
 pub use duty::{Goal, PartitionDuty};
 pub use producers::{Aborted, BATCHES_KEPT, Ended, Judged, Producer, Producers, Taken};
-pub use query::{Described, Fetched, Found, ProducerRow, Query};
+pub use query::{Described, Ends, Fetched, Found, ProducerRow, Query};
 
 use crate::log::{CompactionPolicy, Log, LogError, Manifest, SyncHandle};
 use crate::wire::{
@@ -365,7 +365,13 @@ impl Partition {
                 let offset = i64::from(self.is_due(now));
                 Ok(Found { offset, ..Found::none(ErrorCode::NONE) }.encode())
             }
+            Query::Ends => Ok(self.ends().encode()),
         }
+    }
+
+    fn ends(&self) -> Ends {
+        let (holder, heard) = self.producers.holder().unwrap_or((-1, -1));
+        Ends { log_start: self.start(), high_watermark: self.end(), last_stable: self.last_stable(), holder, heard }
     }
 
     // ---- snapshots

@@ -133,6 +133,13 @@ impl Producers {
         self.open.first_key_value().map_or(end, |(offset, _)| *offset)
     }
 
+    /// Whose open transaction begins first, and when they were last heard.
+    #[must_use]
+    pub fn holder(&self) -> Option<(i64, i64)> {
+        let (_, id) = self.open.first_key_value()?;
+        Some((*id, self.known.get(id)?.heard))
+    }
+
     /// The producers, by their ids.
     pub fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.known.iter().map(|(id, producer)| (*id, producer))

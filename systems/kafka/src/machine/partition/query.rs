@@ -8,6 +8,7 @@
 //!   4 guard    producer:i64                        where a producer's last marker stands
 //!   5 describe                                     sizes, and who produces
 //!   6 due      now:i64                             would `tend` change anything?
+//!   7 ends                                         how far it goes, and what holds its readers back
 //! ```
 //! Deliberately absent: waiting. A session that finds too little asks again when the partition says that it has grown.
 
@@ -49,6 +50,8 @@ pub enum Query {
     Describe,
     /// Would `tend` change anything now? Answer: [`Found`] with offset 1 for yes, 0 for no.
     Due(i64),
+    /// How far the log goes. Answer: [`Ends`].
+    Ends,
 }
 
 /// Batches.
@@ -98,6 +101,21 @@ pub struct Described {
     pub config_version: u64,
     /// Who produces.
     pub producers: Vec<ProducerRow>,
+}
+
+/// How far a partition goes, and which transaction keeps readers of committed records from the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The first offset that may be read.
+    pub log_start: i64,
+    /// The end of the log.
+    pub high_watermark: i64,
+    /// The end of what is decided.
+    pub last_stable: i64,
+    /// Whose transaction begins there; -1 if all is decided.
+    pub holder: i64,
+    /// When that producer was last heard, in milliseconds; -1 if all is decided.
+    pub heard: i64,
 }
 
 /// One producer of a partition.
@@ -161,6 +179,7 @@ impl Query {
                 out.put_u8(6);
                 out.put_i64(now);
             }
+            Self::Ends => out.put_u8(7),
         }
         out.freeze()
     }
@@ -181,6 +200,7 @@ impl Query {
             4 => Self::Guard(bytes.try_get_i64().ok()?),
             5 => Self::Describe,
             6 => Self::Due(bytes.try_get_i64().ok()?),
+            7 => Self::Ends,
             _ => return None,
         };
         bytes.is_empty().then_some(query)
@@ -258,6 +278,31 @@ impl Found {
             epoch: bytes.try_get_i32().ok()?,
         };
         bytes.is_empty().then_some(found)
+    }
+}
+
+impl Ends {
+    /// In bytes.
+    #[must_use]
+    pub fn encode(self) -> Bytes {
+        let mut out = BytesMut::with_capacity(40);
+        for number in [self.log_start, self.high_watermark, self.last_stable, self.holder, self.heard] {
+            out.put_i64(number);
+        }
+        out.freeze()
+    }
+
+    /// From bytes; `None` for others.
+    #[must_use]
+    pub fn decode(mut bytes: Bytes) -> Option<Self> {
+        let ends = Self {
+            log_start: bytes.try_get_i64().ok()?,
+            high_watermark: bytes.try_get_i64().ok()?,
+            last_stable: bytes.try_get_i64().ok()?,
+            holder: bytes.try_get_i64().ok()?,
+            heard: bytes.try_get_i64().ok()?,
+        };
+        bytes.is_empty().then_some(ends)
     }
 }
 

@@ -226,6 +226,24 @@ fn readers_of_what_is_committed_stop_in_front_of_open_transactions() {
     assert_eq!(rows.iter().map(|row| (row.producer_id, row.open)).collect::<Vec<_>>(), [(7, -1), (8, -1)]);
 }
 
+#[test]
+fn what_holds_readers_of_committed_records_back_has_a_name() {
+    let mut rig = rig();
+    let ends = |rig: &mut Rig| Ends::decode(rig.ask(Query::Ends)).expect("a whole answer");
+    rig.append(produced(-1, -1, -1, false));
+    let all = ends(&mut rig);
+    assert_eq!((all.log_start, all.high_watermark, all.last_stable, all.holder, all.heard), (0, 1, 1, -1, -1));
+    rig.append(produced(7, 0, 0, true));
+    rig.append(produced(8, 0, 0, true));
+    let held = ends(&mut rig);
+    assert_eq!((held.high_watermark, held.last_stable, held.holder), (3, 1, 7));
+    assert!(held.heard >= 0);
+    rig.marker(7, 1, true);
+    assert_eq!((ends(&mut rig).last_stable, ends(&mut rig).holder), (2, 8));
+    rig.marker(8, 1, false);
+    assert_eq!((ends(&mut rig).last_stable, ends(&mut rig).holder), (5, -1));
+}
+
 /// KIP-890: the end of a transaction gives its producer a new epoch at once, and the marker comes later.
 #[test]
 fn the_next_transaction_waits_for_the_marker_of_the_one_before() {

@@ -1,10 +1,13 @@
 //! Batches in and out: offsets, waits, epochs, bad batches.
 
-use bytes::Bytes;
-use verity_types::ConnId;
+use std::sync::Arc;
 
-use super::rig::{CLUSTER, PLAIN, Rig};
+use bytes::Bytes;
+use verity_types::{ConnId, Nanos};
+
+use super::rig::{CLUSTER, PLAIN, Rig, config};
 use crate::machine::cluster::{CONSUMER_BYTE_RATE, Command, Limit, PRODUCER_BYTE_RATE, QuotaOp};
+use crate::session::{Config, Meter, RequestKind};
 use crate::wire::message::{
     FetchPartition, FetchPartitionData, FetchRequest, FetchTopic, ListOffsetsPartition, ListOffsetsRequest,
     ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, PartitionProduceData, PartitionProduceResponse,
@@ -70,6 +73,59 @@ fn what_is_produced_is_fetched() {
     assert_eq!(records[crate::wire::BATCH_PREFIX_SIZE + 9..first.len()], first[crate::wire::BATCH_PREFIX_SIZE + 9..]);
     let beyond = fetched(Some(rig.ask(conn, 12, &fetch_request(4, 1, 0))));
     assert_eq!(beyond.error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0);
+}
+
+/// Notes what it is told.
+#[derive(Debug, Default)]
+struct Told(std::sync::Mutex<Vec<String>>);
+
+impl Told {
+    fn note(&self, what: String) {
+        self.0.lock().unwrap().push(what);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Meter for Told {
+    fn answered(&self, kind: RequestKind, took: Nanos) {
+        self.note(format!("{kind:?} {} ms", took.0 / 1_000_000));
+    }
+
+    fn received(&self, records: u64, bytes: u64) {
+        self.note(format!("received {records} in {bytes}"));
+    }
+
+    fn sent(&self, records: u64, bytes: u64) {
+        self.note(format!("sent {records} in {bytes}"));
+    }
+
+    fn connected(&self, count: usize) {
+        self.note(format!("connected {count}"));
+    }
+}
+
+#[test]
+fn the_meter_is_told_of_records_and_of_time() {
+    let told = Arc::<Told>::default();
+    let mut rig = Rig::with(Config { meter: Some(told.clone()), ..config() });
+    let conn = rig.connect(PLAIN);
+    assert_eq!(told.take(), ["connected 1"]);
+    create(&mut rig, conn);
+    told.take();
+    let records = batch(&["a", "b"], now(&rig));
+    let size = records.len();
+    rig.ask(conn, 9, &produce_request(-1, 0, records.clone()));
+    assert_eq!(told.take(), [format!("received 2 in {size}"), "Produce 0 ms".to_owned()]);
+    rig.ask(conn, 9, &produce_request(-1, 9, records));
+    assert_eq!(told.take(), ["Produce 0 ms"], "what was refused brought no records");
+    rig.ask(conn, 12, &fetch_request(0, 1, 0));
+    assert_eq!(told.take(), [format!("sent 2 in {size}"), "Fetch 0 ms".to_owned()]);
+    rig.send(conn, 12, &fetch_request(2, 1, 500));
+    rig.advance(501);
+    assert!(matches!(&told.take()[..], [waited] if waited.starts_with("Fetch 50")), "a fetch that waited");
 }
 
 #[test]

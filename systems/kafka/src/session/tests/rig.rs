@@ -90,6 +90,7 @@ pub(crate) fn config() -> Config {
         super_users: BTreeSet::new(),
         allow_if_no_rule: true,
         secret: [7; 32],
+        meter: None,
     }
 }
 

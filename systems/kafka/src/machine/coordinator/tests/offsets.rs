@@ -37,6 +37,28 @@ fn simple_consumers_need_no_group() {
 }
 
 #[test]
+fn a_survey_comes_in_parts() {
+    let mut rig = pair();
+    rig.commit("a", 2, "t", 7);
+    for id in ["h", "i"] {
+        let request = CommitOffsets { group_id: id.into(), ..commit("", -1, "u", 9) };
+        rig.run(Command::CommitOffsets { request });
+    }
+    let mut survey = |after: &str, offsets_max| {
+        let Answer::Surveyed { groups } = rig.ask(Query::Survey { after: after.into(), offsets_max }) else { panic!() };
+        groups
+    };
+    let all = survey("", 100);
+    assert_eq!(all.iter().map(|row| row.group_id.as_str()).collect::<Vec<_>>(), [GROUP, "h", "i"]);
+    assert_eq!((all[0].state.as_str(), all[0].members), ("Stable", 2));
+    assert_eq!(all[0].offsets, [("t".to_owned(), vec![(0, 7)])]);
+    assert_eq!((all[1].state.as_str(), all[1].members), ("Empty", 0));
+    assert_eq!(survey("", 1), all[..1]);
+    assert_eq!(survey(GROUP, 2), all[1..]);
+    assert_eq!(survey("i", 100), []);
+}
+
+#[test]
 fn an_offset_is_not_given_to_another_topic_of_the_name() {
     let mut rig = Rig::new();
     let mut request = commit("", -1, "t", 8);

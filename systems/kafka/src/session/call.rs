@@ -9,33 +9,18 @@ use verity_types::ConnId;
 use super::connection::Connection;
 use super::node::{Node, State};
 use super::{
-    access, admin, configs, consumer_groups, deletion, fetch, group_admin, groups, list_offsets, markers, metadata,
-    moves, offsets, produce, sasl, telemetry, transaction_admin, transactions, versions,
+    access, admin, configs, consumer_groups, dead_letters, deletion, fetch, group_admin, groups, list_offsets, markers,
+    metadata, moves, offsets, produce, sasl, share_fetch, share_groups, share_offsets, telemetry, transaction_admin,
+    transactions, versions,
 };
 use crate::machine::cluster::{Access, CLUSTER_NAME, operation, resource};
-use crate::machine::coordinator::{DUTY_TOPIC, GroupEvent, TransactionEvent};
-use crate::wire::{ApiKey, Request, RequestHeader, Response};
+use crate::machine::coordinator::{DUTY_TOPIC, GroupEvent, ShareEvent, TransactionEvent};
+use crate::wire::{Request, RequestHeader, Response};
 
 /// Nobody in particular.
 pub(super) const ANONYMOUS: &str = "User:ANONYMOUS";
 /// What stands for operations that nobody asked for.
 pub(super) const NO_OPERATIONS: i32 = i32::MIN;
-
-/// Requests that no handler answers yet.
-const UNANSWERED: [ApiKey; 7] = [
-    ApiKey::ShareGroupHeartbeat,
-    ApiKey::ShareGroupDescribe,
-    ApiKey::ShareFetch,
-    ApiKey::ShareAcknowledge,
-    ApiKey::DescribeShareGroupOffsets,
-    ApiKey::AlterShareGroupOffsets,
-    ApiKey::DeleteShareGroupOffsets,
-];
-
-/// Is there a handler for these requests?
-pub(super) fn is_answered(key: ApiKey) -> bool {
-    !UNANSWERED.contains(&key)
-}
 
 /// What is left of a request beside its body.
 #[derive(Clone, Debug)]
@@ -217,6 +202,32 @@ pub(super) async fn answer(node: &Node, call: &Call, request: Request) -> Reply 
             let (response, goes_on) = sasl::authenticate(node, call, request).await;
             return last_unless(goes_on, Response::SaslAuthenticate(response));
         }
+        other => return share(node, call, other).await,
+    })
+}
+
+/// The answer to a request about share groups.
+async fn share(node: &Node, call: &Call, request: Request) -> Reply {
+    Reply::Response(match request {
+        Request::ShareGroupHeartbeat(request) => {
+            Response::ShareGroupHeartbeat(share_groups::heartbeat(node, call, request).await)
+        }
+        Request::ShareFetch(request) => Response::ShareFetch(share_fetch::share_fetch(node, call, request).await),
+        Request::ShareAcknowledge(request) => {
+            Response::ShareAcknowledge(share_fetch::share_acknowledge(node, call, request).await)
+        }
+        Request::ShareGroupDescribe(request) => {
+            Response::ShareGroupDescribe(share_groups::describe(node, call, request).await)
+        }
+        Request::DescribeShareGroupOffsets(request) => {
+            Response::DescribeShareGroupOffsets(share_offsets::describe(node, call, request).await)
+        }
+        Request::AlterShareGroupOffsets(request) => {
+            Response::AlterShareGroupOffsets(share_offsets::alter(node, call, request).await)
+        }
+        Request::DeleteShareGroupOffsets(request) => {
+            Response::DeleteShareGroupOffsets(share_offsets::delete(node, call, request).await)
+        }
         other => return administer(node, call, other).await,
     })
 }
@@ -296,5 +307,9 @@ pub(super) fn on_coordinator_event(node: &Node, topic: &Bytes, bytes: Bytes) {
         && let Ok(event) = TransactionEvent::decode(&bytes)
     {
         markers::on_event(node, event);
+    } else if topic.starts_with(b"s/")
+        && let Ok(event) = ShareEvent::decode(&bytes)
+    {
+        dead_letters::on_event(node, event);
     }
 }

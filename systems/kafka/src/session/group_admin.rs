@@ -34,7 +34,7 @@ const DESCRIBE_SAYS_NOT_FOUND: i16 = 6;
 const CONSUMER_MEMBER: i8 = 1;
 
 /// The groups among these that the caller may do this with.
-fn permitted(node: &Node, call: &Call, operation: i8, group_ids: &[String]) -> Vec<String> {
+pub(super) fn permitted(node: &Node, call: &Call, operation: i8, group_ids: &[String]) -> Vec<String> {
     let mut permitted: Vec<String> = Vec::new();
     for id in group_ids {
         if may_group(node, call, operation, id) && !permitted.contains(id) {
@@ -45,7 +45,7 @@ fn permitted(node: &Node, call: &Call, operation: i8, group_ids: &[String]) -> V
 }
 
 /// What they may do with a group, if that was asked for.
-fn operations(state: &State, call: &Call, wanted: bool, group_id: &str) -> i32 {
+pub(super) fn operations(state: &State, call: &Call, wanted: bool, group_id: &str) -> i32 {
     if wanted { call.operations(state, resource::GROUP, group_id) } else { NO_OPERATIONS }
 }
 
@@ -131,21 +131,10 @@ pub(super) async fn consumer_group_describe(
             group_id: group_id.clone(),
             ..Default::default()
         };
-        if !call.may(&state, operation::DESCRIBE, resource::GROUP, &group_id) {
-            return refused(ErrorCode::GROUP_AUTHORIZATION_FAILED, None);
-        }
-        let row = match &rows {
-            Err(error) => return refused(*error, None),
-            Ok(rows) => match rows.get(&group_id) {
-                None => return refused(ErrorCode::UNKNOWN_SERVER_ERROR, None),
-                Some(row) if !row.error.is_none() => return refused(row.error, Some(not_found(&group_id))),
-                Some(row) => row,
-            },
+        let row = match visible(&state, call, &rows, &group_id) {
+            Ok(row) => row,
+            Err((error, message)) => return refused(error, message),
         };
-        if !may_see(&state, call, row) {
-            let message = "The group has described topic(s) that the client is not authorized to describe.";
-            return refused(ErrorCode::TOPIC_AUTHORIZATION_FAILED, Some(message.to_owned()));
-        }
         ConsumerGroupDescribeGroup {
             authorized_operations: operations(&state, call, request.include_authorized_operations, &group_id),
             ..consumers_described(row)
@@ -159,6 +148,28 @@ async fn consumer_rows(node: &Node, group_ids: Vec<String>) -> Result<BTreeMap<S
         Answer::ConsumerGroups { groups } => Ok(groups.into_iter().map(|row| (row.group_id.clone(), row)).collect()),
         other => Err(answer_refusal(&other)),
     }
+}
+
+/// The row of a group that the caller may see all of; otherwise an error, and what is said about it.
+pub(super) fn visible<'r>(
+    state: &State,
+    call: &Call,
+    rows: &'r Result<BTreeMap<String, ConsumerRow>, ErrorCode>,
+    group_id: &str,
+) -> Result<&'r ConsumerRow, (ErrorCode, Option<String>)> {
+    if !call.may(state, operation::DESCRIBE, resource::GROUP, group_id) {
+        return Err((ErrorCode::GROUP_AUTHORIZATION_FAILED, None));
+    }
+    let rows = rows.as_ref().map_err(|error| (*error, None))?;
+    let row = rows.get(group_id).ok_or((ErrorCode::UNKNOWN_SERVER_ERROR, None))?;
+    if !row.error.is_none() {
+        return Err((row.error, Some(not_found(group_id))));
+    }
+    if !may_see(state, call, row) {
+        let message = "The group has described topic(s) that the client is not authorized to describe.";
+        return Err((ErrorCode::TOPIC_AUTHORIZATION_FAILED, Some(message.to_owned())));
+    }
+    Ok(row)
 }
 
 /// May they see all topics that the group's members have, or are to have?

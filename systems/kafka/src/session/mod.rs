@@ -18,6 +18,7 @@ mod configs;
 mod connection;
 mod consumer_groups;
 mod coordination;
+mod dead_letters;
 mod deletion;
 mod fetch;
 mod fetch_sessions;
@@ -35,6 +36,12 @@ mod produce;
 mod quotas;
 mod sasl;
 mod scram;
+mod share_config;
+mod share_fetch;
+mod share_groups;
+mod share_offsets;
+mod share_read;
+mod share_sessions;
 mod task;
 mod telemetry;
 #[cfg(test)]
@@ -100,6 +107,8 @@ impl Kafka {
                 state.count_connections();
                 state.tickets.on_closed(conn);
                 state.on_moved(node::ended(conn));
+                drop(state);
+                share_fetch::on_closed(&node, conn);
             }
             SessionInput::Completed { token, result } => state.on_completed(token, result),
             SessionInput::Event { group, topic, bytes } => {

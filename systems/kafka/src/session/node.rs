@@ -21,9 +21,11 @@ use verity_types::{ConnId, GroupId, Mono, Nanos, Token};
 use super::budget::Budget;
 use super::config::{Config, RequestKind};
 use super::connection::Connection;
+use super::dead_letters::Burials;
 use super::fetch_sessions::FetchSessions;
 use super::markers::Markers;
 use super::quotas::Quotas;
+use super::share_sessions::ShareSessions;
 use super::task::{Task, lock};
 use super::telemetry::Telemetry;
 use super::tickets::Tickets;
@@ -74,6 +76,9 @@ pub(super) struct State {
     /// What topics ask of batches, as of the image's version.
     pub(super) rules: BTreeMap<Uuid, Rules>,
     pub(super) fetch_sessions: FetchSessions,
+    pub(super) share_sessions: ShareSessions,
+    /// Dead records that this node writes.
+    pub(super) burials: Burials,
     /// What clients did, as far as quotas count it.
     pub(super) quotas: Quotas,
     /// What clients said about themselves.
@@ -230,6 +235,8 @@ impl Node {
             markers: Markers::default(),
             rules: BTreeMap::new(),
             fetch_sessions,
+            share_sessions: ShareSessions::default(),
+            burials: Burials::default(),
             quotas: Quotas::default(),
             telemetry: Telemetry::default(),
             questions: BTreeMap::new(),

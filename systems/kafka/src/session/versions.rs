@@ -1,6 +1,6 @@
 //! What a node speaks, and which features are on.
 //!
-//! Versions are advertised as Kafka 4.3 does; what no handler answers is not advertised.
+//! Versions are advertised as Kafka 4.3 does.
 
 use super::call::Call;
 use super::node::Node;
@@ -33,11 +33,7 @@ pub(super) fn api_versions(node: &Node, call: &Call, request: &ApiVersionsReques
     let supported = SUPPORTED.iter().filter(|feature| call.version >= NAMES_ZERO_LEVELS || feature.min > 0);
     ApiVersionsResponse {
         error_code: super::NO_ERROR,
-        api_keys: ApiKey::ALL
-            .iter()
-            .filter(|key| super::call::is_answered(**key))
-            .map(|key| key.api_version())
-            .collect::<Vec<ApiVersion>>(),
+        api_keys: ApiKey::ALL.iter().map(|key| key.api_version()).collect::<Vec<ApiVersion>>(),
         throttle_time_ms: 0,
         supported_features: supported
             .map(|feature| SupportedFeatureKey {

@@ -1,7 +1,7 @@
 //! Features of the cluster, finalized at levels that every node knows (KIP-584, KIP-1022).
 //!
 //! Clients ask for them with ApiVersions and act accordingly: transactions of the second kind are on from
-//! `transaction.version` 2, the consumer protocol from `group.version` 1, share groups from `share.version` 1, which nothing here serves yet.
+//! `transaction.version` 2, the consumer protocol from `group.version` 1, share groups from `share.version` 1.
 //!
 //! HAZARD: [`initial`] is what every replica begins with when it replays the order from its first command. Another
 //! binary that began with other levels would come to another state; new levels are reached by a command.
@@ -41,7 +41,7 @@ pub struct SupportedFeature {
 pub const SUPPORTED: [SupportedFeature; 4] = [
     SupportedFeature { name: GROUP_VERSION, min: 0, max: 1 },
     SupportedFeature { name: METADATA_VERSION, min: 7, max: 30 },
-    SupportedFeature { name: SHARE_VERSION, min: 0, max: 0 },
+    SupportedFeature { name: SHARE_VERSION, min: 0, max: 1 },
     SupportedFeature { name: TRANSACTION_VERSION, min: 0, max: 2 },
 ];
 

@@ -219,6 +219,114 @@ record! {
     }
 }
 
+record! {
+    /// What a member of a share group says of itself (KIP-932). `None`: as before.
+    pub struct ShareHeartbeat {
+        /// Which group.
+        pub group_id: String,
+        /// Made by the client.
+        pub member_id: String,
+        /// 0 joins, -1 leaves.
+        pub member_epoch: i32,
+        /// Where it is.
+        pub rack_id: Option<String>,
+        /// As the request's header says.
+        pub client_id: String,
+        /// Where it came from.
+        pub client_host: String,
+        /// The topics by name.
+        pub subscribed_names: Option<Vec<String>>,
+        /// Counts changes of topics in the cluster; never goes back.
+        pub metadata_version: u64,
+        /// The topics that the group subscribes to, as of that version. Those not listed stay as they were.
+        pub topics: Vec<TopicInfo>,
+        /// `share.session.timeout.ms`, as the group has it.
+        pub session_timeout_ms: u32,
+        /// `share.heartbeat.interval.ms`, as the group has it.
+        pub heartbeat_interval_ms: u32,
+        /// `group.share.max.size`.
+        pub size_max: u32,
+    }
+}
+
+record! {
+    /// A partition as a share group sees it.
+    #[derive(PartialOrd, Ord)]
+    pub struct ShareName {
+        /// Which group.
+        pub group_id: String,
+        /// Which topic.
+        pub topic_id: Uuid,
+        /// Which of its partitions.
+        pub partition: i32,
+    }
+}
+
+record! {
+    /// How a share group handles records: its configuration, as the proposer knows it.
+    pub struct ShareSettings {
+        /// `share.record.lock.duration.ms`.
+        pub lock_ms: u32,
+        /// `share.delivery.count.limit`.
+        pub delivery_count_max: u16,
+        /// `share.partition.max.record.locks`.
+        pub window: u32,
+        /// `share.renew.acknowledge.enable`.
+        pub renews: bool,
+        /// The group has a dead-letter topic (KIP-1191).
+        pub dead_letter: bool,
+    }
+}
+
+record! {
+    /// A batch of the log.
+    #[derive(Copy)]
+    pub struct ShareBatch {
+        /// Its first offset.
+        pub first: i64,
+        /// Its last offset.
+        pub last: i64,
+        /// False if it has nothing for clients: a control batch, an aborted one, an empty one.
+        pub readable: bool,
+    }
+}
+
+record! {
+    /// Acquires records for a member.
+    pub struct ShareAcquire {
+        /// Of which partition.
+        pub share: ShareName,
+        /// For whom.
+        pub member_id: String,
+        /// The state's epoch as of which the proposer has read.
+        pub epoch: i32,
+        /// The partition leader's epoch.
+        pub leader_epoch: i32,
+        /// Where the log begins.
+        pub log_start: i64,
+        /// What the log has from the first offset on that may be acquired, in order.
+        pub batches: Vec<ShareBatch>,
+        /// So many records.
+        pub count_max: u32,
+        /// And not one more (KIP-1206); otherwise batches are taken as a whole.
+        pub exact: bool,
+        /// The group's configuration.
+        pub settings: ShareSettings,
+    }
+}
+
+record! {
+    /// What a member says of records.
+    pub struct Acknowledgement {
+        /// The first offset.
+        pub first: i64,
+        /// The last.
+        pub last: i64,
+        /// One for all, or one for each.
+        pub types: Vec<i8>,
+    }
+}
+
 choice! {
     /// A command.
     pub enum Command {
@@ -338,6 +446,68 @@ choice! {
             /// What it was started with.
             config: CoordinatorConfig,
         } = 18,
+        /// ShareGroupHeartbeat.
+        ShareHeartbeat {
+            /// The request.
+            request: ShareHeartbeat,
+        } = 19,
+        /// A share group reads a partition from here on, unless it does so already.
+        BeginShare {
+            /// Which.
+            share: ShareName,
+            /// The first offset.
+            start: i64,
+            /// The group's configuration.
+            settings: ShareSettings,
+        } = 20,
+        /// A part of ShareFetch.
+        AcquireShare {
+            /// The request.
+            request: ShareAcquire,
+        } = 21,
+        /// ShareAcknowledge, or a part of ShareFetch: all of it is done, or nothing.
+        AcknowledgeShare {
+            /// Of which partition.
+            share: ShareName,
+            /// Whose records.
+            member_id: String,
+            /// What became of them.
+            batches: Vec<Acknowledgement>,
+            /// The group's configuration.
+            settings: ShareSettings,
+        } = 22,
+        /// The connection is gone over which a member has acquired records of these partitions.
+        ReleaseShares {
+            /// Of which group.
+            group_id: String,
+            /// Whose.
+            member_id: String,
+            /// Topic and partition.
+            partitions: Vec<(Uuid, i32)>,
+        } = 23,
+        /// Dead records are in the dead-letter topic, or will never be.
+        Buried {
+            /// Of which partition.
+            share: ShareName,
+            /// The state's epoch.
+            epoch: i32,
+            /// First and last offsets.
+            ranges: Vec<(i64, i64)>,
+        } = 24,
+        /// AlterShareGroupOffsets.
+        SeekShares {
+            /// Of which group.
+            group_id: String,
+            /// Topic, partition and offset.
+            offsets: Vec<(Uuid, (i32, i64))>,
+        } = 25,
+        /// DeleteShareGroupOffsets.
+        DeleteShares {
+            /// Of which group.
+            group_id: String,
+            /// Of these topics.
+            topic_ids: Vec<Uuid>,
+        } = 26,
     }
 }
 

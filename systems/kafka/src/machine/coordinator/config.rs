@@ -19,6 +19,8 @@ pub const OFFSET_COUNT_MAX: usize = 100_000;
 pub const SUBSCRIPTION_SIZE_MAX: usize = 8 << 20;
 /// No transaction has more partitions.
 pub const TRANSACTION_PARTITION_COUNT_MAX: usize = 100_000;
+/// No more partitions are read by share groups.
+pub const SHARE_PARTITION_COUNT_MAX: usize = 1 << 20;
 /// The longest that a member which has never joined a generation is waited for.
 pub const NEW_MEMBER_TIMEOUT_MS: u64 = 300_000;
 

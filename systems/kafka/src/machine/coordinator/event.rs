@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `g/<group id>` | [`GroupEvent`] | the node whose client waits for a join or a sync |
 //! | `t/<transactional id>` | [`TransactionEvent`] | whoever writes markers into partitions |
+//! | `s/<group id>` | [`ShareEvent`] | nodes whose clients wait for records; whoever writes into dead-letter topics |
 //! | `d` | [`DutyEvent`] | the leader's duty |
 //!
 //! HAZARD: a replica that catches up by a snapshot puts out no events for what it skipped. A session that waits asks
@@ -11,9 +12,9 @@
 
 use bytes::Bytes;
 
-use super::command::{TopicPartitions, TransactionName};
+use super::command::{ShareName, TopicPartitions, TransactionName};
 use super::reply::{JoinResult, SyncResult};
-use crate::machine::codec::{self, CodeError, choice};
+use crate::machine::codec::{self, CodeError, choice, record};
 
 /// The topic of [`DutyEvent`]s.
 pub const DUTY_TOPIC: &[u8] = b"d";
@@ -69,6 +70,52 @@ choice! {
 }
 
 choice! {
+    /// Why a record is dead.
+    #[derive(Copy)]
+    pub enum Cause {
+        /// A member has rejected it.
+        Rejected = 1,
+        /// It was delivered as often as it may be.
+        TooManyDeliveries = 2,
+    }
+}
+
+record! {
+    /// Records that belong into the dead-letter topic.
+    #[derive(Copy)]
+    pub struct DeadRecords {
+        /// The first offset.
+        pub first: i64,
+        /// The last.
+        pub last: i64,
+        /// How often they were delivered.
+        pub count: u16,
+        /// Why.
+        pub cause: Cause,
+    }
+}
+
+choice! {
+    /// A partition has moved on, as a share group sees it.
+    pub enum ShareEvent {
+        /// There may be more to acquire.
+        Moved {
+            /// Which.
+            share: ShareName,
+        } = 1,
+        /// Records are to be buried. Repeated until [`super::Command::Buried`].
+        Dead {
+            /// Which.
+            share: ShareName,
+            /// The state's epoch.
+            epoch: i32,
+            /// In the order of their offsets.
+            records: Vec<DeadRecords>,
+        } = 2,
+    }
+}
+
+choice! {
     /// What the duty watches over.
     pub enum DutyEvent {
         /// A member is there and is to be heard of within its timeout.
@@ -115,7 +162,7 @@ macro_rules! messages {
     )*};
 }
 
-messages! { GroupEvent TransactionEvent DutyEvent }
+messages! { GroupEvent TransactionEvent ShareEvent DutyEvent }
 
 /// The topic of a group's events.
 #[must_use]
@@ -127,4 +174,10 @@ pub fn group_topic(group_id: &str) -> Bytes {
 #[must_use]
 pub fn transaction_topic(transactional_id: &str) -> Bytes {
     Bytes::from([b"t/", transactional_id.as_bytes()].concat())
+}
+
+/// The topic of a share group's events.
+#[must_use]
+pub fn share_topic(group_id: &str) -> Bytes {
+    Bytes::from([b"s/", group_id.as_bytes()].concat())
 }

@@ -1,11 +1,12 @@
 //! A group: members of one kind, and the offsets that they committed.
 //!
-//! A group that nobody has joined is an empty classic one; an empty group becomes of the kind of its first member. Share
-//! groups (KIP-932) will be a third [`Kind`].
+//! A group that nobody has joined is an empty classic one; an empty group becomes of the kind of its first member. A share
+//! group remains one: where it stands in its partitions is of no use to another kind.
 
 use super::classic::{Classic, ClassicState};
 use super::consumer::Consumer;
 use super::offsets::Offsets;
+use super::share::Share;
 use crate::machine::codec::{choice, record};
 
 choice! {
@@ -19,6 +20,10 @@ choice! {
         Consumer {
             group: Consumer,
         } = 2,
+        /// The coordinator, and several members may read a partition (KIP-932).
+        Share {
+            group: Share,
+        } = 3,
     }
 }
 
@@ -40,6 +45,7 @@ impl Group {
         match &self.kind {
             Kind::Classic { group } => group.state == ClassicState::Empty,
             Kind::Consumer { group } => group.members.is_empty(),
+            Kind::Share { group } => group.members.is_empty(),
         }
     }
 
@@ -48,6 +54,7 @@ impl Group {
         let unused = match &self.kind {
             Kind::Classic { group } => group.is_void(),
             Kind::Consumer { group } => group.members.is_empty() && group.epoch == 0,
+            Kind::Share { group } => group.members.is_empty() && group.epoch == 0,
         };
         unused && self.offsets.is_empty()
     }
@@ -59,7 +66,7 @@ impl Group {
         }
         match &mut self.kind {
             Kind::Classic { group } => Some(group),
-            Kind::Consumer { .. } => None,
+            Kind::Consumer { .. } | Kind::Share { .. } => None,
         }
     }
 
@@ -72,7 +79,18 @@ impl Group {
         }
         match &mut self.kind {
             Kind::Consumer { group } => Some(group),
-            Kind::Classic { .. } => None,
+            Kind::Classic { .. } | Kind::Share { .. } => None,
+        }
+    }
+
+    /// The share group; a group that was just made becomes one.
+    pub(super) fn share(&mut self) -> Option<&mut Share> {
+        if self.is_void() && !matches!(self.kind, Kind::Share { .. }) {
+            self.kind = Kind::Share { group: Share::new() };
+        }
+        match &mut self.kind {
+            Kind::Share { group } => Some(group),
+            Kind::Classic { .. } | Kind::Consumer { .. } => None,
         }
     }
 
@@ -81,6 +99,7 @@ impl Group {
         match &self.kind {
             Kind::Classic { group } => group.is_subscribed(topic),
             Kind::Consumer { group } => group.is_subscribed(topic),
+            Kind::Share { group } => group.is_subscribed(topic),
         }
     }
 
@@ -89,6 +108,7 @@ impl Group {
         match &self.kind {
             Kind::Classic { group } => group.deadline(),
             Kind::Consumer { group } => group.deadline(),
+            Kind::Share { .. } => None,
         }
     }
 }

@@ -34,7 +34,7 @@ impl Coordinator {
         }
         let synced = self.with_group(out, &request.group_id, false, |group, turn| match &mut group.kind {
             Kind::Classic { group } => group.sync(turn, request),
-            Kind::Consumer { .. } => refused(ErrorCode::UNKNOWN_MEMBER_ID),
+            Kind::Consumer { .. } | Kind::Share { .. } => refused(ErrorCode::UNKNOWN_MEMBER_ID),
         });
         synced.unwrap_or_else(|| refused(ErrorCode::UNKNOWN_MEMBER_ID))
     }
@@ -74,7 +74,7 @@ impl Coordinator {
         };
         let left = self.with_group(out, group_id, false, |group, turn| match &mut group.kind {
             Kind::Classic { group } => group.leave(turn, members),
-            Kind::Consumer { .. } => unknown(),
+            Kind::Consumer { .. } | Kind::Share { .. } => unknown(),
         });
         left.unwrap_or_else(unknown)
     }
@@ -85,7 +85,11 @@ impl Coordinator {
             return refused(error);
         }
         let joins = request.member_epoch == 0;
-        let usable = |group: &Group| matches!(group.kind, Kind::Consumer { .. }) || (joins && group.is_empty());
+        let usable = |group: &Group| match group.kind {
+            Kind::Consumer { .. } => true,
+            Kind::Classic { .. } => joins && group.is_empty(),
+            Kind::Share { .. } => false,
+        };
         // A group of another kind that has members is not a consumer group; nobody but a first member makes one.
         if self.groups.get(&request.group_id).map_or(!joins, |group| !usable(group)) {
             return refused(ErrorCode::GROUP_ID_NOT_FOUND);
@@ -101,6 +105,7 @@ impl Coordinator {
         let expired = self.with_group(out, group_id, false, |group, turn| match &mut group.kind {
             Kind::Classic { group } => group.expire(turn, member_id),
             Kind::Consumer { group } => group.expire(turn, member_id),
+            Kind::Share { group } => group.expire(turn, member_id),
         });
         Reply::Error { error: expired.unwrap_or(ErrorCode::GROUP_ID_NOT_FOUND) }
     }
@@ -109,6 +114,7 @@ impl Coordinator {
         self.with_group(out, group_id, false, |group, turn| match &mut group.kind {
             Kind::Classic { group } => group.on_time(turn),
             Kind::Consumer { group } => group.on_time(turn),
+            Kind::Share { .. } => {}
         });
     }
 
@@ -145,6 +151,8 @@ impl Coordinator {
             Some(Kind::Consumer { group }) => {
                 group.check_commit(&member.member_id, instance, generation, transactional, knows_epochs)
             }
+            // Share groups settle records; they commit no offsets.
+            Some(Kind::Share { .. }) => Err(ErrorCode::GROUP_ID_NOT_FOUND),
         }
     }
 
@@ -164,6 +172,7 @@ impl Coordinator {
             Kind::Consumer { group } => {
                 group.members.get_mut(&request.member.member_id).into_iter().for_each(|member| member.seen = now);
             }
+            Kind::Share { .. } => {}
         }
         let topics = group.offsets.commit(&Stamp { now, ticket, expires, metadata_size_max }, &request.topics);
         self.drop_if_void(id);
@@ -188,7 +197,12 @@ impl Coordinator {
         let ids: Vec<String> = self.groups.keys().cloned().collect();
         for id in ids {
             let touched = |group: &Group| {
-                let consumer = matches!(&group.kind, Kind::Consumer { group } if topics.iter().any(|(name, _)| group.topics.contains_key(name)));
+                let known = match &group.kind {
+                    Kind::Classic { .. } => None,
+                    Kind::Consumer { group } => Some(&group.topics),
+                    Kind::Share { group } => Some(&group.topics),
+                };
+                let consumer = known.is_some_and(|known| topics.iter().any(|(name, _)| known.contains_key(name)));
                 let tables = || std::iter::once(&group.offsets.committed).chain(group.offsets.pending.values());
                 consumer || topics.iter().any(|(name, _)| tables().any(|table| table.contains_key(name)))
             };
@@ -198,12 +212,15 @@ impl Coordinator {
             let group = self.group(&id).expect("listed just now");
             for (name, topic_id) in topics {
                 group.offsets.forget_topic(name, *topic_id);
-                if let Kind::Consumer { group } = &mut group.kind {
-                    group.forget_topic(name, *topic_id);
+                match &mut group.kind {
+                    Kind::Classic { .. } => {}
+                    Kind::Consumer { group } => group.forget_topic(name, *topic_id),
+                    Kind::Share { group } => group.forget_topic(name, *topic_id),
                 }
             }
             self.drop_if_void(&id);
         }
+        self.remove_shares_of_topics(&topics.iter().map(|(_, id)| *id).collect::<Vec<Uuid>>());
         Reply::Error { error: ErrorCode::NONE }
     }
 
@@ -220,7 +237,9 @@ impl Coordinator {
                 self.group(&id).expect("listed just now").offsets.remove(&gone);
             }
             let group = &self.groups[&id];
-            if group.is_empty() && group.offsets.is_empty() && group.deadline().is_none() {
+            // A share group stays until somebody deletes it.
+            let stays = matches!(group.kind, Kind::Share { .. });
+            if !stays && group.is_empty() && group.offsets.is_empty() && group.deadline().is_none() {
                 self.remove_group(&id);
             }
         }
@@ -244,5 +263,6 @@ fn expired(group: &Group, now: u64, retention_ms: u64) -> Vec<(String, i32)> {
             _ => Vec::new(),
         },
         Kind::Consumer { group: consumer } => group.offsets.expired(&age(None), |topic| consumer.is_subscribed(topic)),
+        Kind::Share { .. } => Vec::new(),
     }
 }

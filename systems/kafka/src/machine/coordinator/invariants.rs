@@ -16,7 +16,14 @@ impl Coordinator {
             match &group.kind {
                 Kind::Classic { group } => group.invariants(),
                 Kind::Consumer { group } => group.invariants(),
+                Kind::Share { group } => group.invariants(),
             }
+        }
+        for (name, share) in &self.shares {
+            timers.set(Key::Share(name.clone()), share.deadline());
+            share.invariants();
+            let kind = self.groups.get(&name.group_id).map(|group| &group.kind);
+            assert!(matches!(kind, Some(Kind::Share { .. })), "records are shared by a share group");
         }
         for (id, one) in &self.transactions {
             timers.set(Key::Transaction(id.clone()), one.deadline());

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use verity_contract::{self as contract, Effects, ReadOutcome, RestoreError, StateMachine};
 use verity_types::Digest;
 
-use super::command::Command;
+use super::command::{Command, ShareName};
 use super::config::{CoordinatorConfig, GROUP_COUNT_MAX};
 use super::event::{DUTY_TOPIC, DutyEvent};
 use super::group::Group;
 use super::reply::Reply;
+use super::share::partition::SharePartition;
 use super::snapshot::Drawing;
 use super::timers::{Key, Timers};
 use super::transaction::Transaction;
@@ -26,7 +27,7 @@ const PRODUCER_ID_MIN_MAX: i64 = i64::MAX / 2;
 /// Events, in order.
 pub(super) type Output = Vec<(Bytes, Bytes)>;
 
-/// Consumer groups, committed offsets and transactions.
+/// Groups, committed offsets, share groups' records and transactions.
 #[derive(Debug, Default)]
 pub struct Coordinator {
     /// Absent before the first lead.
@@ -43,6 +44,8 @@ pub struct Coordinator {
     /// Shared with a snapshot under way until they change.
     pub(super) groups: BTreeMap<String, Arc<Group>>,
     pub(super) transactions: BTreeMap<String, Arc<Transaction>>,
+    /// Where share groups stand in their partitions.
+    pub(super) shares: BTreeMap<ShareName, Arc<SharePartition>>,
     pub(super) timers: Timers,
     pub(super) drawing: Option<Drawing>,
 }
@@ -75,6 +78,7 @@ impl Coordinator {
 
     pub(super) fn remove_group(&mut self, id: &str) {
         self.groups.remove(id);
+        self.remove_shares(id);
         self.timers.set(Key::Group(id.to_owned()), None);
     }
 
@@ -138,6 +142,18 @@ impl Coordinator {
             Command::ExpireMember { group_id, member_id } => self.expire_member(out, &group_id, &member_id),
             Command::Tick => self.tick(out),
             Command::Lead { config } => self.lead(out, config),
+            Command::ShareHeartbeat { request } => self.share_heartbeat(out, &request),
+            Command::BeginShare { share, start, settings } => self.begin_share(&share, start, settings),
+            Command::AcquireShare { request } => self.acquire_share(out, &request),
+            Command::AcknowledgeShare { share, member_id, batches, settings } => {
+                self.acknowledge_share(out, &share, &member_id, &batches, &settings)
+            }
+            Command::ReleaseShares { group_id, member_id, partitions } => {
+                self.release_shares(out, &group_id, &member_id, &partitions)
+            }
+            Command::Buried { share, epoch, ranges } => self.buried(out, &share, epoch, &ranges),
+            Command::SeekShares { group_id, offsets } => self.seek_shares(out, &group_id, &offsets),
+            Command::DeleteShares { group_id, topic_ids } => self.delete_shares(&group_id, &topic_ids),
         }
     }
 
@@ -148,6 +164,7 @@ impl Coordinator {
                 Some(Key::Group(id)) => self.group_on_time(out, &id),
                 Some(Key::Transaction(id)) if self.transactions[&id].is_ending() => self.ask_for_markers(out, &id),
                 Some(Key::Transaction(id)) => self.fence(out, &id),
+                Some(Key::Share(name)) => self.share_on_time(out, &name),
                 Some(Key::Sweep) => self.sweep(),
             }
         }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::command::{ConsumerHeartbeat, MemberName, TopicPartitions, TransactionName};
+use super::command::{ConsumerHeartbeat, MemberName, ShareHeartbeat, ShareName, TopicPartitions, TransactionName};
 use super::config::CoordinatorConfig;
 use super::event::TransactionEvent;
 use super::reply::{ConsumerReply, JoinResult, SyncResult, TopicErrors};
@@ -158,7 +158,7 @@ record! {
         pub protocol_type: String,
         /// Kafka's name of its state.
         pub state: String,
-        /// `classic` or `consumer`.
+        /// `classic`, `consumer` or `share`.
         pub kind: String,
     }
 }
@@ -196,6 +196,23 @@ record! {
         pub producer_epoch: i16,
         /// Its partitions. Offsets of groups are not among them.
         pub topics: Vec<TopicPartitions>,
+    }
+}
+
+record! {
+    /// Where a share group stands in a partition.
+    #[derive(Copy)]
+    pub struct ShareRow {
+        /// The topic.
+        pub topic_id: Uuid,
+        /// The partition.
+        pub partition: i32,
+        /// The first record that is not settled.
+        pub start: i64,
+        /// How many behind it are.
+        pub settled: i64,
+        /// The epoch of the leader that acquired last; -1 for none.
+        pub leader_epoch: i32,
     }
 }
 
@@ -300,13 +317,33 @@ choice! {
         Status = 13,
         /// Ends that wait for markers, for a node that has just begun to write them.
         PendingMarkers = 14,
+        /// ShareGroupHeartbeat, if it changes nothing.
+        ShareHeartbeat {
+            /// The request; `topics` do not count.
+            request: Box<ShareHeartbeat>,
+        } = 15,
+        /// ShareGroupDescribe.
+        DescribeShareGroups {
+            /// Which.
+            group_ids: Vec<String>,
+        } = 16,
+        /// Where there may be records to acquire.
+        ShareWindow {
+            /// Of which partition.
+            share: ShareName,
+        } = 17,
+        /// DescribeShareGroupOffsets.
+        ShareOffsets {
+            /// Of which group.
+            group_id: String,
+        } = 18,
         /// The operators': groups in the order of their ids, with their offsets.
         Survey {
             /// Behind this group; from the first on if empty.
             after: String,
             /// As many groups as hold about so many offsets, and at least one.
             offsets_max: u32,
-        } = 15,
+        } = 19,
     }
 }
 
@@ -415,11 +452,32 @@ choice! {
             /// As they were put out.
             events: Vec<TransactionEvent>,
         } = 17,
+        /// To [`Query::DescribeShareGroups`].
+        ShareGroups {
+            /// In the order of the query. Their members have no instance ids, patterns and targets.
+            groups: Vec<ConsumerRow>,
+        } = 18,
+        /// To [`Query::ShareWindow`].
+        Window {
+            /// False if the group has not begun there; then the rest does not count.
+            begun: bool,
+            /// The state's epoch.
+            epoch: i32,
+            /// From where there may be something; absent if members must settle records first.
+            next: Option<i64>,
+        } = 19,
+        /// To [`Query::ShareOffsets`].
+        ShareOffsets {
+            /// `GROUP_ID_NOT_FOUND`, or none.
+            error: ErrorCode,
+            /// In the order of topics and partitions.
+            rows: Vec<ShareRow>,
+        } = 20,
         /// To [`Query::Survey`].
         Surveyed {
             /// Groups; none if there are no more.
             groups: Vec<SurveyRow>,
-        } = 18,
+        } = 21,
     }
 }
 

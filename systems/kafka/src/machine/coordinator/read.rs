@@ -13,6 +13,7 @@ use super::query::{
     NamedPartitions, Query, ROWS_MAX, SurveyRow, TransactionRow,
 };
 use super::reply::{JoinResult, SyncResult};
+use super::share::{ASSIGNOR, ShareMember};
 use super::transaction::{NO_PRODUCER, Transaction, TransactionState};
 use crate::wire::{ErrorCode, Uuid};
 
@@ -85,6 +86,27 @@ impl Coordinator {
                 transactions: self.transactions.len() as u64,
                 open: self.transactions.values().filter(|one| one.is_open()).count() as u64,
             },
+            Query::ShareHeartbeat { request } => {
+                let group = match self.groups.get(&request.group_id).map(|group| &group.kind) {
+                    Some(Kind::Share { group }) => Some(group),
+                    _ => None,
+                };
+                match group.and_then(|group| group.unchanged(&request)) {
+                    Some(reply) => Answer::Unchanged { reply },
+                    None => {
+                        let topics = group.map_or_else(
+                            || request.subscribed_names.clone().unwrap_or_default(),
+                            |group| group.interests(&request),
+                        );
+                        Answer::NeedsCommand { topics, regex: None }
+                    }
+                }
+            }
+            Query::DescribeShareGroups { group_ids } => {
+                Answer::ShareGroups { groups: group_ids.into_iter().map(|id| self.describe_share(id)).collect() }
+            }
+            Query::ShareWindow { share } => self.share_window(&share),
+            Query::ShareOffsets { group_id } => self.share_offsets(&group_id),
             Query::PendingMarkers => {
                 let ending = self.transactions.iter().filter(|(_, one)| one.is_ending());
                 Answer::Markers { events: ending.map(|(id, one)| one.markers(id, self.epoch)).collect() }
@@ -152,15 +174,7 @@ impl Coordinator {
 
     fn describe_consumer(&self, group_id: String) -> ConsumerRow {
         let Some(Kind::Consumer { group }) = self.groups.get(&group_id).map(|group| &group.kind) else {
-            return ConsumerRow {
-                error: ErrorCode::GROUP_ID_NOT_FOUND,
-                group_id,
-                state: DEAD.into(),
-                epoch: 0,
-                assignment_epoch: 0,
-                assignor: String::new(),
-                members: Vec::new(),
-            };
+            return no_row(group_id);
         };
         let names: BTreeMap<Uuid, &str> = group.topics.iter().map(|(name, topic)| (topic.id, name.as_str())).collect();
         ConsumerRow {
@@ -174,6 +188,34 @@ impl Coordinator {
         }
     }
 
+    fn describe_share(&self, group_id: String) -> ConsumerRow {
+        let Some(Kind::Share { group }) = self.groups.get(&group_id).map(|group| &group.kind) else {
+            return no_row(group_id);
+        };
+        let names: BTreeMap<Uuid, &str> = group.topics.iter().map(|(name, topic)| (topic.id, name.as_str())).collect();
+        let row = |(id, member): (&String, &ShareMember)| ConsumerMemberRow {
+            member_id: id.clone(),
+            instance_id: None,
+            rack_id: member.rack_id.clone(),
+            member_epoch: member.epoch,
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            subscribed_names: member.names.iter().cloned().collect(),
+            subscribed_regex: None,
+            assignment: named(&names, &member.assigned),
+            target: Vec::new(),
+        };
+        ConsumerRow {
+            error: ErrorCode::NONE,
+            group_id,
+            state: group.state().into(),
+            epoch: group.epoch,
+            assignment_epoch: group.target_epoch,
+            assignor: ASSIGNOR.into(),
+            members: group.members.iter().map(row).collect(),
+        }
+    }
+
     fn list(&self, states: &[String], kinds: &[String]) -> Answer {
         let row = |(id, group): (&String, &std::sync::Arc<Group>)| {
             let (protocol_type, state, kind) = match &group.kind {
@@ -181,6 +223,7 @@ impl Coordinator {
                     (group.protocol_type.clone().unwrap_or_default(), group.state.name(), "classic")
                 }
                 Kind::Consumer { group } => ("consumer".to_owned(), group.state(), "consumer"),
+                Kind::Share { group } => ("share".to_owned(), group.state(), "share"),
             };
             GroupRow { group_id: id.clone(), protocol_type, state: state.to_owned(), kind: kind.to_owned() }
         };
@@ -196,6 +239,7 @@ impl Coordinator {
             let (state, members) = match &group.kind {
                 Kind::Classic { group } => (group.state.name(), group.members.len()),
                 Kind::Consumer { group } => (group.state(), group.members.len()),
+                Kind::Share { group } => (group.state(), group.members.len()),
             };
             let of = |rows: &BTreeMap<i32, Offset>| rows.iter().map(|(index, row)| (*index, row.offset)).collect();
             rows.push(SurveyRow {
@@ -264,6 +308,9 @@ impl Coordinator {
                     group.members.iter().map(|(id, member)| (id.clone(), member.session_timeout_ms)).collect()
                 }
                 Kind::Consumer { group } => group.members.keys().map(|id| (id.clone(), timeout)).collect(),
+                Kind::Share { group } => {
+                    group.members.keys().map(|id| (id.clone(), group.session_timeout_ms)).collect()
+                }
             };
             let id = id.clone();
             rows.into_iter().map(move |row| (id.clone(), row))
@@ -280,6 +327,7 @@ impl Coordinator {
                 let timeout = self.config().consumer_session_timeout_ms;
                 group.members.contains_key(member_id).then(|| group.expirable(member_id, now, timeout))
             }
+            Kind::Share { group } => group.members.contains_key(member_id).then(|| group.expirable(member_id, now)),
         }
     }
 
@@ -288,11 +336,36 @@ impl Coordinator {
         let members = |group: &Group| match &group.kind {
             Kind::Classic { group } => group.members.len(),
             Kind::Consumer { group } => group.members.len(),
+            Kind::Share { group } => group.members.len(),
         };
         let size = |group: &Group| 256 + 128 * group.offsets.count() + 1_024 * members(group);
         let groups: usize = self.groups.values().map(|group| size(group)).sum();
-        (groups + 320 * self.transactions.len()) as u64
+        let shares: usize = self.shares.values().map(|share| 256 + 128 * share.runs.len()).sum();
+        (groups + shares + 320 * self.transactions.len()) as u64
     }
+}
+
+/// A group that does not exist.
+fn no_row(group_id: String) -> ConsumerRow {
+    ConsumerRow {
+        error: ErrorCode::GROUP_ID_NOT_FOUND,
+        group_id,
+        state: DEAD.into(),
+        epoch: 0,
+        assignment_epoch: 0,
+        assignor: String::new(),
+        members: Vec::new(),
+    }
+}
+
+/// An assignment by names. A topic that is gone has no name any more; nobody can be told of it.
+fn named(names: &BTreeMap<Uuid, &str>, assignment: &Assignment) -> Vec<NamedPartitions> {
+    let row = |(topic, partitions): (&Uuid, &std::collections::BTreeSet<i32>)| {
+        let name = *names.get(topic)?;
+        let partitions = partitions.iter().copied().collect();
+        Some(NamedPartitions { topic_id: *topic, topic: name.to_owned(), partitions })
+    };
+    assignment.iter().filter_map(row).collect()
 }
 
 fn consumer_row(
@@ -301,15 +374,6 @@ fn consumer_row(
     id: &str,
     member: &ConsumerMember,
 ) -> ConsumerMemberRow {
-    // A topic that is gone has no name any more; nobody can be told of it.
-    let named = |assignment: &Assignment| {
-        let row = |(topic, partitions): (&Uuid, &std::collections::BTreeSet<i32>)| {
-            let name = *names.get(topic)?;
-            let partitions = partitions.iter().copied().collect();
-            Some(NamedPartitions { topic_id: *topic, topic: name.to_owned(), partitions })
-        };
-        assignment.iter().filter_map(row).collect::<Vec<_>>()
-    };
     ConsumerMemberRow {
         member_id: id.to_owned(),
         instance_id: member.instance_id.clone(),
@@ -319,8 +383,8 @@ fn consumer_row(
         client_host: member.client_host.clone(),
         subscribed_names: member.names.iter().cloned().collect(),
         subscribed_regex: member.regex.clone(),
-        assignment: named(&member.assigned),
-        target: group.target.get(id).map(named).unwrap_or_default(),
+        assignment: named(names, &member.assigned),
+        target: group.target.get(id).map(|target| named(names, target)).unwrap_or_default(),
     }
 }
 

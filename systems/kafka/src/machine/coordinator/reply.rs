@@ -125,6 +125,19 @@ impl ConsumerReply {
     }
 }
 
+record! {
+    /// Records that are a member's for a while.
+    #[derive(Copy)]
+    pub struct AcquiredRecords {
+        /// The first offset.
+        pub first: i64,
+        /// The last.
+        pub last: i64,
+        /// How often they were delivered, this time included.
+        pub count: u16,
+    }
+}
+
 choice! {
     /// An answer.
     pub enum Reply {
@@ -181,6 +194,15 @@ choice! {
             /// The epoch to go on with.
             producer_epoch: i16,
         } = 9,
+        /// What was acquired.
+        Acquired {
+            /// The other fields count if there is none.
+            error: ErrorCode,
+            /// In the order of their offsets.
+            records: Vec<AcquiredRecords>,
+            /// There is more to look at behind what was skipped.
+            skipped: bool,
+        } = 10,
     }
 }
 

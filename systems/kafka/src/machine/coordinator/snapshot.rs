@@ -7,9 +7,10 @@
 //! | 1 head | magic `VZKG`, format, configuration, coordinator epoch, time, ticket, next producer id, count of transactions, next sweep |
 //! | 2 group | id, group |
 //! | 3 transaction | id, transaction |
+//! | 5 share | name, partition of a share group |
 //! | 4 end | fingerprint (32) |
 //!
-//! Groups and transactions come in the order of their ids. The fingerprint is a hash of all records before the end.
+//! Groups, transactions and shares come in the order of their names. The fingerprint is a hash of all records before the end.
 //!
 //! At the beginning the tables are copied, not what is in them: a group that changes while a snapshot is drawn is copied
 //! then. Deliberately absent: timers, which follow from the rest.
@@ -22,9 +23,11 @@ use verity_contract::RestoreError;
 use verity_types::Digest;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::command::ShareName;
 use super::config::CoordinatorConfig;
 use super::group::Group;
 use super::machine::Coordinator;
+use super::share::partition::SharePartition;
 use super::timers::Key;
 use super::transaction::Transaction;
 use crate::machine::codec::{self, Code, record};
@@ -38,6 +41,7 @@ const HEAD: u8 = 1;
 const GROUP: u8 = 2;
 const TRANSACTION: u8 = 3;
 const END: u8 = 4;
+const SHARE: u8 = 5;
 
 record! {
     struct Head {
@@ -88,7 +92,7 @@ fn framed(kind: u8, put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
-fn row<T: Code>(kind: u8, id: &String, value: &T) -> Vec<u8> {
+fn row<T: Code>(kind: u8, id: &impl Code, value: &T) -> Vec<u8> {
     framed(kind, |out| {
         id.put(out);
         value.put(out);
@@ -101,6 +105,7 @@ pub(super) struct Drawing {
     head: Option<Vec<u8>>,
     groups: IntoIter<String, Arc<Group>>,
     transactions: IntoIter<String, Arc<Transaction>>,
+    shares: IntoIter<ShareName, Arc<SharePartition>>,
     fingerprint: Fingerprint,
     /// What is written and not handed out.
     buffer: Vec<u8>,
@@ -115,6 +120,8 @@ impl Drawing {
             row(GROUP, &id, &*group)
         } else if let Some((id, transaction)) = self.transactions.next() {
             row(TRANSACTION, &id, &*transaction)
+        } else if let Some((name, share)) = self.shares.next() {
+            row(SHARE, &name, &*share)
         } else if !self.ended {
             self.ended = true;
             let digest = self.fingerprint.digest();
@@ -148,6 +155,7 @@ impl Coordinator {
         fingerprint.update(&self.head());
         self.groups.iter().for_each(|(id, group)| fingerprint.update(&row(GROUP, id, &**group)));
         self.transactions.iter().for_each(|(id, one)| fingerprint.update(&row(TRANSACTION, id, &**one)));
+        self.shares.iter().for_each(|(name, share)| fingerprint.update(&row(SHARE, name, &**share)));
         fingerprint.digest()
     }
 
@@ -156,6 +164,7 @@ impl Coordinator {
             head: Some(self.head()),
             groups: self.groups.clone().into_iter(),
             transactions: self.transactions.clone().into_iter(),
+            shares: self.shares.clone().into_iter(),
             fingerprint: Fingerprint::new(),
             buffer: Vec::new(),
             ended: false,
@@ -242,6 +251,12 @@ impl Loading {
                     return Err(invalid("a transactional id comes twice"));
                 }
             }
+            (SHARE, Some(state)) => {
+                let (name, share) = whole::<(ShareName, SharePartition)>(payload)?;
+                if state.shares.insert(name, Arc::new(share)).is_some() {
+                    return Err(invalid("a share comes twice"));
+                }
+            }
             (END, Some(_)) => self.end = Some(Digest(payload.try_into().map_err(|_| invalid("a short end"))?)),
             _ => return Err(invalid("a record that does not belong there")),
         }
@@ -261,6 +276,8 @@ impl Loading {
         groups.iter().for_each(|id| state.rearm_group(id));
         let transactions: Vec<String> = state.transactions.keys().cloned().collect();
         transactions.iter().for_each(|id| state.rearm_transaction(id));
+        let shares: Vec<ShareName> = state.shares.keys().cloned().collect();
+        shares.iter().for_each(|name| state.rearm_share(name));
         let sweep_at = state.sweep_at;
         state.timers.set(Key::Sweep, sweep_at);
         Ok(state)

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::command::ShareName;
+
 /// Whose time it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Group(String),
     Transaction(String),
+    Share(ShareName),
     Sweep,
 }
 

@@ -4,7 +4,7 @@ mod coordination_access;
 mod groups;
 mod metadata;
 mod offsets;
-mod records;
+pub(super) mod records;
 pub(super) mod rig;
 mod transactions;
 /// Asks, and takes the answer apart.
@@ -22,4 +22,5 @@ mod admin;
 mod configs;
 mod moves;
 mod sasl;
+mod shares;
 mod telemetry;

@@ -72,6 +72,20 @@ pub(super) const BROKER_KEYS: &[ConfigKey] = &[
     )
     .valid(Valid::Between(1, 32_767)),
     key(Cluster, "delete.topic.enable", Boolean, "true", "Whether topics may be deleted."),
+    key(
+        Cluster,
+        "errors.deadletterqueue.auto.create.topics.enable",
+        Boolean,
+        "false",
+        "Whether a dead-letter topic that a group names is created if it is not there.",
+    ),
+    key(
+        Cluster,
+        "errors.deadletterqueue.topic.name.prefix",
+        String,
+        "dlq.",
+        "How the names of dead-letter topics begin.",
+    ),
     key(ReadOnly, "fetch.max.bytes", Int, "57671680", "The most that one fetch brings.").valid(Valid::AtLeast(1024)),
     key(
         Anywhere,

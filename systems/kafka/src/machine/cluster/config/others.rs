@@ -19,6 +19,18 @@ pub(super) const GROUP_KEYS: &[ConfigKey] = &[
     .valid(Valid::AtLeast(1))
     .like("group.consumer.session.timeout.ms"),
     ConfigKey::new(
+        "errors.deadletterqueue.copy.record.enable",
+        Boolean,
+        "false",
+        "Whether keys and values of records come along into the dead-letter topic.",
+    ),
+    ConfigKey::new(
+        "errors.deadletterqueue.topic.name",
+        String,
+        "",
+        "Where records go that a share group could not work on. Nowhere if empty.",
+    ),
+    ConfigKey::new(
         "share.auto.offset.reset",
         String,
         "latest",

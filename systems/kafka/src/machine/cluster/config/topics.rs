@@ -49,6 +49,12 @@ pub(super) const TOPIC_KEYS: &[ConfigKey] = &[
     )
     .valid(Valid::AtLeast(0))
     .like("log.cleaner.delete.retention.ms"),
+    key(
+        "errors.deadletterqueue.group.enable",
+        Boolean,
+        "false",
+        "Whether groups may write records here that they could not work on.",
+    ),
     key("file.delete.delay.ms", Long, "60000", "How long a file that is out of use stays on disk, in milliseconds.")
         .valid(Valid::AtLeast(0))
         .like("log.segment.delete.delay.ms"),

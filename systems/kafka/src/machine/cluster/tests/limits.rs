@@ -189,7 +189,7 @@ fn features_go_up_and_down_as_they_may() {
     let mut rig = Rig::empty();
     let level = |rig: &Rig, name| rig.heard.feature(name);
     assert_eq!((level(&rig, TRANSACTION_VERSION), level(&rig, GROUP_VERSION)), (2, 1));
-    assert_eq!((level(&rig, SHARE_VERSION), level(&rig, METADATA_VERSION)), (0, 30));
+    assert_eq!((level(&rig, SHARE_VERSION), level(&rig, METADATA_VERSION)), (1, 30));
     let wrong = ErrorCode::INVALID_UPDATE_VERSION;
     for (command, message) in [
         (

@@ -6,5 +6,7 @@ mod duty;
 mod offsets;
 mod properties;
 mod rig;
+mod share;
+mod share_partition;
 mod statics;
 mod transactions;

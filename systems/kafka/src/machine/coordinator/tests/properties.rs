@@ -14,6 +14,7 @@ use verity_types::{Incarnation, LogIndex, NodeId, WallMs};
 use super::rig::{apply, join, offsets, protocol, restored};
 use crate::machine::coordinator::consumer::MemberState;
 use crate::machine::coordinator::group::Kind;
+use crate::machine::coordinator::share::partition::{RecordState, Run};
 use crate::machine::coordinator::*;
 use crate::wire::Uuid;
 
@@ -159,6 +160,109 @@ fn transactions() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn share_beats() -> impl Strategy<Value = Command> {
+    let epoch = prop_oneof![3 => Just(0), 1 => 1i32..7, 3 => Just(RIGHT_GENERATION), 1 => Just(-1)];
+    (share_group(), id(), epoch, option::of(vec(topic(), 1..3)), 0usize..4).prop_map(
+        |(group_id, member_id, member_epoch, names, version)| Command::ShareHeartbeat {
+            request: ShareHeartbeat {
+                group_id,
+                member_id,
+                member_epoch,
+                rack_id: None,
+                client_id: String::new(),
+                client_host: String::new(),
+                subscribed_names: names.or_else(|| (member_epoch == 0).then(|| vec!["t".to_owned()])),
+                metadata_version: version as u64,
+                topics: vec![
+                    TopicInfo { name: "read".into(), id: Uuid([1; 16]), partitions: [0, 2, 4, 3][version] },
+                    TopicInfo { name: "t".into(), id: Uuid([2; 16]), partitions: 3 },
+                ],
+                session_timeout_ms: 10_000,
+                heartbeat_interval_ms: 1_000,
+                size_max: 3,
+            },
+        },
+    )
+}
+
+fn share_group() -> impl Strategy<Value = String> {
+    prop_oneof![6 => Just("s"), 1 => Just("h")].prop_map(str::to_owned)
+}
+
+fn share_name() -> impl Strategy<Value = ShareName> {
+    (share_group(), 1u8..3, Just(0)).prop_map(|(group_id, topic, partition)| ShareName {
+        group_id,
+        topic_id: Uuid([topic; 16]),
+        partition,
+    })
+}
+
+fn share_settings() -> impl Strategy<Value = ShareSettings> {
+    any::<bool>().prop_map(|dead_letter| ShareSettings {
+        lock_ms: 30_000,
+        delivery_count_max: 2,
+        window: 8,
+        renews: true,
+        dead_letter,
+    })
+}
+
+fn ranges() -> impl Strategy<Value = Vec<(i64, i64)>> {
+    vec((0i64..30, 0i64..4).prop_map(|(first, more)| (first, first + more)), 0..4)
+}
+
+fn share_records() -> impl Strategy<Value = Command> {
+    let acquire = (share_name(), id(), 0i64..30, vec((0i64..3, any::<bool>()), 0..5), share_settings()).prop_map(
+        |(share, member_id, from, sizes, settings)| {
+            let mut first = from;
+            let batch = |(more, readable)| {
+                let batch = ShareBatch { first, last: first + more, readable };
+                first = batch.last + 1;
+                batch
+            };
+            let batches = sizes.into_iter().map(batch).collect();
+            let (epoch, leader_epoch, log_start) = (RIGHT_GENERATION, 1, from / 4);
+            let request = ShareAcquire {
+                share,
+                member_id,
+                epoch,
+                leader_epoch,
+                log_start,
+                batches,
+                count_max: 4,
+                exact: from % 2 == 0,
+                settings,
+            };
+            Command::AcquireShare { request }
+        },
+    );
+    let acknowledge = (share_name(), id(), ranges(), prop_oneof![1 => -1i8..6, 4 => 1i8..4], share_settings())
+        .prop_map(|(share, member_id, ranges, kind, settings)| {
+            let says = |(first, last)| Acknowledgement { first, last, types: vec![kind] };
+            Command::AcknowledgeShare { share, member_id, batches: ranges.into_iter().map(says).collect(), settings }
+        });
+    prop_oneof![
+        2 => (share_name(), 0i64..9, share_settings())
+            .prop_map(|(share, start, settings)| Command::BeginShare { share, start, settings }),
+        5 => acquire,
+        6 => acknowledge,
+        1 => (share_name(), id()).prop_map(|(share, member_id)| {
+            let ShareName { group_id, topic_id, partition } = share;
+            Command::ReleaseShares { group_id, member_id, partitions: vec![(topic_id, partition)] }
+        }),
+        1 => (share_name(), ranges()).prop_map(|(share, ranges)| {
+            Command::Buried { share, epoch: RIGHT_GENERATION, ranges }
+        }),
+        1 => (share_name(), 0i64..30).prop_map(|(share, offset)| {
+            let ShareName { group_id, topic_id, partition } = share;
+            Command::SeekShares { group_id, offsets: vec![(topic_id, (partition, offset))] }
+        }),
+        1 => share_name().prop_map(|share| {
+            Command::DeleteShares { group_id: share.group_id, topic_ids: vec![share.topic_id] }
+        }),
+    ]
+}
+
 fn rest() -> impl Strategy<Value = Command> {
     prop_oneof![
         3 => (group(), member(), generation(), topic(), 0i64..9, -1i64..1).prop_map(|(group_id, member, generation, topic, offset, retention_ms)| {
@@ -187,9 +291,9 @@ fn rest() -> impl Strategy<Value = Command> {
 }
 
 fn history() -> impl Strategy<Value = Vec<(Command, u64)>> {
-    let command = prop_oneof![3 => joins(), 2 => syncs(), 4 => heartbeats(), 4 => transactions(), 4 => rest()];
+    let command = prop_oneof![3 => joins(), 2 => syncs(), 4 => heartbeats(), 4 => transactions(), 4 => rest(), 3 => share_beats(), 4 => share_records()];
     let pause = prop_oneof![4 => Just(0u64), 2 => Just(1_000), 1 => Just(20_000)];
-    vec((command, pause), 0..120)
+    vec((command, pause), 0..160)
 }
 
 /// Numbers that stand for whatever is right at the time: without them few commands would do anything.
@@ -234,6 +338,35 @@ fn aimed(state: &Coordinator, mut command: Command) -> Command {
             {
                 request.member_epoch = member.epoch;
             }
+        }
+        Command::ShareHeartbeat { request } if request.member_epoch == RIGHT_GENERATION => {
+            if let Some(Kind::Share { group }) = kind(&request.group_id)
+                && let Some(member) = group.members.get(&request.member_id)
+            {
+                request.member_epoch = member.epoch;
+            }
+        }
+        Command::AcquireShare { request } if request.epoch == RIGHT_GENERATION => {
+            state.shares.get(&request.share).into_iter().for_each(|share| request.epoch = share.epoch);
+            if let Some(Kind::Share { group }) = kind(&request.share.group_id) {
+                group.members.keys().next().into_iter().for_each(|member| request.member_id.clone_from(member));
+            }
+        }
+        // Most acknowledgements are of a record that somebody has.
+        Command::AcknowledgeShare { share, member_id, batches, .. } if batches.len() != 1 => {
+            let all = state.shares.iter().flat_map(|(name, share)| share.runs.values().map(move |run| (name, run)));
+            let mut held = all.filter_map(|(name, Run { last, state })| match state {
+                RecordState::Acquired { member, .. } => Some((name, member, *last)),
+                _ => None,
+            });
+            if let Some((name, member, last)) = held.next_back() {
+                let types = batches.first().map_or_else(|| vec![1], |batch| batch.types.clone());
+                (*share, *member_id) = (name.clone(), member.clone());
+                *batches = vec![Acknowledgement { first: last, last, types }];
+            }
+        }
+        Command::Buried { share, epoch, .. } if *epoch == RIGHT_GENERATION => {
+            state.shares.get(share).into_iter().for_each(|share| *epoch = share.epoch);
         }
         _ => {}
     }
@@ -319,7 +452,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_never_panic(bytes in vec(any::<u8>(), 0..80), tag in 0u8..20, history in history(), cut in any::<u16>()) {
+    fn bytes_never_panic(bytes in vec(any::<u8>(), 0..80), tag in 0u8..28, history in history(), cut in any::<u16>()) {
         let mut state = Coordinator::new();
         let framed = [&[crate::machine::codec::FORMAT, tag], &bytes[..]].concat();
         let real = history.first().map(|(command, _)| command.encode()).unwrap_or_default();
@@ -368,9 +501,19 @@ fn histories_reach_every_state() {
         for command in commands(&history) {
             apply(&mut state, &command);
             seen.extend(state.transactions.values().map(|one| one.state.name()));
+            for run in state.shares.values().flat_map(|share| share.runs.values()) {
+                seen.insert(match run.state {
+                    RecordState::Available { .. } => "available",
+                    RecordState::Acquired { .. } => "acquired",
+                    RecordState::Archiving { .. } => "archiving",
+                    RecordState::Acknowledged => "acknowledged",
+                    RecordState::Archived => "archived",
+                });
+            }
             for group in state.groups.values() {
                 match &group.kind {
                     Kind::Classic { group } => seen.extend([group.state.name(), "classic"]),
+                    Kind::Share { group } => seen.extend([group.state(), "share"]),
                     Kind::Consumer { group } => {
                         seen.extend([group.state(), "consumer"]);
                         seen.extend(group.members.values().map(|member| match member.state {
@@ -398,10 +541,16 @@ fn histories_reach_every_state() {
         "PreparingRebalance",
         "Reconciling",
         "Stable",
+        "acknowledged",
+        "acquired",
+        "archived",
+        "archiving",
+        "available",
         "classic",
         "consumer",
         "offsets wait",
         "revokes",
+        "share",
         "there",
         "waits",
     ];

@@ -18,6 +18,7 @@ pub(super) struct Rig {
     /// What the last command put out beside its answer and for the duty.
     pub(super) groups: Vec<GroupEvent>,
     pub(super) markers: Vec<TransactionEvent>,
+    pub(super) shares: Vec<ShareEvent>,
 }
 
 pub(super) fn apply(state: &mut Coordinator, command: &contract::Command) -> Effects {
@@ -34,7 +35,8 @@ impl Rig {
 
     pub(super) fn with(config: CoordinatorConfig) -> Self {
         let (state, log) = (Coordinator::new(), Vec::new());
-        let mut rig = Self { state, time: 1_000_000, log, groups: Vec::new(), markers: Vec::new() };
+        let (groups, markers, shares) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rig = Self { state, time: 1_000_000, log, groups, markers, shares };
         rig.run(Command::Lead { config });
         rig
     }
@@ -48,6 +50,7 @@ impl Rig {
         let effects = apply(&mut self.state, &command);
         self.groups.clear();
         self.markers.clear();
+        self.shares.clear();
         let mut reply = None;
         for effect in effects.list {
             match effect {
@@ -57,6 +60,9 @@ impl Rig {
                 }
                 Effect::Event { topic, bytes } if topic.starts_with(b"t/") => {
                     self.markers.push(TransactionEvent::decode(&bytes).unwrap());
+                }
+                Effect::Event { topic, bytes } if topic.starts_with(b"s/") => {
+                    self.shares.push(ShareEvent::decode(&bytes).unwrap());
                 }
                 Effect::Event { bytes, .. } => assert!(DutyEvent::decode(&bytes).is_ok()),
                 other => panic!("unexpected {other:?}"),

@@ -10,7 +10,7 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value as Json, json};
+
+use crate::run::Options;
 
 /// How many nodes there are; all vote.
 pub const NODES: usize = 5;
@@ -37,6 +39,16 @@ pub enum LabDisk {
     Volatile,
     /// The same, and no sync does anything.
     Forgetful,
+}
+
+/// Whom the nodes serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum System {
+    /// The znode tree, judged by the checker.
+    #[value(name = "zookeeper")]
+    ZooKeeper,
+    /// Partitioned logs, judged by the laws of the simulator's worlds.
+    Kafka,
 }
 
 /// A node, by its place from 0.
@@ -62,29 +74,28 @@ impl Cluster {
     ///
     /// # Errors
     /// When the binary cannot be run, or the cluster does not serve in time.
-    pub fn start(
-        binary: &Path,
-        folder: &Path,
-        disk: LabDisk,
-        agreement: &str,
-        rng: &mut fastrand::Rng,
-    ) -> Result<Self> {
+    pub fn start(options: &Options, rng: &mut fastrand::Rng) -> Result<Self> {
         let ports = free_ports(3 * NODES, rng)?;
         let port = |node: usize, which: usize| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[3 * node + which]));
         let peers: String = (0..NODES).map(|node| format!("{} = \"{}\"\n", node + 1, port(node, 2))).collect();
-        let disk = match disk {
+        let disk = match options.disk {
             LabDisk::Volatile => "volatile",
             LabDisk::Forgetful => "forgetful",
         };
+        let agreement = &options.agreement;
+        let (system, admin_port) = match options.system {
+            System::ZooKeeper => ("zookeeper", "admin_port = 0\n"),
+            System::Kafka => ("kafka", ""),
+        };
         let mut nodes = Vec::new();
         for node in 0..NODES {
-            let home = folder.join(format!("node-{}", node + 1));
+            let home = options.folder.join(format!("node-{}", node + 1));
             fs::create_dir_all(&home)?;
             let (clients, admin, peer) = (port(node, 0), port(node, 1), port(node, 2));
             let text = format!(
-                "cluster = \"chaos\"\nvoters = [1, 2, 3, 4, 5]\nagreement = \"{agreement}\"\nsystems = [\"zookeeper\"]\n[node]\nid = {}\n\
-                 data_dir = \"{}\"\npeer = \"{peer}\"\nadmin = \"{admin}\"\n[peers]\n{peers}[zookeeper]\nport = {}\n\
-                 admin_port = 0\n[lab]\nenabled = true\ndisk = \"{disk}\"\n",
+                "cluster = \"chaos\"\nvoters = [1, 2, 3, 4, 5]\nagreement = \"{agreement}\"\nsystems = [\"{system}\"]\n[node]\nid = {}\n\
+                 data_dir = \"{}\"\npeer = \"{peer}\"\nadmin = \"{admin}\"\n[peers]\n{peers}[{system}]\nport = {}\n\
+                 {admin_port}[lab]\nenabled = true\ndisk = \"{disk}\"\n",
                 node + 1,
                 home.join("data").display(),
                 clients.port(),
@@ -93,7 +104,7 @@ impl Cluster {
             nodes.push(Mutex::new(Node { folder: home, clients, admin, process: None, stopped: false }));
         }
         let config = ureq::Agent::config_builder().timeout_global(Some(ADMIN_WAIT)).http_status_as_error(false);
-        let cluster = Self { binary: binary.to_owned(), nodes, agent: config.build().into() };
+        let cluster = Self { binary: options.binary.clone(), nodes, agent: config.build().into() };
         (0..NODES).try_for_each(|node| cluster.restart(node))?;
         cluster.wait_ready()?;
         Ok(cluster)

@@ -10,6 +10,7 @@
 pub mod cluster;
 pub mod history;
 pub mod judge;
+pub mod kafka;
 pub mod load;
 pub mod nemesis;
 pub mod operation;

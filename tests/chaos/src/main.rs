@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use verity_chaos_tests::cluster::LabDisk;
+use verity_chaos_tests::cluster::{LabDisk, System};
 use verity_chaos_tests::judge::{Finding, judge};
 use verity_chaos_tests::run::{Options, Outcome, run};
 
@@ -36,6 +36,9 @@ struct Cli {
     /// How the nodes agree: raft or paxos.
     #[arg(long, default_value = "raft")]
     agreement: String,
+    /// Whom the nodes serve.
+    #[arg(long, value_enum, default_value = "zookeeper")]
+    system: System,
     /// Each kind of fault must have taken effect so often.
     #[arg(long, default_value_t = 20)]
     faults_min: u64,
@@ -69,9 +72,13 @@ fn chaos(cli: Cli) -> Result<bool> {
         folder: folder.path().to_owned(),
         disk: cli.disk,
         agreement: cli.agreement,
+        system: cli.system,
     };
     println!("seed {seed}, {} phases, disk {:?}, {}", options.phases, options.disk, options.agreement);
     let start = Instant::now();
+    if options.system == System::Kafka {
+        return kafka(&options, cli.faults_min, cli.keep.as_deref());
+    }
     let outcome = run(&options).inspect_err(|_| keep(folder.path(), cli.keep.as_deref()))?;
     let ran = start.elapsed();
     let finding = judge(&outcome).inspect_err(|_| keep_all(&outcome, folder.path(), cli.keep.as_deref()))?;
@@ -89,6 +96,37 @@ fn chaos(cli: Cli) -> Result<bool> {
     let fine = finding.violations.is_empty() && finding.lost.is_empty() && broken.is_empty();
     if !fine || cli.keep.is_some() {
         keep_all(&outcome, folder.path(), cli.keep.as_deref());
+    }
+    Ok(fine)
+}
+
+/// A run of Kafka.
+fn kafka(options: &Options, faults_min: u64, to: Option<&Path>) -> Result<bool> {
+    let start = Instant::now();
+    let outcome = verity_chaos_tests::kafka::run(options).inspect_err(|_| keep(&options.folder, to))?;
+    let (faults, verdict) = (&outcome.faults, outcome.verdict.as_ref().err());
+    println!(
+        "chaos system=kafka seed={} acknowledged={} kills={} blackouts={} stops={} cuts={} verdict={} ran_s={}",
+        options.seed,
+        outcome.acknowledged,
+        faults.kills,
+        faults.blackouts,
+        faults.stops,
+        faults.cuts,
+        verdict.map_or_else(|| "ok".to_owned(), |what| what.replace(' ', "-")),
+        start.elapsed().as_secs(),
+    );
+    let mut wanted = vec![("acknowledged", outcome.acknowledged, 1), ("kills", faults.kills, faults_min)];
+    if options.disk == LabDisk::Volatile {
+        wanted.extend([("stops", faults.stops, faults_min), ("cuts", faults.cuts, faults_min)]);
+    }
+    let short: Vec<_> = wanted.into_iter().filter(|(_, found, least)| found < least).collect();
+    for (what, found, least) in &short {
+        println!("not as it should be: {what}: {found}, and {least} are wanted");
+    }
+    let fine = verdict.is_none() && short.is_empty();
+    if !fine || to.is_some() {
+        keep(&options.folder, to);
     }
     Ok(fine)
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
 
-use crate::cluster::{Cluster, LabDisk, NODES};
+use crate::cluster::{Cluster, LabDisk, NODES, System};
 use crate::history::{Counts, Tape, last_read};
 use crate::load::{Client, layout};
 use crate::nemesis::{Faults, Nemesis};
@@ -29,7 +29,7 @@ use crate::session::Session;
 /// How many clients are at work at once.
 const CLIENTS: usize = 8;
 /// The load runs so long between two faults.
-const CALM: Duration = Duration::from_millis(600);
+pub(crate) const CALM: Duration = Duration::from_millis(600);
 /// In one of so many phases all nodes are killed at once, rather than one.
 const BLACKOUT_EVERY: usize = 4;
 /// A last read that fails is tried again so often.
@@ -50,6 +50,8 @@ pub struct Options {
     pub disk: LabDisk,
     /// `raft` or `paxos`.
     pub agreement: String,
+    /// Whom the nodes serve.
+    pub system: System,
 }
 
 /// What a phase came to.
@@ -82,7 +84,7 @@ pub struct Outcome {
 /// When the cluster does not come back, a process ends by itself, or a client cannot be served at all.
 pub fn run(options: &Options) -> Result<Outcome> {
     let mut rng = Rng::with_seed(options.seed);
-    let cluster = Cluster::start(&options.binary, &options.folder, options.disk, &options.agreement, &mut rng)?;
+    let cluster = Cluster::start(options, &mut rng)?;
     let mut nemesis = Nemesis::new(&cluster, rng.fork());
     let mut outcome = Outcome::default();
     for number in 0..options.phases {

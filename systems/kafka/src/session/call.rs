@@ -10,8 +10,8 @@ use super::connection::Connection;
 use super::node::{Node, State};
 use super::{
     access, admin, configs, consumer_groups, dead_letters, deletion, fetch, group_admin, groups, list_offsets, markers,
-    metadata, moves, offsets, produce, sasl, share_fetch, share_groups, share_offsets, telemetry, transaction_admin,
-    transactions, versions,
+    metadata, moves, offsets, produce, sasl, share_acknowledge, share_fetch, share_groups, share_offsets, telemetry,
+    transaction_admin, transactions, versions,
 };
 use crate::machine::cluster::{Access, CLUSTER_NAME, operation, resource};
 use crate::machine::coordinator::{DUTY_TOPIC, GroupEvent, ShareEvent, TransactionEvent};
@@ -214,7 +214,7 @@ async fn share(node: &Node, call: &Call, request: Request) -> Reply {
         }
         Request::ShareFetch(request) => Response::ShareFetch(share_fetch::share_fetch(node, call, request).await),
         Request::ShareAcknowledge(request) => {
-            Response::ShareAcknowledge(share_fetch::share_acknowledge(node, call, request).await)
+            Response::ShareAcknowledge(share_acknowledge::share_acknowledge(node, call, request).await)
         }
         Request::ShareGroupDescribe(request) => {
             Response::ShareGroupDescribe(share_groups::describe(node, call, request).await)

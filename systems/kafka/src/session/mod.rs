@@ -36,6 +36,7 @@ mod produce;
 mod quotas;
 mod sasl;
 mod scram;
+mod share_acknowledge;
 mod share_config;
 mod share_fetch;
 mod share_groups;
@@ -108,7 +109,7 @@ impl Kafka {
                 state.tickets.on_closed(conn);
                 state.on_moved(node::ended(conn));
                 drop(state);
-                share_fetch::on_closed(&node, conn);
+                share_acknowledge::on_closed(&node, conn);
             }
             SessionInput::Completed { token, result } => state.on_completed(token, result),
             SessionInput::Event { group, topic, bytes } => {

@@ -25,6 +25,8 @@ use crate::wire::{ErrorCode, Uuid};
 
 /// How long a request for metadata waits for the leaders of topics that it created.
 const LEADERS_WAIT_MS: i32 = 1_000;
+/// What is told of an epoch that is not known.
+const NO_EPOCH: i32 = -1;
 /// How long a client that looks for its coordinator waits for one to be elected.
 const COORDINATOR_WAIT_MS: i32 = 1_000;
 /// `max.request.partition.size.limit` (KIP-966).
@@ -52,8 +54,15 @@ fn online(state: &State, call: &Call) -> Vec<NodeEndpoint> {
 }
 
 /// Who leads a partition as clients are told: its leader and epoch, and an error if there is none.
+///
+/// As in Kafka, a partition has a leader from its creation on: until its first one was heard of, whoever shall be. That one
+/// sends clients on if somebody else came first. Clients that keep what they were told forget a leader that does not lead,
+/// and may keep for good that there is none.
 fn leader_for_clients(state: &State, partition: &Partition) -> (i32, i32, ErrorCode) {
-    let (leader, epoch) = state.leader(partition);
+    let (leader, epoch) = match state.leader(partition) {
+        (NO_LEADER, _) if partition.leader == NO_LEADER => (partition.preferred(), NO_EPOCH),
+        led => led,
+    };
     if leader == NO_LEADER || !state.image.is_online(leader) {
         return (NO_LEADER, epoch, ErrorCode::LEADER_NOT_AVAILABLE);
     }

@@ -1,6 +1,8 @@
 //! What only a partition's leader does: ask, from time to time, for the log to be looked after; and bring the partition's
 //! group to where the metadata want it.
 //!
+//! - upon leading: it looks after [`FIRST`], as Kafka does after a start, and not at once: records that were old when they
+//!   were written stay for a while, whoever leads;
 //! - upon a [`Goal`] with members: the group is asked to consist of them, unless it is under way there;
 //! - upon a [`Goal`] with a leader: this node hands over to it, since it is the preferred one.
 //!
@@ -34,6 +36,9 @@ impl Goal {
         codec::encode(self)
     }
 }
+
+/// How long after it began to lead a node looks for the first time.
+const FIRST: Nanos = Nanos::from_millis(30_000);
 
 /// Looks after a partition for as long as its node leads it.
 #[derive(Debug)]
@@ -72,7 +77,10 @@ impl PartitionDuty {
         {
             out.push(DutyOutput::Propose(Command::Tend.encode()));
         }
-        let at = now.mono + self.every;
+        self.look_at(now.mono + self.every, out);
+    }
+
+    fn look_at(&mut self, at: Mono, out: &mut Vec<DutyOutput>) {
         self.wake_at = Some(at);
         out.push(DutyOutput::Wake(at));
     }
@@ -81,7 +89,7 @@ impl PartitionDuty {
 impl Duty for PartitionDuty {
     fn on(&mut self, now: Now, input: DutyInput<'_>, out: &mut Vec<DutyOutput>) {
         match input {
-            DutyInput::Lead(machine) => self.look(now, machine, out),
+            DutyInput::Lead(_) => self.look_at(now.mono + Nanos(self.every.0.min(FIRST.0)), out),
             // A wake that was asked for while this node led before is not the one that is waited for.
             DutyInput::Wake(machine) if self.wake_at.is_some_and(|at| now.mono >= at) => self.look(now, machine, out),
             DutyInput::Whisper { bytes, .. } => {

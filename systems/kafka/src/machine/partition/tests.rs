@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use verity_contract::{Command as Ordered, Effect, Effects, ReadOutcome, RequestId, StateMachine};
+use verity_clock::{Interval, Now};
+use verity_contract::{
+    Command as Ordered, Duty, DutyInput, DutyOutput, Effect, Effects, ReadOutcome, RequestId, StateMachine,
+};
 use verity_storage::disk::{Crash, Faults};
 use verity_storage::{Disk, FaultyDisk, MemoryDisk};
-use verity_types::{GroupId, Incarnation, LogIndex, NodeId, WallMs};
+use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, WallMs};
 
 use super::*;
 use crate::wire::{BatchBuilder, Batches, Codec};
@@ -350,6 +353,24 @@ fn the_beginning_goes_by_wish_and_by_age() {
     rig.order(&Command::Tend);
     assert_eq!((rig.fetch(10, false).log_start, due(&mut rig)), (10, 0));
     assert_eq!(rig.append(batch(&["goes on"])).offset, 10);
+}
+
+#[test]
+fn old_records_outlast_a_change_of_leaders() {
+    let mut rig = rig();
+    rig.append(batch(&["of 1970"]));
+    let mut duty = PartitionDuty::new(Nanos::from_millis(300_000));
+    let mut step = |ms: u64, lead: bool| {
+        let now = Now { mono: Mono(0) + Nanos::from_millis(ms), wall: Interval::around(T * 1_000_000, 0) };
+        let input = if lead { DutyInput::Lead(&mut rig.machine) } else { DutyInput::Wake(&mut rig.machine) };
+        let mut out = Vec::new();
+        duty.on(now, input, &mut out);
+        out
+    };
+    let wake = |ms| DutyOutput::Wake(Mono(0) + Nanos::from_millis(ms));
+    assert_eq!(step(1_000, true), [wake(31_000)], "whoever begins to lead looks later");
+    assert_eq!(step(2_000, false), [], "a wake of before");
+    assert_eq!(step(31_000, false), [DutyOutput::Propose(Command::Tend.encode()), wake(331_000)]);
 }
 
 #[test]

@@ -43,6 +43,20 @@ fn topics_are_created_because_they_are_asked_for() {
 }
 
 #[test]
+fn a_partition_that_nobody_led_yet_is_expected_of_its_preferred_replica() {
+    let mut rig = Rig::new();
+    rig.leaderless = true;
+    let conn = rig.connect(PLAIN);
+    let topic = MetadataRequestTopic { name: Some("orders".to_owned()), ..Default::default() };
+    let request = Request::Metadata(MetadataRequest { topics: Some(vec![topic]), ..Default::default() });
+    rig.send(conn, 12, &request);
+    rig.advance(1_100);
+    let Some(Response::Metadata(response)) = rig.receive(conn) else { panic!("it does not wait for ever") };
+    let partition = &response.topics[0].partitions[0];
+    assert_eq!((partition.error_code, partition.leader_id, partition.leader_epoch), (0, 1, -1));
+}
+
+#[test]
 fn whoever_leads_the_coordinators_group_coordinates() {
     let mut rig = Rig::new();
     let conn = rig.connect(PLAIN);

@@ -66,6 +66,8 @@ pub(crate) struct Rig {
     pub(crate) stalled: bool,
     /// Events of the coordinator do not reach the service.
     pub(crate) deaf: bool,
+    /// Groups that are hosted from now on find no leader.
+    pub(crate) leaderless: bool,
     held: Vec<(Token, GroupId, Bytes)>,
     next_conn: u64,
     correlation: i32,
@@ -113,6 +115,7 @@ impl Rig {
             work: VecDeque::from([SessionInput::Wake]),
             stalled: false,
             deaf: false,
+            leaderless: false,
             held: Vec::new(),
             next_conn: 0,
             correlation: 0,
@@ -132,9 +135,12 @@ impl Rig {
 
     fn host(&mut self, group: GroupId, machine: Box<dyn StateMachine>, duty: Box<dyn Duty>) {
         self.groups.insert(group, Hosted { machine, duty, index: 0, wakes: BTreeSet::new() });
-        let role = GroupRole { leader: Some(NODE), term: Term(1), leads: true, votes: true };
+        let leads = !self.leaderless;
+        let role = GroupRole { leader: leads.then_some(NODE), term: Term(u64::from(leads)), leads, votes: true };
         self.work.push_back(SessionInput::Role { group, role });
-        self.duty(group, Word::Lead);
+        if leads {
+            self.duty(group, Word::Lead);
+        }
     }
 
     fn duty(&mut self, group: GroupId, word: Word) {

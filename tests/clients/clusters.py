@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import time
 import urllib.error
@@ -65,6 +66,22 @@ class Cluster:
                     return node["id"]
             time.sleep(0.02)
         raise AssertionError("no leader after 20 s")
+
+    def set_defaults(self, configs):
+        """Kafka's IncrementalAlterConfigs of the defaults of all brokers, whose name is empty; clients for Python refuse it."""
+
+        def text(value):
+            return struct.pack(">h", len(value)) + value.encode()
+
+        entries = b"".join(text(name) + b"\0" + text(value) for name, value in configs.items())
+        body = struct.pack(">ib", 1, 4) + text("") + struct.pack(">i", len(configs)) + entries + b"\0"
+        request = struct.pack(">hhi", 44, 0, 1) + text("tests") + body
+        host, port = self.hosts().split(",")[0].rsplit(":", 1)
+        with socket.create_connection((host, int(port)), 10) as connection, connection.makefile("rb") as answers:
+            connection.sendall(struct.pack(">i", len(request)) + request)
+            (size,) = struct.unpack(">i", answers.read(4))
+            _, _, count, error = struct.unpack(">iiih", answers.read(size)[:14])
+        assert (count, error) == (1, 0), f"{configs} are refused with {error}"
 
     def fault(self, fault, **fields):
         with open(os.path.join(self.data_dir, "admin.token"), encoding="ascii") as file:

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::shell::{command, has, output, root, run, target};
+use crate::shell::{cargo, command, has, output, root, run, target};
 
 /// The Python of an environment that holds what `tests/requirements.txt` lists.
 pub(crate) fn python() -> Result<PathBuf> {
@@ -47,6 +47,25 @@ pub(crate) fn sources(python: &Path, package: &str, pinned: &str) -> Result<Path
     let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes"];
     run(command(python, &pip).args(["-d", &dir, "-r", pinned]))?;
     run(&mut command("tar", &["xzf", &format!("{dir}/{package}.tar.gz"), "-C", &dir]))?;
+    std::fs::write(&mark, wanted)?;
+    Ok(unpacked)
+}
+
+/// The unpacked archive of a crate that `tests/clients/CLIENT/Cargo.lock` pins by its hash: a copy that may be built in.
+pub(crate) fn archive(client: &str, package: &str) -> Result<PathBuf> {
+    let manifest = format!("tests/clients/{client}/Cargo.toml");
+    let folder = std::path::absolute(target().join("xtask/archives").join(client))?;
+    let (unpacked, mark) = (folder.join(package), folder.join(format!("{package}.txt")));
+    let wanted = std::fs::read_to_string(root().join(&manifest).with_extension("lock"))?;
+    if std::fs::read_to_string(&mark).is_ok_and(|there| there == wanted) {
+        return Ok(unpacked);
+    }
+    // What was built in it goes as well.
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    let vendor = ["vendor", "--quiet", "--locked", "--versioned-dirs", "--manifest-path", &manifest];
+    run(cargo(&vendor).arg(&folder).stdout(std::process::Stdio::null()))?;
     std::fs::write(&mark, wanted)?;
     Ok(unpacked)
 }

@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod fuzz;
 mod install;
+mod kafka;
 mod mutants;
 mod shell;
 mod suite;

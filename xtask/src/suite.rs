@@ -37,7 +37,25 @@ pub(crate) const ALL: &[Suite] = &[
         name: "kafka",
         about: "kcat, confluent-kafka and kafka-python against a running cluster",
         fast: false,
-        run: kafka,
+        run: crate::kafka::usual,
+    },
+    Suite {
+        name: "librdkafka",
+        about: "librdkafka's own tests against a running cluster",
+        fast: false,
+        run: crate::kafka::librdkafka,
+    },
+    Suite {
+        name: "kafkajs",
+        about: "the kafkajs client against a running cluster",
+        fast: false,
+        run: crate::kafka::kafkajs,
+    },
+    Suite {
+        name: "rskafka",
+        about: "rskafka's own tests against a running cluster",
+        fast: false,
+        run: crate::kafka::rskafka,
     },
     Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
     Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
@@ -150,14 +168,6 @@ fn clients() -> Result<()> {
     let mut pytest = command(python, &["-m", "pytest", "-q"]);
     pytest.args(folders).env("VERITY", binary.canonicalize()?).env("C_CLIENT", c_client.canonicalize()?);
     run(pytest.env("RUST_CLIENT", rust_client.canonicalize()?))
-}
-
-/// kcat, confluent-kafka (librdkafka) and kafka-python, unchanged.
-fn kafka() -> Result<()> {
-    const FOLDER: &str = "tests/clients/kafka";
-    install::apt(&["kafkacat"])?;
-    let (python, binary) = (install::environment("kafka", &format!("{FOLDER}/requirements.txt"))?, binary()?);
-    run(command(python, &["-m", "pytest", "-q", "-W", "ignore", FOLDER]).env("VERITY", binary))
 }
 
 /// What takes minutes without optimisation.

@@ -1,0 +1,98 @@
+//! The suites of Kafka's clients: each client as it is, against clusters of our binary.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::install;
+use crate::shell::{cargo, command, has, root, run, target};
+use crate::suite::binary;
+
+const FOLDER: &str = "tests/clients";
+
+/// A Python that has pytest, confluent-kafka and kafka-python.
+fn python() -> Result<PathBuf> {
+    install::environment("kafka", &format!("{FOLDER}/kafka/requirements.txt"))
+}
+
+/// kcat, confluent-kafka (librdkafka) and kafka-python, unchanged.
+pub(crate) fn usual() -> Result<()> {
+    install::apt(&["kafkacat"])?;
+    let (python, binary) = (python()?, binary()?);
+    run(command(python, &["-m", "pytest", "-q", "-W", "ignore", &format!("{FOLDER}/kafka")]).env("VERITY", binary))
+}
+
+/// The tests of librdkafka's authors. Which of them do not pass, and why, stands in `expected.txt`; anything else fails the
+/// suite, an unexpected pass too. `LIBRDKAFKA_ALL=1` runs those that take minutes as well, and all parts of each.
+pub(crate) fn librdkafka() -> Result<()> {
+    let packages = ["gcc", "g++", "make", "pkg-config", "zlib1g-dev", "libzstd-dev", "libssl-dev", "rapidjson-dev"];
+    install::apt(&packages)?;
+    let sources = install::archive("librdkafka", "rdkafka-sys-4.10.0+2.12.1")?.join("librdkafka");
+    let tests = sources.join("tests");
+    if !tests.join("test-runner").exists() {
+        // Unoptimised: what is built is used once.
+        let without = ["--disable-gssapi", "--disable-curl", "--disable-lz4-ext", "--disable-optimization"];
+        let jobs = format!("-j{}", std::thread::available_parallelism()?);
+        let quiet =
+            |step: &mut std::process::Command| run(step.current_dir(&sources).stdout(std::process::Stdio::null()));
+        quiet(command("bash", &["./configure"]).args(without))?;
+        quiet(&mut command("make", &[&jobs, "libs"]))?;
+        quiet(&mut command("make", &[&jobs, "-C", "tests", "test-runner"]))?;
+    }
+    let (python, binary) = (std::path::absolute(python()?)?, binary()?);
+    let mut tool = command(python, &[&format!("{FOLDER}/librdkafka/run.py")]);
+    if std::env::var_os("LIBRDKAFKA_ALL").is_some() {
+        tool.arg("--all");
+    }
+    run(tool.arg(tests).env("VERITY", binary))
+}
+
+/// kafkajs, on node's own test runner.
+pub(crate) fn kafkajs() -> Result<()> {
+    if !has("node") || !has("npm") {
+        install::apt(&["nodejs", "npm"])?;
+    }
+    let modules = target().join("xtask/kafkajs");
+    std::fs::create_dir_all(&modules)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(root().join(FOLDER).join("kafkajs").join(file), modules.join(file))?;
+    }
+    run(command("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&modules))?;
+    let (python, binary) = (python()?, binary()?);
+    let mut pytest = command(python, &["-m", "pytest", "-q", "-W", "ignore", &format!("{FOLDER}/kafkajs")]);
+    run(pytest.env("VERITY", binary).env("NODE_PATH", std::path::absolute(modules.join("node_modules"))?))
+}
+
+/// The tests of rskafka's authors, unchanged.
+pub(crate) fn rskafka() -> Result<()> {
+    install::apt(&["gcc", "g++", "make", "pkg-config", "zlib1g-dev"])?;
+    let sources = install::archive("rskafka", "rskafka-0.6.0")?;
+    stand_alone(&sources.join("Cargo.toml"))?;
+    let manifest = sources.join("Cargo.toml");
+    let built = target().join("xtask/rskafka-target");
+    let mut build = cargo(&["test", "--no-run", "--quiet", "--locked", "--manifest-path"]);
+    let place = |command: &mut std::process::Command| {
+        // What is built is run once; debuggers have no part in it.
+        command
+            .env("CARGO_TARGET_DIR", &built)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env_remove("CARGO_BUILD_TARGET_DIR");
+    };
+    build.arg(&manifest);
+    place(&mut build);
+    run(&mut build)?;
+    let (python, binary) = (python()?, binary()?);
+    let mut pytest = command(python, &["-m", "pytest", "-q", "-W", "ignore", &format!("{FOLDER}/rskafka")]);
+    place(&mut pytest);
+    run(pytest.env("VERITY", binary).env("CARGO", env!("CARGO")).env("MANIFEST", manifest))
+}
+
+/// Lest cargo takes the package for a member of our workspace, below whose folder it may lie.
+fn stand_alone(manifest: &Path) -> Result<()> {
+    const TABLE: &str = "\n[workspace]\n";
+    let text = std::fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    if !text.ends_with(TABLE) {
+        std::fs::write(manifest, text + TABLE)?;
+    }
+    Ok(())
+}

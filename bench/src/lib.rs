@@ -1,4 +1,4 @@
-//! A raw-wire load client for servers that speak ZooKeeper's protocol.
+//! Raw-wire load clients for servers that speak ZooKeeper's protocol, or Kafka's.
 //!
 //! The client is deliberately thin: what it spends is spent from the same cores as the server's share. It fails on
 //! the first reply that is an error, out of order or of the wrong size, so a figure never counts work not done.
@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod floor;
+pub mod kafka;
 pub mod load;
 pub mod process;
 pub mod session;

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use verity_bench::floor;
 use verity_bench::load::{Limit, Load};
 use verity_bench::wire::Operation;
+use verity_bench::{floor, kafka};
 
 const USAGE: &str = "usage: verity-bench load OPERATION CONNECTIONS WINDOW TIME|COUNT ROOT SERVERS [PIDS]
        verity-bench floor SECONDS DIRECTORY
@@ -65,7 +65,8 @@ fn run(words: &[&str]) -> Result<String> {
                 echo.p50_us, echo.p99_us, sync.p50_us, sync.p99_us
             ))
         }
-        _ => bail!("{USAGE}"),
+        ["kafka", words @ ..] => kafka::run(words),
+        _ => bail!("{USAGE}\n{}", kafka::USAGE),
     }
 }
 

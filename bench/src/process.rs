@@ -44,6 +44,20 @@ pub fn rss(pids: &[u32]) -> Result<u64> {
     Ok(total)
 }
 
+/// The bytes that these processes have had written to disk so far.
+///
+/// # Errors
+/// When a process is gone.
+pub fn written(pids: &[u32]) -> Result<u64> {
+    let mut total = 0;
+    for pid in pids {
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).with_context(|| format!("process {pid} is gone"))?;
+        let count = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).context("no write_bytes")?;
+        total += count.parse::<u64>().context("write_bytes is not a number")?;
+    }
+    Ok(total)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

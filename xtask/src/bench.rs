@@ -1,4 +1,4 @@
-//! `cargo xtask bench zookeeper`: Verity against Debian's ZooKeeper, on the same disk, in turns.
+//! `cargo xtask bench zookeeper`: Verity against Debian's ZooKeeper, on the same disk, in turns. `bench kafka` is in [`kafka`].
 //!
 //! - Both systems run for as long as a comparison takes; the one whose turn it is not is idle.
 //! - A round is one turn each. A ratio is taken within a round, so what disturbs both disturbs it little; the median
@@ -7,8 +7,10 @@
 //!
 //! Deliberately absent: servers on other machines. Client and servers share the cores, which a reader must keep in mind.
 
+mod kafka;
 mod report;
 mod server;
+mod target;
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use verity_bench::wire::Operation;
 
 use crate::install;
 use crate::shell::{cargo, command, output, root, run, target};
+pub(crate) use kafka::{Options as KafkaOptions, kafka};
 use server::{Cluster, System};
 
 /// The connections and windows; the largest stay below ZooKeeper's limit of 1,000 requests under way.
@@ -81,7 +84,7 @@ pub(crate) struct Life {
     pub(crate) rss_full: [f64; 2],
 }
 
-/// What the hardware allows, as the load client reports it.
+/// What a load client reports.
 pub(crate) type Pairs = Vec<(String, f64)>;
 
 struct Bench {
@@ -97,13 +100,6 @@ pub(crate) fn zookeeper(options: Options) -> Result<()> {
     ensure!(options.rounds > 0, "a comparison takes a round");
     ensure!((0.1..=600.0).contains(&options.seconds), "a turn takes between 0.1 and 600 seconds");
     install::apt(&["zookeeper", "default-jre-headless"])?;
-    let built = |given: &Option<PathBuf>, package: &str| -> Result<PathBuf> {
-        if let Some(path) = given {
-            return path.canonicalize().with_context(|| format!("{} is not there", path.display()));
-        }
-        run(&mut cargo(&["build", "--quiet", "--release", "--package", package]))?;
-        Ok(target().join("release").join(package))
-    };
     let (verity, client) = (built(&options.binary, "verity")?, built(&options.client, "verity-bench")?);
     let directory = target().join("xtask/bench-zookeeper");
     let bench = Bench { options, verity, client, directory };
@@ -238,16 +234,13 @@ impl Bench {
 
     /// What a reader must know to judge the figures.
     fn conditions(&self, load_average: &[String; 2], start: Instant) -> String {
-        let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": of unknown model");
-        let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let java =
             command("java", &["-version"]).output().map(|said| String::from_utf8_lossy(&said.stderr).into_owned());
         let package = output(&mut command("dpkg-query", &["-W", "-f", "${Version}", "zookeeper"])).unwrap_or_default();
         format!(
-            "{cores} cores ({}), shared by servers and load client; {} rounds of {} s a turn; {}; zookeeper {package}.\n\
+            "{}, shared by servers and load client; {} rounds of {} s a turn; {}; zookeeper {package}.\n\
              Load average (1, 5, 15 minutes) before the run: {}; after: {}. The run took {:.0} s.",
-            model.trim_start_matches(['\t', ' ', ':']),
+            machine(),
             self.options.rounds,
             self.options.seconds,
             java.unwrap_or_default().lines().next().unwrap_or("java of unknown version"),
@@ -256,6 +249,23 @@ impl Bench {
             start.elapsed().as_secs_f64(),
         )
     }
+}
+
+/// The program given, or that of this package, built.
+fn built(given: &Option<PathBuf>, package: &str) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return path.canonicalize().with_context(|| format!("{} is not there", path.display()));
+    }
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", package]))?;
+    Ok(std::path::absolute(target().join("release").join(package))?)
+}
+
+/// How many cores of which kind.
+fn machine() -> String {
+    let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": of unknown model");
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!("{cores} cores ({})", model.trim_start_matches(['\t', ' ', ':']))
 }
 
 fn load_average() -> Result<String> {

@@ -50,6 +50,8 @@ enum Command {
 enum Peer {
     /// Debian's ZooKeeper, standalone and on three nodes.
     Zookeeper(bench::Options),
+    /// What else speaks Kafka's protocol, on one node and on three.
+    Kafka(bench::KafkaOptions),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             }
             Command::Test { suites, fast, .. } => suite::run_suites(&suites, fast),
             Command::Bench { peer: Peer::Zookeeper(options) } => bench::zookeeper(options).map(|()| true),
+            Command::Bench { peer: Peer::Kafka(options) } => bench::kafka(options).map(|()| true),
         }
     };
     match run() {

@@ -9,19 +9,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::target::{at_least, at_most, section};
 use super::{Case, Life, OPERATIONS, Pairs, ZNODE_COUNT, median, value};
 
 /// The bytes of data in each znode, which are not overhead.
 const VALUE_SIZE: f64 = verity_bench::wire::VALUE_SIZE as f64;
 const MIB: f64 = 1024.0 * 1024.0;
-
-/// One target: what, which figure, and whether it is met.
-struct Target {
-    what: String,
-    wanted: String,
-    found: String,
-    missed_by: Option<String>,
-}
 
 impl Case {
     fn ratios(&self) -> Vec<f64> {
@@ -101,7 +94,7 @@ fn targets(text: &mut String, cases: &[Case], life: Option<&Life>) -> Result<()>
             _ => continue,
         };
         let place = if case.nodes == 1 { "standalone" } else { "three nodes" };
-        targets.push(at_least(format!("{}, {place}", case.name()), median(case.ratios()), wanted));
+        targets.push(at_least(format!("{}, {place}", case.name()), median(case.ratios()), wanted, 0));
     }
     for case in cases.iter().filter(|case| case.operation == "get" && case.shape == (8, 120) && case.nodes == 1) {
         let cpu_us = case.median(0, |turn| turn.cpu_us);
@@ -116,25 +109,7 @@ fn targets(text: &mut String, cases: &[Case], life: Option<&Life>) -> Result<()>
         targets.push(at_most("memory of a znode beyond its data".into(), overhead, 150.0, "B", 0));
         targets.push(at_most("restart with 300,000 znodes".into(), restart, 1000.0, "ms", 0));
     }
-    let met = targets.iter().filter(|target| target.missed_by.is_none()).count();
-    writeln!(text, "## Targets\n\n{met} of {} are met.\n", targets.len())?;
-    text.push_str("| What | Target | Measured | |\n|---|---:|---:|---|\n");
-    for Target { what, wanted, found, missed_by } in &targets {
-        let verdict = missed_by.as_ref().map_or("met".to_owned(), |by| format!("**missed** by {by}"));
-        writeln!(text, "| {what} | {wanted} | {found} | {verdict} |")?;
-    }
-    text.push('\n');
-    Ok(())
-}
-
-fn at_least(what: String, found: f64, wanted: f64) -> Target {
-    let missed_by = (found < wanted).then(|| format!("{:.0} %", (1.0 - found / wanted) * 100.0));
-    Target { what, wanted: format!(">= {wanted:.0}x"), found: format!("{found:.2}x"), missed_by }
-}
-
-fn at_most(what: String, found: f64, wanted: f64, unit: &str, digits: usize) -> Target {
-    let missed_by = (found >= wanted).then(|| format!("{:.0} %", (found / wanted - 1.0) * 100.0));
-    Target { what, wanted: format!("< {wanted:.0} {unit}"), found: format!("{found:.digits$} {unit}"), missed_by }
+    section(text, &targets)
 }
 
 fn throughput(text: &mut String, cases: &[Case], nodes: u16) -> Result<()> {
@@ -265,14 +240,6 @@ mod tests {
         let rounds = vec![[turn(10.0), turn(5.0)], [turn(90.0), turn(10.0)], [turn(3.0), turn(1.0)]];
         let case = Case { nodes: 1, operation: "create", shape: (1, 1), rounds };
         assert!((median(case.ratios()) - 3.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_missed_target_says_by_how_much() {
-        assert_eq!(at_least("a".into(), 1.5, 2.0).missed_by.as_deref(), Some("25 %"));
-        assert_eq!(at_least("a".into(), 2.0, 2.0).missed_by, None);
-        assert_eq!(at_most("a".into(), 60.0, 50.0, "ms", 0).missed_by.as_deref(), Some("20 %"));
-        assert_eq!(at_most("a".into(), 49.0, 50.0, "ms", 0).missed_by, None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ JOBS, JOBS_BESIDE = int(os.environ.get("JOBS", "6")), 2
 PATIENCE_S = 300
 # These begin first, since they take longest.
 LONG = ["0103", "0033", "0041", "0081", "0076", "0052", "0084", "0091", "0030", "0093", "0094", "0109", "0107"]
+CONSUMER = re.compile(r"create_consumer|RD_KAFKA_CONSUMER|KafkaConsumer|consume_msgs_easy")
 # What librdkafka's authors set where their own tests run; the client's side of a cluster that asks who is there.
 USUAL = {"test.timeout.multiplier": "2", "broker.address.family": "v4"}
 PLAIN = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN"}
@@ -49,14 +50,15 @@ class Run:
     client: dict = dataclasses.field(default_factory=dict)
     # Only these numbers, and of each the parts of this name.
     parts: dict = dataclasses.field(default_factory=dict)
-    jobs: int = JOBS
+    # It runs beside the others, for it is short.
+    beside: bool = False
 
 
 RUNS = [
     Run("classic"),
     Run("consumer", protocol="consumer"),
-    Run("noautocreate", scenario="noautocreate", jobs=JOBS_BESIDE),
-    Run("sasl", config="sasl.toml", client=PLAIN, parts={"0081": "authorized", "0135": ""}, jobs=JOBS_BESIDE),
+    Run("noautocreate", scenario="noautocreate", beside=True),
+    Run("sasl", config="sasl.toml", client=PLAIN, parts={"0081": "authorized", "0135": ""}, beside=True),
 ]
 
 
@@ -87,6 +89,11 @@ def tests_of(folder):
             scenario = re.search(r'\.scenario = "([^"]*)"', entry)
             found.setdefault(name[:4], {})[name] = scenario.group(1) if scenario else "default"
     return found
+
+
+def consumes(folder, number):
+    """True if a test has consumers; the others do the same whatever the protocol of groups."""
+    return any(CONSUMER.search(file.read_text(encoding="utf-8")) for file in folder.glob(f"{number}-*.c*"))
 
 
 def environment(folder, place, cluster, run, whole):
@@ -144,7 +151,8 @@ def run_all(folder, work, run, tests, whole, expected):
     todo = {}
     for number, names in tests.items():
         names = [test for test, scenario in names.items() if run.scenario in scenario.split(",")]
-        if names and (not run.parts or number in run.parts):
+        chosen = (not run.parts or number in run.parts) and (run.protocol == "classic" or consumes(folder, number))
+        if names and chosen:
             todo[number] = names
     numbers = sorted(todo, key=lambda number: LONG.index(number) if number in LONG else len(LONG))
     place, config = work / run.name, str(HERE / run.config)
@@ -158,7 +166,7 @@ def run_all(folder, work, run, tests, whole, expected):
         if not run.client:
             creates = "false" if run.scenario == "noautocreate" else "true"
             cluster.set_defaults({"num.partitions": "4", "auto.create.topics.enable": creates})
-        with concurrent.futures.ThreadPoolExecutor(run.jobs) as pool:
+        with concurrent.futures.ThreadPoolExecutor(JOBS_BESIDE if run.beside else JOBS) as pool:
             for states in pool.map(lambda number: attempt(number, "together"), numbers):
                 results |= states
         # Some give a cluster 50 ms, read all topics that there are, or cannot bear a change of leaders.
@@ -192,7 +200,7 @@ def main():
 
     with concurrent.futures.ThreadPoolExecutor() as lanes:
         # What went wrong in a lane is raised here.
-        list(lanes.map(lane, [[run for run in RUNS if run.jobs == jobs] for jobs in (JOBS, JOBS_BESIDE)]))
+        list(lanes.map(lane, [[run for run in RUNS if run.beside == beside] for beside in (False, True)]))
     wrong = {key: state for key, state in results.items() if state != expected.state(*key)}
     for (run, test), state in sorted(wrong.items()):
         print(f"not as expected: {state} {run} {test}, see {work / run / 'alone' / test[:4] / 'log'}")

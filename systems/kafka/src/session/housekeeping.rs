@@ -24,6 +24,9 @@ use crate::wire::{ErrorCode, Uuid};
 const ROLES: GroupId = GroupId(u64::MAX);
 /// How often a node says that it is there.
 pub(super) const ALIVE_MS: i32 = 2_000;
+/// How often, and how many times, the first leader of a partition is told who shall lead it.
+const SETTLE_MS: i32 = 100;
+const SETTLE_COUNT: usize = 5;
 /// How long it waits after something was not done before it tries again.
 const RETRY_MS: i32 = 250;
 /// How long a command may take.
@@ -266,7 +269,28 @@ pub(super) fn on_role(node: &Node, group: GroupId, role: GroupRole) {
         configure(node, group);
         say_goal(node, group);
         markers::ask(node);
+        settle(node, group);
     }
+}
+
+/// A partition's first leader may be any replica. If it is not the preferred one, it hands over before clients count on it:
+/// as soon as its duty listens and the other replica has started, which takes moments.
+fn settle(node: &Node, group: GroupId) {
+    let is_first =
+        node.state().image.partition_of(group.0).is_none_or(|(_, _, partition)| partition.leader == NO_LEADER);
+    if !is_first {
+        return;
+    }
+    let teller = node.clone();
+    node.spawn(async move {
+        for _ in 0..SETTLE_COUNT {
+            teller.sleep(teller.in_ms(SETTLE_MS)).await;
+            if teller.state().role(group.0).is_none_or(|role| !role.leads) {
+                return;
+            }
+            say_goal(&teller, group);
+        }
+    });
 }
 
 /// The state of a group was replaced.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use verity_types::ConnId;
+use verity_types::{ConnId, NodeId};
 
 use super::admin::{create, topic};
 use super::rig::{CLUSTER, PLAIN, Rig};
@@ -12,7 +12,7 @@ use crate::wire::message::{
     ElectLeadersTopicPartitions, ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
     ReassignablePartition, ReassignableTopic,
 };
-use crate::wire::{ErrorCode, Request, Response};
+use crate::wire::{ErrorCode, Request, Response, Uuid};
 
 /// A second node that never says anything else.
 fn register(rig: &mut Rig, id: i32) {
@@ -93,6 +93,29 @@ fn leaders_are_elected_where_there_is_need() {
     rig.advance(5_010);
     let answer = rig.receive(conn).expect("time is up");
     assert_eq!(told(answer), BTreeMap::from([named("a", 0, ErrorCode::REQUEST_TIMED_OUT)]));
+}
+
+#[test]
+fn a_new_partition_goes_to_its_preferred_leader_in_moments() {
+    let mut rig = Rig::new();
+    register(&mut rig, 2);
+    let command = Command::CreateTopic {
+        name: "a".into(),
+        id: Uuid([5; 16]),
+        partitions: -1,
+        replication_factor: -1,
+        assignments: vec![(0, vec![2, 1])],
+        configs: Vec::new(),
+        validate_only: false,
+    };
+    rig.order(CLUSTER, command.encode());
+    let group = rig.group_of("a", 0);
+    // What is said at once may come too early for the other node, or for the duty.
+    rig.handovers.clear();
+    rig.advance(250);
+    assert_eq!(rig.handovers, [(group, NodeId(2)); 2]);
+    rig.advance(1_000);
+    assert_eq!(rig.handovers.len(), 5, "and then only now and then");
 }
 
 #[test]

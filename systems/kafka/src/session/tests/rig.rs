@@ -68,6 +68,8 @@ pub(crate) struct Rig {
     pub(crate) deaf: bool,
     /// Groups that are hosted from now on find no leader.
     pub(crate) leaderless: bool,
+    /// To whom leadership was handed over, in vain: there are no other nodes.
+    pub(crate) handovers: Vec<(GroupId, NodeId)>,
     held: Vec<(Token, GroupId, Bytes)>,
     next_conn: u64,
     correlation: i32,
@@ -116,6 +118,7 @@ impl Rig {
             stalled: false,
             deaf: false,
             leaderless: false,
+            handovers: Vec::new(),
             held: Vec::new(),
             next_conn: 0,
             correlation: 0,
@@ -160,7 +163,8 @@ impl Rig {
                 DutyOutput::Wake(at) => {
                     self.groups.get_mut(&group).expect("it was just there").wakes.insert(at);
                 }
-                DutyOutput::Reconfigure { .. } | DutyOutput::Transfer(_) => {}
+                DutyOutput::Transfer(to) => self.handovers.push((group, to)),
+                DutyOutput::Reconfigure { .. } => {}
             }
         }
     }

@@ -97,6 +97,11 @@ impl ConnHandle {
     /// True if everything is written.
     fn try_write(&self, plain: &OwnedWriteHalf) -> bool {
         let mut out = self.out.borrow_mut();
+        if out.len() >= OUT_BYTES_PAUSE {
+            // The reader may have looked between the push and this write. It looks again when it is its turn, and is woken by
+            // the writing task if there is still too much.
+            self.reader.notify_one();
+        }
         while !out.is_empty() {
             match plain.try_write(&out) {
                 Ok(written) => {
@@ -239,5 +244,36 @@ async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
             count(&handle.traffic.client_sent, bytes.len());
             handle.reader.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// The reader stops while much waits. It must hear of the end of that, even if no task had to write it.
+    #[expect(clippy::disallowed_methods, reason = "the other end of a socket reads meanwhile")]
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_reader_that_stopped_hears_that_all_is_written() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let client = std::net::TcpStream::connect(address).expect("somebody listens");
+        client.set_nonblocking(true).expect("a socket can be told");
+        let (_, plain) = TcpStream::from_std(client).expect("it does not block").into_split();
+        let (mut peer, _) = listener.accept().expect("somebody connects");
+        let handle = ConnHandle::new(ServiceId(0), Some(plain), &Rc::default());
+        handle.push(&vec![7; OUT_BYTES_PAUSE]);
+        assert!(!handle.may_read());
+        let reading = std::thread::spawn(move || peer.read_exact(&mut vec![0; OUT_BYTES_PAUSE]));
+        while !handle.out.borrow().is_empty() {
+            handle.write_now();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        reading.join().expect("it does not panic").expect("all of it comes");
+        assert!(handle.may_read());
+        let heard = tokio::time::timeout(Duration::from_secs(10), handle.reader.notified()).await;
+        assert!(heard.is_ok(), "the reader reads on");
     }
 }

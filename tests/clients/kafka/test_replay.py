@@ -107,6 +107,19 @@ def leader(cluster):
     raise AssertionError("nobody leads after 30 s")
 
 
+def set_configs(cluster, entries):
+    change = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()]
+    resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=change)
+    deadline = time.monotonic() + 60
+    while True:
+        admin = admin_of(cluster)
+        try:
+            return admin.incremental_alter_configs([resource])[resource].result(30)
+        except KafkaException:
+            # A node that was just started may not serve yet.
+            assert time.monotonic() < deadline, "no node takes a configuration"
+
+
 def under_each_leader(cluster):
     """Replays under one leader after the other; each is crashed, so that another replica must answer."""
     seen, replays = set(), []
@@ -135,10 +148,7 @@ def test_a_million_messages_are_the_same_on_every_replica(own_cluster):
     assert count == MESSAGES
     assert equal_segments(own_cluster) == before, "leaders change, segments do not"
 
-    entries = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"}
-    change = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()]
-    resource = ConfigResource(ResourceType.TOPIC, TOPIC, incremental_configs=change)
-    admin.incremental_alter_configs([resource])[resource].result(30)
+    set_configs(own_cluster, {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01"})
     # Of sealed segments the last alone keeps anything; the one that is written to stays as it is.
     deadline = time.monotonic() + 180
     while equal_segments(own_cluster) == before:

@@ -105,8 +105,9 @@ fn unit() -> Result<()> {
     run(&mut cargo(&["test", "--workspace", "--quiet", "--no-fail-fast"]))
 }
 
+/// The harness of the chaos suite is built along: by itself it would have some crates of ours built anew with other features.
 fn build() -> Result<()> {
-    run(&mut cargo(&["build", "--release", "--package", "verity"]))
+    run(&mut cargo(&["build", "--release", "--package", "verity", "--package", "verity-chaos-tests"]))
 }
 
 /// The release binary, built if it is not.

@@ -93,8 +93,7 @@ pub(super) fn write(directory: &Path, figures: &Figures, conditions: &str) -> Re
          it has no\n  option that makes it sync what it acknowledges, so it is compared with Verity in either mode.\n\
          - The *null server* is ours: it answers at once and keeps nothing. Nothing can be faster than the tool is against \
          it.\n\
-         - *Tansu* was left out: it is not packaged for Debian, PyPI or npm (what bears its name there is something else), and \
-         building it\n  from source does not belong into a benchmark's run. *Apache Kafka* was left out for the same reason.\n\n",
+         - *Tansu* and *Apache Kafka* are not measured yet.\n\n",
     );
     section(&mut text, &targets(figures)?)?;
     throughput(&mut text, figures)?;

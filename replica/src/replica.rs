@@ -28,6 +28,8 @@ use crate::vault::{LogWork, SnapshotWork};
 
 mod hosting;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 /// About how many commands are applied before their effects are delivered and other groups get their turn.
 const APPLY_BUDGET: usize = 1024;
@@ -892,24 +894,5 @@ impl Replica {
         if let Some(result) = changed {
             self.call_duty(now, id, |_| DutyInput::Reconfigured(result));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_of_a_node_tick_at_the_same_moments() {
-        let interval = Nanos::from_millis(25);
-        for node in 1..=5 {
-            let first = tick_after(Mono(1_234_567), interval, NodeId(node));
-            for now in [Mono(1_234_568), Mono(first.0 - 1)] {
-                assert_eq!(tick_after(now, interval, NodeId(node)), first);
-            }
-            assert_eq!(tick_after(first, interval, NodeId(node)), first + interval);
-        }
-        let firsts: BTreeSet<Mono> = (1..=5).map(|node| tick_after(Mono(0), interval, NodeId(node))).collect();
-        assert_eq!(firsts.len(), 5, "nodes tick at different moments");
     }
 }

@@ -1,0 +1,216 @@
+//! A node by itself, whose engine settles at once whatever it is given.
+
+use verity_clock::Interval;
+use verity_contract::{
+    Agreement, AgreementStatus, Committed, CommittedKind, Input as ToEngine, Members, Output as FromEngine,
+    ReadOutcome, RestoreError, StateMachine,
+};
+use verity_types::Term;
+
+use super::snapshots::LOG_BYTES_MAX;
+use super::*;
+use crate::group::GroupConfig;
+use crate::snapshot::Restored;
+
+const NODE: NodeId = NodeId(1);
+const PEER: NodeId = NodeId(2);
+const MIB: usize = 1024 * 1024;
+
+fn now() -> Now {
+    Now { mono: Mono(1_000_000_000), wall: Interval::around(1_700_000_000_000_000_000, 0) }
+}
+
+/// Leads from its first tick on.
+#[derive(Default)]
+struct Sure(u64);
+
+impl Sure {
+    fn settle(&mut self, kind: CommittedKind, payload: Bytes, out: &mut Vec<FromEngine>) {
+        self.0 += 1;
+        out.push(FromEngine::Commit(vec![Committed { index: LogIndex(self.0), term: Term(1), kind, payload }]));
+    }
+}
+
+impl Agreement for Sure {
+    fn on(&mut self, _now: Mono, input: ToEngine, out: &mut Vec<FromEngine>) {
+        match input {
+            ToEngine::Tick if self.0 == 0 => {
+                out.push(FromEngine::Role { leader: Some(NODE), term: Term(1), leads: true });
+                self.settle(CommittedKind::Noop, Bytes::new(), out);
+            }
+            ToEngine::Propose(payload) => {
+                let entries = FromEngine::Send { to: PEER, bytes: payload.clone(), after: None, urgent: false };
+                let beat = FromEngine::Send { to: PEER, bytes: Bytes::new(), after: None, urgent: true };
+                out.extend([entries, beat]);
+                self.settle(CommittedKind::Normal, payload, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn tick_interval(&self) -> Nanos {
+        Nanos::from_millis(25)
+    }
+
+    fn status(&self) -> AgreementStatus {
+        AgreementStatus { members: Members::of_voters([NODE, PEER]), ..AgreementStatus::default() }
+    }
+
+    fn invariants(&self) {}
+}
+
+/// Holds nothing.
+struct Blank;
+
+impl StateMachine for Blank {
+    fn apply(&mut self, batch: &[contract::Command], effects: &mut Effects) {
+        effects.list.extend(batch.iter().map(|one| Effect::Reply { request: one.request, bytes: Bytes::new() }));
+    }
+
+    fn read(&mut self, _query: &[u8]) -> ReadOutcome {
+        ReadOutcome::Ready(Bytes::new())
+    }
+
+    fn snapshot_begin(&mut self) {}
+
+    fn snapshot_next(&mut self, _size_max: usize) -> Option<Bytes> {
+        None
+    }
+
+    fn restore(&mut self, _chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError> {
+        Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::default()
+    }
+
+    fn invariants(&self) {}
+}
+
+struct Rig {
+    replica: Replica,
+    count: u64,
+    /// To the peer: how many bytes, and whether they are urgent.
+    writes: Vec<(usize, bool)>,
+    answers: usize,
+    log_bytes_max: u64,
+}
+
+impl Rig {
+    /// A node that leads so many groups, none of which takes a snapshot by itself.
+    fn new(groups: u64) -> Self {
+        let mut replica = Replica::new(ReplicaConfig { id: NODE, incarnation: Incarnation(1) });
+        let config = GroupConfig { snapshot_log_bytes: u64::MAX, rest: (Nanos(0), u64::MAX), ..GroupConfig::default() };
+        for id in (1..=groups).map(GroupId) {
+            let (engine, machine) = (Box::<Sure>::default(), Box::new(Blank));
+            let (restored, config) = (Restored::default(), config.clone());
+            replica.add_group(now(), GroupBoot { id, engine, machine, duty: None, restored, config });
+        }
+        let mut rig = Self { replica, count: 0, writes: Vec::new(), answers: 0, log_bytes_max: 0 };
+        let mut out = Vec::new();
+        rig.replica.on(now(), Input::Tick, &mut out);
+        rig.take(out);
+        rig.run();
+        rig
+    }
+
+    fn propose(&mut self, group: u64, size: usize) {
+        self.count += 1;
+        self.replica.propose(now(), GroupId(group), Token(self.count), Bytes::from(vec![0; size]));
+    }
+
+    /// One turn, and what storage says to it.
+    fn flush(&mut self) {
+        let mut out = Vec::new();
+        self.replica.flush(now(), &mut out);
+        self.take(out);
+        let held = self.replica.groups.values().map(|group| group.held_bytes).sum();
+        self.log_bytes_max = self.log_bytes_max.max(held);
+    }
+
+    fn run(&mut self) {
+        self.flush();
+        while self.replica.has_backlog() {
+            self.flush();
+        }
+        self.replica.invariants();
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            let answer = match output {
+                Output::Send { bytes, urgent, .. } => {
+                    self.writes.push((bytes.len(), urgent));
+                    continue;
+                }
+                Output::Answer { .. } => {
+                    self.answers += 1;
+                    continue;
+                }
+                Output::Snapshot(SnapshotWork::Chunk { group, .. }) => Input::SnapshotWritten(group),
+                Output::Snapshot(SnapshotWork::Finish { group, meta, .. }) => Input::SnapshotSaved { group, meta },
+                _ => continue,
+            };
+            let mut out = Vec::new();
+            self.replica.on(now(), answer, &mut out);
+            self.take(out);
+        }
+    }
+}
+
+#[test]
+fn logs_of_all_groups_share_a_bound() {
+    let groups = 60;
+    let mut rig = Rig::new(groups);
+    for round in 0..12 {
+        (1..=groups).for_each(|group| rig.propose(group, MIB / 2));
+        rig.run();
+        assert_eq!(rig.answers as u64, (round + 1) * groups);
+    }
+    // 360 MiB went through, and by themselves the groups would keep 240.
+    let slack = 2 * MIB as u64;
+    assert!(rig.log_bytes_max <= LOG_BYTES_MAX + slack, "{} bytes of logs at once", rig.log_bytes_max);
+    assert!(rig.log_bytes_max > LOG_BYTES_MAX / 2, "what fits is kept");
+    rig.replica.retire(GroupId(1));
+    rig.run();
+    let held: u64 = rig.replica.groups.values().map(|group| group.held_bytes).sum();
+    assert_eq!(rig.replica.log_bytes, held, "a group that ended counts no more");
+}
+
+#[test]
+fn a_turn_applies_so_much_and_no_more() {
+    let mut rig = Rig::new(1);
+    (0..8).for_each(|_| rig.propose(1, MIB));
+    rig.flush();
+    assert!(rig.replica.has_backlog() && rig.answers <= 2, "{} commands in a turn", rig.answers);
+    rig.run();
+    assert_eq!(rig.answers, 8);
+}
+
+#[test]
+fn what_is_urgent_leaves_apart_from_what_is_large() {
+    let mut rig = Rig::new(1);
+    rig.writes.clear();
+    (0..8).for_each(|_| rig.propose(1, MIB));
+    rig.run();
+    let (urgent, bulk): (Vec<_>, Vec<_>) = rig.writes.iter().copied().partition(|(_, urgent)| *urgent);
+    assert_eq!(urgent.len(), 1, "signs of life share a write");
+    assert!(urgent[0].0 < 1024);
+    assert_eq!(bulk.len(), 8, "entries leave in writes of a bounded size");
+    assert!(bulk.iter().all(|(bytes, _)| *bytes < 2 * MIB));
+}
+
+#[test]
+fn groups_of_a_node_tick_at_the_same_moments() {
+    let interval = Nanos::from_millis(25);
+    for node in 1..=5 {
+        let first = tick_after(Mono(1_234_567), interval, NodeId(node));
+        for now in [Mono(1_234_568), Mono(first.0 - 1)] {
+            assert_eq!(tick_after(now, interval, NodeId(node)), first);
+        }
+        assert_eq!(tick_after(first, interval, NodeId(node)), first + interval);
+    }
+    let firsts: BTreeSet<Mono> = (1..=5).map(|node| tick_after(Mono(0), interval, NodeId(node))).collect();
+    assert_eq!(firsts.len(), 5, "nodes tick at different moments");
+}

@@ -146,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// No more frames are to be taken in for now.
+    /// No more frames are to be taken in until there is room.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= WAITING_MAX || self.bytes_waiting >= BYTES_WAITING_MAX
     }

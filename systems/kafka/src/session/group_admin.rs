@@ -34,7 +34,7 @@ const DESCRIBE_SAYS_NOT_FOUND: i16 = 6;
 const CONSUMER_MEMBER: i8 = 1;
 
 /// The groups among these that the caller may do this with.
-pub(super) fn permitted(node: &Node, call: &Call, operation: i8, group_ids: &[String]) -> Vec<String> {
+fn permitted(node: &Node, call: &Call, operation: i8, group_ids: &[String]) -> Vec<String> {
     let mut permitted: Vec<String> = Vec::new();
     for id in group_ids {
         if may_group(node, call, operation, id) && !permitted.contains(id) {
@@ -45,7 +45,7 @@ pub(super) fn permitted(node: &Node, call: &Call, operation: i8, group_ids: &[St
 }
 
 /// What they may do with a group, if that was asked for.
-pub(super) fn operations(state: &State, call: &Call, wanted: bool, group_id: &str) -> i32 {
+fn operations(state: &State, call: &Call, wanted: bool, group_id: &str) -> i32 {
     if wanted { call.operations(state, resource::GROUP, group_id) } else { NO_OPERATIONS }
 }
 
@@ -118,40 +118,58 @@ pub(super) async fn consumer_group_describe(
     call: &Call,
     request: ConsumerGroupDescribeRequest,
 ) -> ConsumerGroupDescribeResponse {
-    let permitted = permitted(node, call, operation::DESCRIBE, &request.group_ids);
+    let wants = request.include_authorized_operations;
+    let question = |group_ids| Query::DescribeConsumerGroups { group_ids };
+    let described = |group_id, found: Described<'_>| match found {
+        Ok((row, authorized_operations)) => {
+            ConsumerGroupDescribeGroup { authorized_operations, ..consumers_described(row) }
+        }
+        Err((error, error_message)) => {
+            ConsumerGroupDescribeGroup { error_code: error.0, error_message, group_id, ..Default::default() }
+        }
+    };
+    let groups = describe_members(node, call, request.group_ids, wants, question, described).await;
+    ConsumerGroupDescribeResponse { throttle_time_ms: 0, groups }
+}
+
+/// A group and what the caller may do with it; or an error, and what is said about it.
+pub(super) type Described<'r> = Result<(&'r ConsumerRow, i32), (ErrorCode, Option<String>)>;
+
+/// Describes groups of members with epochs: asks the coordinator about those that the caller may describe, and has an
+/// answer made of each.
+pub(super) async fn describe_members<T>(
+    node: &Node,
+    call: &Call,
+    group_ids: Vec<String>,
+    wants_operations: bool,
+    question: impl FnOnce(Vec<String>) -> Query,
+    described: impl Fn(String, Described<'_>) -> T,
+) -> Vec<T> {
+    let permitted = permitted(node, call, operation::DESCRIBE, &group_ids);
     let rows = match permitted.is_empty() {
         true => Ok(BTreeMap::new()),
-        false => consumer_rows(node, permitted).await,
+        false => member_rows(node, question(permitted)).await,
     };
     let state = node.state();
     let describe = |group_id: String| {
-        let refused = |error: ErrorCode, message: Option<String>| ConsumerGroupDescribeGroup {
-            error_code: error.0,
-            error_message: message.or_else(|| error.name().map(str::to_owned)),
-            group_id: group_id.clone(),
-            ..Default::default()
+        let found = match visible(&state, call, &rows, &group_id) {
+            Ok(row) => Ok((row, operations(&state, call, wants_operations, &group_id))),
+            Err((error, message)) => Err((error, message.or_else(|| error.name().map(str::to_owned)))),
         };
-        let row = match visible(&state, call, &rows, &group_id) {
-            Ok(row) => row,
-            Err((error, message)) => return refused(error, message),
-        };
-        ConsumerGroupDescribeGroup {
-            authorized_operations: operations(&state, call, request.include_authorized_operations, &group_id),
-            ..consumers_described(row)
-        }
+        described(group_id, found)
     };
-    ConsumerGroupDescribeResponse { throttle_time_ms: 0, groups: request.group_ids.into_iter().map(describe).collect() }
+    group_ids.into_iter().map(describe).collect()
 }
 
-async fn consumer_rows(node: &Node, group_ids: Vec<String>) -> Result<BTreeMap<String, ConsumerRow>, ErrorCode> {
-    match query(node, Query::DescribeConsumerGroups { group_ids }, Consistency::Linearizable).await? {
+async fn member_rows(node: &Node, question: Query) -> Result<BTreeMap<String, ConsumerRow>, ErrorCode> {
+    match query(node, question, Consistency::Linearizable).await? {
         Answer::ConsumerGroups { groups } => Ok(groups.into_iter().map(|row| (row.group_id.clone(), row)).collect()),
         other => Err(answer_refusal(&other)),
     }
 }
 
 /// The row of a group that the caller may see all of; otherwise an error, and what is said about it.
-pub(super) fn visible<'r>(
+fn visible<'r>(
     state: &State,
     call: &Call,
     rows: &'r Result<BTreeMap<String, ConsumerRow>, ErrorCode>,

@@ -5,13 +5,11 @@
 //!
 //! Deliberately absent: assignments. The coordinator's machine makes them.
 
-use std::collections::BTreeMap;
-
 use verity_contract::Consistency;
 
 use super::call::Call;
 use super::coordination::{answer_refusal, command, hear, may_group, query, refusal};
-use super::group_admin::{operations, permitted, visible};
+use super::group_admin::{Described, describe_members};
 use super::node::Node;
 use super::share_config;
 use crate::machine::cluster::operation;
@@ -115,36 +113,16 @@ pub(super) async fn describe(
     call: &Call,
     request: ShareGroupDescribeRequest,
 ) -> ShareGroupDescribeResponse {
-    let permitted = permitted(node, call, operation::DESCRIBE, &request.group_ids);
-    let rows = match permitted.is_empty() {
-        true => Ok(BTreeMap::new()),
-        false => rows(node, permitted).await,
-    };
-    let state = node.state();
-    let describe = |group_id: String| {
-        let refused = |error: ErrorCode, message: Option<String>| ShareGroupDescribeGroup {
-            error_code: error.0,
-            error_message: message.or_else(|| error.name().map(str::to_owned)),
-            group_id: group_id.clone(),
-            ..Default::default()
-        };
-        let row = match visible(&state, call, &rows, &group_id) {
-            Ok(row) => row,
-            Err((error, message)) => return refused(error, message),
-        };
-        ShareGroupDescribeGroup {
-            authorized_operations: operations(&state, call, request.include_authorized_operations, &group_id),
-            ..described(row)
+    let wants = request.include_authorized_operations;
+    let question = |group_ids| Query::DescribeShareGroups { group_ids };
+    let described = |group_id, found: Described<'_>| match found {
+        Ok((row, authorized_operations)) => ShareGroupDescribeGroup { authorized_operations, ..described(row) },
+        Err((error, error_message)) => {
+            ShareGroupDescribeGroup { error_code: error.0, error_message, group_id, ..Default::default() }
         }
     };
-    ShareGroupDescribeResponse { throttle_time_ms: 0, groups: request.group_ids.into_iter().map(describe).collect() }
-}
-
-async fn rows(node: &Node, group_ids: Vec<String>) -> Result<BTreeMap<String, ConsumerRow>, ErrorCode> {
-    match query(node, Query::DescribeShareGroups { group_ids }, Consistency::Linearizable).await? {
-        Answer::ShareGroups { groups } => Ok(groups.into_iter().map(|row| (row.group_id.clone(), row)).collect()),
-        other => Err(answer_refusal(&other)),
-    }
+    let groups = describe_members(node, call, request.group_ids, wants, question, described).await;
+    ShareGroupDescribeResponse { throttle_time_ms: 0, groups }
 }
 
 fn described(row: &ConsumerRow) -> ShareGroupDescribeGroup {

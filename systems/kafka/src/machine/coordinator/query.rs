@@ -384,9 +384,9 @@ choice! {
             /// In the order of the query.
             groups: Vec<ClassicRow>,
         } = 6,
-        /// To [`Query::DescribeConsumerGroups`].
+        /// To [`Query::DescribeConsumerGroups`] and [`Query::DescribeShareGroups`].
         ConsumerGroups {
-            /// In the order of the query.
+            /// In the order of the query. Members of share groups have no instance ids, patterns and targets.
             groups: Vec<ConsumerRow>,
         } = 7,
         /// To [`Query::ListGroups`].
@@ -452,11 +452,6 @@ choice! {
             /// As they were put out.
             events: Vec<TransactionEvent>,
         } = 17,
-        /// To [`Query::DescribeShareGroups`].
-        ShareGroups {
-            /// In the order of the query. Their members have no instance ids, patterns and targets.
-            groups: Vec<ConsumerRow>,
-        } = 18,
         /// To [`Query::ShareWindow`].
         Window {
             /// False if the group has not begun there; then the rest does not count.

@@ -103,7 +103,7 @@ impl Coordinator {
                 }
             }
             Query::DescribeShareGroups { group_ids } => {
-                Answer::ShareGroups { groups: group_ids.into_iter().map(|id| self.describe_share(id)).collect() }
+                Answer::ConsumerGroups { groups: group_ids.into_iter().map(|id| self.describe_share(id)).collect() }
             }
             Query::ShareWindow { share } => self.share_window(&share),
             Query::ShareOffsets { group_id } => self.share_offsets(&group_id),

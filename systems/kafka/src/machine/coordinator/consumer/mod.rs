@@ -122,6 +122,20 @@ impl ConsumerMember {
     }
 }
 
+/// Notes which topics exist, of those that a group subscribes to. True if that is news.
+pub(super) fn note(known: &mut BTreeMap<String, Topic>, topics: Vec<&TopicInfo>) -> bool {
+    let mut changed = false;
+    for topic in topics {
+        changed |= if topic.partitions > 0 {
+            let found = Topic { id: topic.id, partitions: topic.partitions.min(PARTITION_COUNT_MAX) };
+            known.insert(topic.name.clone(), found) != Some(found)
+        } else {
+            known.remove(&topic.name).is_some()
+        };
+    }
+    changed
+}
+
 /// As a list, in the order of the ids.
 pub(super) fn listed(assignment: &Assignment) -> Vec<IdPartitions> {
     let row = |(topic_id, partitions): (&Uuid, &BTreeSet<i32>)| IdPartitions {
@@ -204,19 +218,8 @@ impl Consumer {
             return false;
         }
         self.metadata_version = version;
-        let mut changed = false;
-        for topic in topics.iter().filter(|topic| self.members.values().any(|member| member.subscribes(&topic.name))) {
-            let known = Topic { id: topic.id, partitions: topic.partitions.min(PARTITION_COUNT_MAX) };
-            let before = if topic.partitions > 0 {
-                self.topics.insert(topic.name.clone(), known)
-            } else {
-                let gone = self.topics.remove(&topic.name);
-                changed |= gone.is_some();
-                continue;
-            };
-            changed |= before.as_ref() != Some(&known);
-        }
-        changed
+        let topics: Vec<&TopicInfo> = topics.iter().filter(|topic| self.is_subscribed(&topic.name)).collect();
+        note(&mut self.topics, topics)
     }
 
     /// A member was not heard of. Does nothing if it has sent a command meanwhile.

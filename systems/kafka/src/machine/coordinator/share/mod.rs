@@ -22,7 +22,7 @@ pub(super) mod partition;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::TopicInfo;
-use super::consumer::{Assignment, PARTITION_COUNT_MAX, Topic};
+use super::consumer::{Assignment, Topic, note};
 use super::turn::Turn;
 use crate::machine::codec::record;
 use crate::wire::{ErrorCode, Uuid};
@@ -117,19 +117,8 @@ impl Share {
             return false;
         }
         self.metadata_version = version;
-        let mut changed = false;
-        for topic in topics {
-            if !self.is_subscribed(&topic.name) {
-                continue;
-            }
-            if topic.partitions <= 0 {
-                changed |= self.topics.remove(&topic.name).is_some();
-                continue;
-            }
-            let known = Topic { id: topic.id, partitions: topic.partitions.min(PARTITION_COUNT_MAX) };
-            changed |= self.topics.insert(topic.name.clone(), known).as_ref() != Some(&known);
-        }
-        changed
+        let topics: Vec<&TopicInfo> = topics.iter().filter(|topic| self.is_subscribed(&topic.name)).collect();
+        note(&mut self.topics, topics)
     }
 
     /// A member was not heard of. Does nothing if it has sent a command meanwhile.

@@ -158,7 +158,7 @@ fn groups_keep_their_kind() {
     assert_eq!((groups[0].protocol_type.as_str(), groups[0].state.as_str()), ("share", "Empty"));
     assert_eq!(rig.commit("", -1, "read", 4), ErrorCode::GROUP_ID_NOT_FOUND);
     assert_eq!(rig.describe().error, ErrorCode::GROUP_ID_NOT_FOUND, "it is no classic group");
-    let Answer::ShareGroups { groups } =
+    let Answer::ConsumerGroups { groups } =
         rig.ask(Query::DescribeShareGroups { group_ids: vec![GROUP.into(), "x".into()] })
     else {
         panic!("two rows")

@@ -38,6 +38,16 @@ class Cluster:
             time.sleep(0.01)
         return self
 
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
+
     def is_ready(self, node):
         try:
             with urllib.request.urlopen(f"http://{node['admin']}/readyz", timeout=1) as answer:

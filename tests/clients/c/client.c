@@ -117,6 +117,28 @@ static void make(zhandle_t *zh, const char *path, const char *value) {
     IS(zoo_create(zh, path, value, (int)strlen(value), &ZOO_OPEN_ACL_UNSAFE, ZOO_PERSISTENT, NULL, 0), ZOK);
 }
 
+static int barriers;
+
+static void on_barrier(int rc, const char *path, const void *context) {
+    (void)path, (void)context;
+    CHECK(rc == ZOK, "sync: %s", zerror(rc));
+    pthread_mutex_lock(&lock);
+    barriers++;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+/* From here on the handle sees what other sessions wrote before: reads of its own server may be older. */
+static void barrier(zhandle_t *zh) {
+    struct timespec at = deadline();
+    int before = barriers;
+    IS(zoo_async(zh, "/", on_barrier, NULL), ZOK);
+    pthread_mutex_lock(&lock);
+    while (barriers == before)
+        CHECK(pthread_cond_timedwait(&changed, &lock, &at) == 0, "no barrier after %d s", PATIENCE_S);
+    pthread_mutex_unlock(&lock);
+}
+
 static void operations(zhandle_t *zh) {
     char path[64], data[64];
     int size = sizeof data;
@@ -188,6 +210,7 @@ static void acls(zhandle_t *zh, const char *hosts) {
     IS(zoo_create(zh, "/acl", "kept", 4, &ZOO_CREATOR_ALL_ACL, ZOO_PERSISTENT, NULL, 0), ZOK);
     acl_is(zh, "/acl", 1, "digest", 0);
     zhandle_t *other = begin(hosts, NULL);
+    barrier(other);
     IS(zoo_get(other, "/acl", 0, data, &size, NULL), ZNOAUTH);
     IS(zoo_set(other, "/acl", "x", 1, -1), ZNOAUTH);
     IS(zoo_set_acl(other, "/acl", -1, &ZOO_OPEN_ACL_UNSAFE), ZNOAUTH);
@@ -295,6 +318,7 @@ static void ephemerals(zhandle_t *zh, const char *hosts) {
     CHECK(stat.ephemeralOwner == zoo_client_id(other)->client_id, "another owner");
     IS(zoo_create(other, "/e/m-0000000000/x", "", 0, &ZOO_OPEN_ACL_UNSAFE, ZOO_PERSISTENT, NULL, 0),
        ZNOCHILDRENFOREPHEMERALS);
+    barrier(zh);
     IS(zoo_wexists(zh, path, on_watch, NULL, &stat), ZOK);
     IS(zookeeper_close(other), ZOK);
     wait_events(1);

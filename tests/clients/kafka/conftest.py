@@ -10,17 +10,15 @@ COUNT = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"), only="kafka").start()
-    yield cluster
-    cluster.stop()
+    with Cluster(tmp_path_factory.mktemp("kafka"), only="kafka") as cluster:
+        yield cluster
 
 
 @pytest.fixture()
 def own_cluster(tmp_path):
     """A cluster to be broken."""
-    cluster = Cluster(tmp_path / "data", only="kafka").start()
-    yield cluster
-    cluster.stop()
+    with Cluster(tmp_path / "data", only="kafka") as cluster:
+        yield cluster
 
 
 @pytest.fixture()

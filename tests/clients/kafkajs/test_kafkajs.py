@@ -22,9 +22,8 @@ alice = "her password"
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"), only="kafka").start()
-    yield cluster
-    cluster.stop()
+    with Cluster(tmp_path_factory.mktemp("kafka"), only="kafka") as cluster:
+        yield cluster
 
 
 @pytest.fixture()
@@ -32,9 +31,8 @@ def guarded(tmp_path):
     """A cluster that asks who is there."""
     config = tmp_path / "verity.toml"
     config.write_text(ACCESS, encoding="utf-8")
-    cluster = Cluster(tmp_path / "data", "--config", str(config), only="kafka").start()
-    yield cluster
-    cluster.stop()
+    with Cluster(tmp_path / "data", "--config", str(config), only="kafka") as cluster:
+        yield cluster
 
 
 def node(cluster, file):

@@ -22,19 +22,17 @@ LEFT_OUT = ["java", "socks5"]
 
 @pytest.fixture()
 def plain(tmp_path):
-    cluster = Cluster(tmp_path / "plain", "--nodes", "3", only="kafka").start()
-    cluster.set_defaults({"auto.create.topics.enable": "false"})
-    yield cluster
-    cluster.stop()
+    with Cluster(tmp_path / "plain", "--nodes", "3", only="kafka") as cluster:
+        cluster.set_defaults({"auto.create.topics.enable": "false"})
+        yield cluster
 
 
 @pytest.fixture()
 def guarded(tmp_path):
     config = tmp_path / "verity.toml"
     config.write_text(ACCESS, encoding="utf-8")
-    cluster = Cluster(tmp_path / "guarded", "--nodes", "1", "--config", str(config), only="kafka").start()
-    yield cluster
-    cluster.stop()
+    with Cluster(tmp_path / "guarded", "--nodes", "1", "--config", str(config), only="kafka") as cluster:
+        yield cluster
 
 
 @pytest.mark.parametrize(("file", "count"), [("client", 13), ("consumer", 9), ("producer", 1), ("produce_consume", 20)])

@@ -38,8 +38,6 @@ const WARM_COUNT: u64 = 300_000;
 const BYTES_MAX: u64 = 1 << 30;
 /// The pace of the latency, in messages a second.
 const RATE: u64 = 100_000;
-/// How often a latency is tried.
-const ATTEMPT_COUNT_MAX: usize = 3;
 /// The numbers of partitions over which requests are spread.
 const SPREADS: [i32; 4] = [1, 10, 100, 1000];
 /// What a server idles before its memory is read.
@@ -257,16 +255,7 @@ impl Bench {
         let seconds = (self.options.seconds * 2.0).max(2.0).to_string();
         for _ in 0..self.options.rounds {
             for delay in &mut delays {
-                let mut attempts = 1;
-                let found = loop {
-                    match self.delay(delay.place, &seconds) {
-                        // A leader may have moved under the client, which does not follow.
-                        Err(error) if attempts < ATTEMPT_COUNT_MAX => eprintln!("{}: {error:#}", delay.place.name()),
-                        found => break found?,
-                    }
-                    attempts += 1;
-                };
-                delay.rounds.push(found);
+                delay.rounds.push(self.delay(delay.place, &seconds)?);
             }
         }
         Ok(delays)

@@ -413,6 +413,7 @@ impl World {
                     self.duty_on(DutyInput::Whisper { from: NODE, bytes });
                 }
             }
+            SessionOutput::FileRange { .. } => unreachable!("a tree has no files"),
             SessionOutput::Wake(moment) => drop(self.wakes.insert(moment)),
             SessionOutput::Pause(conn) => assert!(self.is_open(conn) && self.paused.insert(conn), "paused once"),
             SessionOutput::Resume(conn) => assert!(self.paused.remove(&conn), "only what is paused resumes"),

@@ -790,8 +790,10 @@ impl Replica {
             let input = SessionInput::Completed { token: read.token, result: Err(Failure::NoSuchGroup) };
             return self.work.push_back(Work::Service(read.service, input));
         };
-        let result = match group.machine.read(&read.query) {
-            contract::ReadOutcome::Ready(bytes) => Ok(bytes),
+        let token = read.token;
+        let input = match group.machine.read(&read.query) {
+            contract::ReadOutcome::Ready(bytes) => SessionInput::Completed { token, result: Ok(bytes) },
+            contract::ReadOutcome::InFile(bytes, range) => SessionInput::CompletedInFile { token, bytes, range },
             contract::ReadOutcome::WaitFor(index) => {
                 let (service, token) = (read.service, read.token);
                 if !group.reads.wait_for(index, read) {
@@ -801,7 +803,6 @@ impl Replica {
                 return;
             }
         };
-        let input = SessionInput::Completed { token: read.token, result };
         self.work.push_back(Work::Service(read.service, input));
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
 use verity_node::{NodeClient, NodeError, NodeHandle, ServerTls};
-use verity_storage::{ClusterId, Disk, MemoryDisk, RealDisk};
+use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
 
 use crate::admin::About;
@@ -86,7 +86,7 @@ impl Cluster {
         for id in (1..=u64::from(options.nodes)).map(NodeId) {
             let disk: Arc<dyn Disk> = match &options.data_dir {
                 Some(dir) => Arc::new(RealDisk::new(node_dir(dir, id))?),
-                None => Arc::new(MemoryDisk::new()),
+                None => Arc::new(RamDisk::new()),
             };
             disks.insert(id, disk);
         }

@@ -17,6 +17,7 @@ pub mod codec;
 mod duty;
 mod facts;
 mod machine;
+mod range;
 mod session;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -31,4 +32,5 @@ pub use machine::{
     Attachment, Attachments, Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, Spawn, StateMachine,
     SyncFiles,
 };
+pub use range::{FileBytes, FileRange};
 pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};

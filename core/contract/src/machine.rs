@@ -11,6 +11,7 @@ use thiserror::Error;
 use verity_types::{Digest, GroupId, Incarnation, LogIndex, NodeId, WallMs};
 
 use crate::agreement::{Members, Verdict};
+use crate::range::FileRange;
 
 /// Who asked for a command: the origin node and its place in that node's stream to the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +123,8 @@ impl Effects {
 pub enum ReadOutcome {
     /// The answer, as of the applied index.
     Ready(Bytes),
+    /// The same; bytes of a file belong to it that nobody has read yet.
+    InFile(Bytes, FileRange),
     /// Ask again when this index is applied.
     WaitFor(LogIndex),
 }

@@ -17,6 +17,8 @@ use bytes::Bytes;
 use verity_clock::Now;
 use verity_types::{ConnId, GroupId, LogIndex, Mono, NodeId, Term, Token};
 
+use crate::FileRange;
+
 /// Which of a service's listeners a connection came in by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Door(pub u16);
@@ -96,6 +98,15 @@ pub enum SessionInput {
         /// The state machine's bytes.
         result: Result<Bytes, Failure>,
     },
+    /// A `Read` is answered; bytes of a file belong to it.
+    CompletedInFile {
+        /// Which.
+        token: Token,
+        /// The state machine's bytes.
+        bytes: Bytes,
+        /// The file's.
+        range: FileRange,
+    },
     /// A state machine put out an event.
     Event {
         /// Of this group.
@@ -130,6 +141,13 @@ pub enum SessionOutput {
         conn: ConnId,
         /// What to write.
         bytes: Bytes,
+    },
+    /// Write these bytes of a file.
+    FileRange {
+        /// To this connection.
+        conn: ConnId,
+        /// What to write.
+        range: FileRange,
     },
     /// Place a command in a group's order.
     Propose {

@@ -6,16 +6,24 @@
 //! Deliberately absent: append and seek. Writers keep their own offset, so that a handle has no state to disagree about.
 
 use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use verity_contract::{FileBytes, FileRange};
 
 use crate::Error;
 
 mod faulty;
 mod memory;
+mod ram;
 mod real;
+#[cfg(test)]
+mod steps;
 mod volatile;
 
 pub use faulty::{FaultCounts, Faults, FaultyDisk};
 pub use memory::{Crash, MemoryDisk};
+pub use ram::RamDisk;
 pub use real::RealDisk;
 pub use volatile::{IMAGE_SIZE_MAX, VolatileDisk};
 
@@ -119,6 +127,30 @@ pub trait DiskFile: Debug + Send + Sync {
     /// # Errors
     /// The device's. The file's unsynced bytes are then lost for good: a second sync proves nothing.
     fn sync_data(&self) -> Result<(), Error>;
+
+    /// The operating system's handle, if the file is one of its own.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// A part of an open file that nobody will write to, to be handed on.
+#[must_use]
+pub fn file_range(file: &Arc<dyn DiskFile>, position: u64, length: usize) -> FileRange {
+    FileRange::new(Arc::new(ForReading(Arc::clone(file))), position, length)
+}
+
+#[derive(Debug)]
+struct ForReading(Arc<dyn DiskFile>);
+
+impl FileBytes for ForReading {
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<usize, String> {
+        self.0.read_at(offset, out).map_err(|error| error.to_string())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.descriptor()
+    }
 }
 
 /// Writes zeros over `[from, to)`.
@@ -173,6 +205,12 @@ pub fn group_folder(group: verity_types::GroupId) -> String {
 /// `dir/name`, or `name` at the root.
 pub(crate) fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}
+
+/// A folder and all above it, but for the root.
+pub(crate) fn folders(dir: &str) -> impl Iterator<Item = String> {
+    let ends = dir.match_indices('/').map(|(end, _)| end).chain([dir.len()]);
+    ends.map(|end| dir[..end].to_owned())
 }
 
 /// The folder of a path; empty for the root.

@@ -5,8 +5,8 @@
 //! byte that is read back is checked; what does not check is refused with [`Error::Corrupt`] and never served.
 //!
 //! Everything is synchronous and takes no time, randomness or thread of its own. [`RealDisk`] is the one type that
-//! touches the operating system; [`MemoryDisk`] loses what was not synced when it is told to crash, [`VolatileDisk`] when
-//! its process is killed, and [`FaultyDisk`] fails on plan.
+//! touches the operating system; [`RamDisk`] ends with the process; [`MemoryDisk`] loses what was not synced when it is
+//! told to crash, [`VolatileDisk`] when its process is killed, and [`FaultyDisk`] fails on plan.
 //!
 //! Deliberately absent: which records an agreement writes, what a snapshot's bytes mean, and any retry of a failed
 //! sync. After one, the kernel may have thrown the dirty pages away and call the next sync a success.
@@ -22,7 +22,7 @@ mod sealed;
 pub mod snapshot;
 pub mod wal;
 
-pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RealDisk, VolatileDisk, group_folder};
+pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RamDisk, RealDisk, VolatileDisk, file_range, group_folder};
 pub use error::Error;
 pub use identity::{ClusterId, FORMAT_VERSION, Identity};
 pub use kv::{Batch, Direction, Keyspace, Kv, KvRead, MemoryKv, RedbKv};

@@ -10,17 +10,18 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
-use verity_contract::{Door, Peer, SessionInput};
+use verity_contract::{Door, FileRange, Peer, SessionInput};
 use verity_replica::{Input, ServiceId};
 use verity_types::ConnId;
 
 use crate::core::Shared;
 use crate::figures::{Traffic, count};
+use crate::outgoing::Outgoing;
 
 /// With this much waiting to be written, a connection is not read from.
 const OUT_BYTES_PAUSE: usize = 4 * 1024 * 1024;
@@ -33,13 +34,26 @@ const READ_BYTES: usize = 64 * 1024;
 /// After so many bytes of one connection, others have their turn.
 const TURN_BYTES: usize = 512 * 1024;
 
+/// After so many bytes written to one connection at once, others have their turn.
+const WRITE_TURN_BYTES: usize = 4 << 20;
+
+/// How far a write came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    All,
+    /// The socket takes no more now.
+    Blocked,
+    /// It would, but others wait.
+    Turn,
+}
+
 /// What the core knows of a connection.
 #[derive(Debug)]
 pub(crate) struct ConnHandle {
     pub(crate) service: ServiceId,
     /// The socket's own writing side, where no TLS lies in between.
     plain: Option<OwnedWriteHalf>,
-    out: RefCell<BytesMut>,
+    out: RefCell<Outgoing>,
     paused: Cell<bool>,
     closing: Cell<bool>,
     reader: Notify,
@@ -62,14 +76,23 @@ impl ConnHandle {
     }
 
     /// Adds bytes to what is written at the end of the turn.
-    pub(crate) fn push(&self, bytes: &[u8]) {
+    pub(crate) fn push(&self, bytes: Bytes) {
+        self.put(bytes.len(), |out| out.push(bytes));
+    }
+
+    /// Adds bytes of a file.
+    pub(crate) fn push_range(&self, range: FileRange) {
+        self.put(range.len(), |out| out.push_range(range));
+    }
+
+    fn put(&self, length: usize, put: impl FnOnce(&mut Outgoing)) {
         let mut out = self.out.borrow_mut();
-        if out.len() + bytes.len() > OUT_BYTES_MAX {
+        if out.len() + length > OUT_BYTES_MAX {
             out.clear();
             drop(out);
             self.close();
         } else if !self.closing.get() {
-            out.extend_from_slice(bytes);
+            put(&mut out);
         }
     }
 
@@ -88,34 +111,37 @@ impl ConnHandle {
 
     /// Ends a turn: writes as much as the socket takes now. The writing task takes the rest.
     pub(crate) fn write_now(&self) {
-        let done = self.plain.as_ref().is_some_and(|plain| self.try_write(plain));
-        if !done || self.closing.get() {
+        let written = self.plain.as_ref().map_or(Written::Blocked, |plain| self.try_write(plain));
+        if written != Written::All || self.closing.get() {
             self.writer.notify_one();
         }
     }
 
-    /// True if everything is written.
-    fn try_write(&self, plain: &OwnedWriteHalf) -> bool {
-        let mut out = self.out.borrow_mut();
+    /// Writes until the socket takes no more, or it is the turn of others.
+    fn try_write(&self, plain: &OwnedWriteHalf) -> Written {
+        let (mut out, mut turn) = (self.out.borrow_mut(), 0);
         if out.len() >= OUT_BYTES_PAUSE {
             // The reader may have looked between the push and this write. It looks again when it is its turn, and is woken by
             // the writing task if there is still too much.
             self.reader.notify_one();
         }
         while !out.is_empty() {
-            match plain.try_write(&out) {
+            if turn >= WRITE_TURN_BYTES {
+                return Written::Turn;
+            }
+            match out.write_next(plain.as_ref()) {
                 Ok(written) => {
                     count(&self.traffic.client_sent, written);
-                    out.advance(written);
+                    turn += written;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
                 Err(_) => {
                     out.clear();
                     self.closing.set(true);
                 }
             }
         }
-        true
+        Written::All
     }
 
     fn may_read(&self) -> bool {
@@ -209,23 +235,34 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
 async fn write_plain(handle: &ConnHandle) {
     let plain = handle.plain.as_ref().expect("a plain connection keeps its socket");
     loop {
-        if handle.try_write(plain) {
-            handle.reader.notify_one();
-            if handle.closing.get() {
-                return;
+        match handle.try_write(plain) {
+            Written::All => {
+                handle.reader.notify_one();
+                if handle.closing.get() {
+                    return;
+                }
+                handle.writer.notified().await;
             }
-            handle.writer.notified().await;
-        } else if plain.writable().await.is_err() {
-            return handle.close();
-        } else if handle.closing.get() && handle.out.borrow().is_empty() {
-            return;
+            Written::Turn => tokio::task::yield_now().await,
+            Written::Blocked => {
+                if plain.writable().await.is_err() {
+                    return handle.close();
+                } else if handle.closing.get() && handle.out.borrow().is_empty() {
+                    return;
+                }
+            }
         }
     }
 }
 
 async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
     loop {
-        let bytes = handle.out.borrow_mut().split();
+        let next = handle.out.borrow_mut().take_next();
+        let Ok(bytes) = next else {
+            // Part of an answer has left, and the rest cannot be read.
+            handle.out.borrow_mut().clear();
+            return handle.close();
+        };
         if bytes.is_empty() {
             if handle.closing.get() {
                 // The client may be gone already; closing is all that is left to do.
@@ -264,7 +301,7 @@ mod tests {
         let (_, plain) = TcpStream::from_std(client).expect("it does not block").into_split();
         let (mut peer, _) = listener.accept().expect("somebody connects");
         let handle = ConnHandle::new(ServiceId(0), Some(plain), &Rc::default());
-        handle.push(&vec![7; OUT_BYTES_PAUSE]);
+        handle.push(vec![7; OUT_BYTES_PAUSE].into());
         assert!(!handle.may_read());
         let reading = std::thread::spawn(move || peer.read_exact(&mut vec![0; OUT_BYTES_PAUSE]));
         while !handle.out.borrow().is_empty() {

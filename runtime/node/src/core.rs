@@ -295,7 +295,13 @@ impl Core {
         match output {
             SessionOutput::Bytes { conn, bytes } => {
                 if let Some(handle) = self.conns.get(&conn) {
-                    handle.push(&bytes);
+                    handle.push(bytes);
+                    self.dirty.insert(conn);
+                }
+            }
+            SessionOutput::FileRange { conn, range } => {
+                if let Some(handle) = self.conns.get(&conn) {
+                    handle.push_range(range);
                     self.dirty.insert(conn);
                 }
             }

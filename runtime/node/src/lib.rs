@@ -14,6 +14,7 @@ mod core;
 mod faults;
 mod figures;
 mod node;
+mod outgoing;
 mod pause;
 mod peer;
 mod rotation;

@@ -829,6 +829,11 @@ impl<'w> World<'w> {
     fn carry_out_conn(&mut self, output: SessionOutput) {
         let (conn, input) = match output {
             SessionOutput::Bytes { conn, bytes } => (conn, ClientInput::Bytes(bytes)),
+            SessionOutput::FileRange { conn, range } => match range.read(usize::MAX) {
+                Ok(bytes) => (conn, ClientInput::Bytes(bytes)),
+                // Part of the answer may have left.
+                Err(_) => (conn, ClientInput::Disconnected),
+            },
             SessionOutput::Close(conn) => (conn, ClientInput::Disconnected),
             SessionOutput::Pause(_) | SessionOutput::Resume(_) => return,
             SessionOutput::Propose { .. }

@@ -146,6 +146,7 @@ impl Service for ListService {
                     });
                 }
             }
+            SessionInput::CompletedInFile { .. } => unreachable!("a list has no files"),
             SessionInput::Completed { token, result } => {
                 let Some((conn, op, value)) = self.pending.remove(&token) else { return };
                 if !self.buffers.contains_key(&conn) {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::Error;
-use crate::disk::{Disk, DiskFile, DiskLock, join, parent};
+use crate::disk::{Disk, DiskFile, DiskLock, folders, parent};
 
 /// What a drive writes at once.
 const SECTOR: usize = 512;
@@ -349,12 +349,7 @@ impl Disk for MemoryDisk {
     }
 
     fn create_dir(&self, dir: &str) -> Result<(), Error> {
-        let mut state = self.state();
-        let mut path = String::new();
-        for part in dir.split('/') {
-            path = join(&path, part);
-            state.dirs.insert(path.clone());
-        }
+        self.state().dirs.extend(folders(dir));
         Ok(())
     }
 

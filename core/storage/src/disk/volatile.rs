@@ -342,11 +342,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::disk::steps::{bytes, contents, step, take};
     use crate::disk::{Crash, MemoryDisk, RealDisk};
-
-    fn bytes(disk: &dyn Disk, path: &str) -> Option<Vec<u8>> {
-        disk.open(path).ok().map(|file| read_all(&*file, IMAGE_SIZE_MAX).unwrap())
-    }
 
     #[test]
     fn a_kill_takes_what_was_not_synced() {
@@ -391,51 +388,6 @@ mod tests {
         assert!(matches!(disk.create("nowhere/a"), Err(Error::NotFound { .. })));
         let file = disk.create("a").unwrap();
         assert!(matches!(file.write_at(IMAGE_SIZE_MAX, b"x"), Err(Error::NoSpace { .. })));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Create(usize),
-        Write(usize, u8, u8),
-        Resize(usize, u8),
-        Sync(usize),
-        Rename(usize, usize),
-        Remove(usize),
-        SyncDir,
-    }
-
-    const NAMES: [&str; 3] = ["d/a", "d/b", "d/c"];
-
-    fn step() -> impl Strategy<Value = Step> {
-        let name = || 0..NAMES.len();
-        prop_oneof![
-            3 => name().prop_map(Step::Create),
-            6 => (name(), any::<u8>(), any::<u8>()).prop_map(|(name, at, byte)| Step::Write(name, at, byte)),
-            1 => (name(), any::<u8>()).prop_map(|(name, size)| Step::Resize(name, size)),
-            4 => name().prop_map(Step::Sync),
-            2 => (name(), name()).prop_map(|(from, to)| Step::Rename(from, to)),
-            1 => name().prop_map(Step::Remove),
-            3 => Just(Step::SyncDir),
-        ]
-    }
-
-    fn take(disk: &dyn Disk, step: &Step) -> bool {
-        let on = |name: &usize, then: &dyn Fn(&dyn DiskFile)| disk.open(NAMES[*name]).map(|file| then(&*file)).is_ok();
-        match step {
-            Step::Create(name) => disk.create(NAMES[*name]).is_ok(),
-            Step::Write(name, at, byte) => on(name, &|file| file.write_at(u64::from(*at), &[*byte]).unwrap()),
-            Step::Resize(name, size) => on(name, &|file| file.set_size(u64::from(*size)).unwrap()),
-            Step::Sync(name) => on(name, &|file| file.sync_data().unwrap()),
-            Step::Rename(from, to) if from == to => true,
-            Step::Rename(from, to) => disk.rename(NAMES[*from], NAMES[*to]).is_ok(),
-            Step::Remove(name) => disk.remove(NAMES[*name]).is_ok(),
-            Step::SyncDir => disk.sync_dir("d").is_ok(),
-        }
-    }
-
-    fn contents(disk: &dyn Disk) -> Vec<(String, Vec<u8>)> {
-        let names = disk.list("d").unwrap();
-        names.into_iter().map(|name| (name.clone(), bytes(disk, &format!("d/{name}")).unwrap())).collect()
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use verity_contract::{Command as Ordered, Effects, ReadOutcome, StateMachine};
 use verity_kafka::machine::coordinator::{Command as Coordination, TopicPartitions};
-use verity_kafka::machine::partition::{Command, Query};
+use verity_kafka::machine::partition::{Command, Query, Wanted};
 use verity_kafka::wire::BatchHeader;
 
 use super::TOPICS;
@@ -13,8 +13,8 @@ use super::wire::CHECKED;
 use crate::bug::{Bug, Buggy};
 use crate::mutant::Mutant;
 
-/// Where a fetch's answer says how many transactions were aborted: behind the error and three offsets.
-const ABORTED_AT: usize = 2 + 3 * 8;
+/// Where a fetch's answer says how many transactions were aborted: behind the error, three offsets and a span.
+const ABORTED_AT: usize = 34;
 
 /// A partition, with its bug if the mutant is one of a partition's.
 pub(super) fn partition(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) -> Box<dyn StateMachine> {
@@ -77,14 +77,17 @@ impl Bug for OfPartition {
     }
 
     fn read(&mut self, machine: &mut dyn StateMachine, query: &[u8]) -> ReadOutcome {
-        let (Some(Query::Fetch { offset, max_bytes, min_one, .. }), mutant) = (Query::decode(query), self.0) else {
+        let (Some(Query::Fetch(wanted)), mutant) = (Query::decode(query), self.0) else {
             return machine.read(query);
         };
         if mutant == Mutant::FetchIgnoresLastStable {
-            return machine.read(&Query::Fetch { offset, max_bytes, min_one, committed: false }.encode());
+            return machine.read(&Query::Fetch(Wanted { committed: false, ..wanted }).encode());
         }
         match machine.read(query) {
             ReadOutcome::Ready(bytes) if mutant == Mutant::FetchOmitsAborted => ReadOutcome::Ready(omit_aborted(bytes)),
+            ReadOutcome::InFile(bytes, range) if mutant == Mutant::FetchOmitsAborted => {
+                ReadOutcome::InFile(omit_aborted(bytes), range)
+            }
             other => other,
         }
     }

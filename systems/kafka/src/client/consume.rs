@@ -45,7 +45,8 @@ pub fn consume(
     };
     aborted.sort_unstable();
     let (mut aborted, mut aborting) = (VecDeque::from(aborted), BTreeSet::new());
-    let mut blob: Bytes = data.records.clone().unwrap_or_default();
+    let records = data.records.clone().unwrap_or_default();
+    let mut blob: Bytes = records.read().expect("what came from a node is in memory");
     let mut next = from;
     loop {
         let batch = match Batch::take(&mut blob) {

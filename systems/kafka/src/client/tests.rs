@@ -101,7 +101,8 @@ fn readers_of_committed_records_see_no_aborted_ones() {
         Ok(-1),
     ]);
     let aborted = vec![AbortedTransaction { producer_id: 7, first_offset: 1 }];
-    let data = FetchPartitionData { records: Some(records), aborted_transactions: Some(aborted), ..Default::default() };
+    let data =
+        FetchPartitionData { records: Some(records.into()), aborted_transactions: Some(aborted), ..Default::default() };
     assert_eq!(offsets(&data, 0, false), (vec![0, 1, 2, 4, 7], 8));
     assert_eq!(offsets(&data, 0, true), (vec![0, 2, 4, 7], 8));
     assert_eq!(offsets(&data, 4, true), (vec![4, 7], 8));
@@ -110,7 +111,7 @@ fn readers_of_committed_records_see_no_aborted_ones() {
 #[test]
 fn a_batch_that_is_cut_off_comes_again_and_a_broken_one_is_told() {
     let whole = log(&[Ok(-1), Ok(-1)]);
-    let data = |records: Bytes| FetchPartitionData { records: Some(records), ..Default::default() };
+    let data = |records: Bytes| FetchPartitionData { records: Some(records.into()), ..Default::default() };
     assert_eq!(offsets(&data(whole.slice(..whole.len() - 3)), 0, true), (vec![0], 1));
     assert_eq!(offsets(&data(Bytes::new()), 5, true), (vec![], 5));
     let mut flipped = whole.to_vec();

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use verity_storage::DiskFile;
 
-use super::header::BatchHeader;
+use super::header::{BatchHeader, HEADER_SIZE};
 use super::manifest::SEGMENTS_MAX;
 use super::segment::{Segment, Tally, join, write_sidecar};
 use super::{Log, LogError};
+use crate::wire;
 
 /// Appends beyond this many bytes are written without waiting for [`Log::flush`].
 const PENDING_MAX: usize = 256 << 10;
@@ -51,6 +52,10 @@ impl Active {
     }
 }
 
+fn misuse(what: &str) -> LogError {
+    LogError::ApiMisuse(what.to_owned())
+}
+
 impl Log {
     /// Appends one batch, whose offsets follow the log's. `now_ms` is the entry's time.
     ///
@@ -59,21 +64,46 @@ impl Log {
     /// then as before.
     pub fn append(&mut self, batch: &[u8], now_ms: i64) -> Result<Appended, LogError> {
         self.unsynced.check()?;
-        let header = self.fits(batch).map_err(LogError::ApiMisuse)?;
-        let rolled = self.must_seal(&header, now_ms);
+        let header = BatchHeader::check(batch).map_err(misuse)?;
+        let (head, records) = batch.split_at(HEADER_SIZE);
+        self.put(&header, [head, records], now_ms)
+    }
+
+    /// Appends one batch at the log's end, under this epoch, whatever it says itself of either.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn append_as(&mut self, batch: &[u8], leader_epoch: i32, now_ms: i64) -> Result<Appended, LogError> {
+        self.unsynced.check()?;
+        // Both lie outside of what the checksum covers, and the records need no copy for them.
+        let mut head = [0; HEADER_SIZE];
+        let (given, records) = batch.split_at_checked(HEADER_SIZE).ok_or_else(|| misuse("a batch is cut off"))?;
+        head.copy_from_slice(given);
+        wire::assign(&mut head, self.next_offset, leader_epoch);
+        let header = BatchHeader::parse(&head).map_err(misuse)?;
+        header.matches(batch).map_err(misuse)?;
+        self.put(&header, [&head, records], now_ms)
+    }
+
+    /// Appends a sound batch in two parts.
+    fn put(&mut self, header: &BatchHeader, parts: [&[u8]; 2], now_ms: i64) -> Result<Appended, LogError> {
+        self.fits(header).map_err(LogError::ApiMisuse)?;
+        let rolled = self.must_seal(header, now_ms);
         if rolled && self.sealed.len() >= SEGMENTS_MAX {
             return Err(LogError::ApiMisuse("the log has as many segments as it may have".to_owned()));
         }
         if rolled {
             self.seal()?;
         }
-        if self.active.pending.len() + batch.len() > PENDING_MAX {
+        let size = header.size as usize;
+        if self.active.pending.len() + size > PENDING_MAX {
             self.flush()?;
         }
-        if batch.len() > PENDING_MAX {
-            self.write(batch)?;
+        if size > PENDING_MAX {
+            self.write(parts)?;
         } else {
-            self.active.pending.extend_from_slice(batch);
+            self.active.pending.reserve(size);
+            parts.iter().for_each(|part| self.active.pending.extend_from_slice(part));
         }
         let tally = &mut self.active.tally;
         if tally.unhashed().length == 0 {
@@ -82,7 +112,7 @@ impl Log {
             let names = [tally.unhashed().file_name(), tally.unhashed().index_name()];
             self.doomed.retain(|(name, _)| !names.contains(name));
         }
-        tally.add(&header, batch, self.config.index_interval_bytes);
+        tally.add(header, parts, self.config.index_interval_bytes);
         self.epochs.assign(header.leader_epoch, header.base_offset);
         self.next_offset = header.last_offset + 1;
         Ok(Appended { base_offset: header.base_offset, last_offset: header.last_offset, rolled })
@@ -117,16 +147,15 @@ impl Log {
         if held { self.seal() } else { Ok(()) }
     }
 
-    /// The header of `batch`, if it may be appended.
-    fn fits(&self, batch: &[u8]) -> Result<BatchHeader, String> {
-        let header = BatchHeader::check(batch)?;
+    /// May a batch of this header be appended?
+    fn fits(&self, header: &BatchHeader) -> Result<(), String> {
         if header.base_offset != self.next_offset {
             return Err(format!("a batch at offset {} is appended to {}", header.base_offset, self.next_offset));
         }
         if header.leader_epoch >= 0 && self.epochs.latest().is_some_and(|latest| latest > header.leader_epoch) {
             return Err(format!("a batch of epoch {} is appended behind a later one", header.leader_epoch));
         }
-        Ok(header)
+        Ok(())
     }
 
     fn must_seal(&self, header: &BatchHeader, now_ms: i64) -> bool {
@@ -161,9 +190,11 @@ impl Log {
     }
 
     /// Writes bytes that are not counted yet.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+    fn write(&mut self, parts: [&[u8]; 2]) -> Result<(), LogError> {
         assert!(self.active.pending.is_empty(), "bytes are written in order");
-        self.write_at(self.active.written(), bytes)
+        let position = self.active.written();
+        self.write_at(position, parts[0])?;
+        self.write_at(position + parts[0].len() as u64, parts[1])
     }
 
     fn write_at(&mut self, position: u64, bytes: &[u8]) -> Result<(), LogError> {

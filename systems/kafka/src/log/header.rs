@@ -94,13 +94,19 @@ impl BatchHeader {
     /// What is wrong with it, in words.
     pub fn check(batch: &[u8]) -> Result<Self, &'static str> {
         let header = Self::parse(batch)?;
-        if batch.len() != header.size as usize {
+        header.matches(batch)?;
+        Ok(header)
+    }
+
+    /// Checks length and checksum of a whole batch, which may still have another offset and epoch.
+    pub(super) fn matches(&self, batch: &[u8]) -> Result<(), &'static str> {
+        if batch.len() != self.size as usize {
             return Err("a batch's length is not that of its bytes");
         }
-        if wire::checksum(batch) != header.crc {
+        if wire::checksum(batch) != self.crc {
             return Err("a batch's checksum does not hold");
         }
-        Ok(header)
+        Ok(())
     }
 
     /// True if the batch is part of a transaction.

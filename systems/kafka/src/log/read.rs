@@ -11,7 +11,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use verity_storage::DiskFile;
+use verity_contract::FileRange;
+use verity_storage::{DiskFile, file_range};
 
 use super::header::BatchHeader;
 use super::manifest::SegmentFacts;
@@ -38,10 +39,10 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// The open file. It stays readable when the log drops the segment.
+    /// The place, to be read by whoever writes it on. Nobody has looked at these bytes.
     #[must_use]
-    pub fn file(&self) -> &Arc<dyn DiskFile> {
-        &self.file
+    pub fn range(&self) -> FileRange {
+        file_range(&self.file, self.position, self.length)
     }
 
     /// Reads the batches and checks each one's checksum and offsets.

@@ -25,7 +25,7 @@ pub trait Meter: std::fmt::Debug + Send + Sync {
     fn answered(&self, kind: RequestKind, took: Nanos);
     /// So many records were committed, in batches of so many bytes.
     fn received(&self, records: u64, bytes: u64);
-    /// So many records were sent to consumers, in batches of so many bytes.
+    /// So many records were sent to consumers, by their offsets, in batches of so many bytes.
     fn sent(&self, records: u64, bytes: u64);
     /// So many connections are open now.
     fn connected(&self, count: usize);

@@ -10,12 +10,11 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use verity_contract::{Peer, SessionOutput};
 use verity_types::{ConnId, Mono};
 
 use super::sasl::Authentication;
-use crate::wire::{Frames, Request, RequestHeader};
+use crate::wire::{Blob, Frames, Request, RequestHeader};
 
 /// No connection has more requests under way at once.
 pub(super) const UNDER_WAY_MAX: usize = 256;
@@ -41,7 +40,7 @@ enum Slot {
     /// The request, of so many bytes, is under way.
     Open(usize),
     /// Here it is, in pieces.
-    Filled(Vec<Bytes>),
+    Filled(Vec<Blob>),
 }
 
 /// A connection.
@@ -63,6 +62,14 @@ pub(super) struct Connection {
     paused: bool,
     /// Nothing more is read: the connection ends when what is under way is answered.
     pub(super) closing: bool,
+}
+
+/// A piece of an answer, to be written.
+pub(super) fn written(conn: ConnId, piece: Blob) -> SessionOutput {
+    match piece {
+        Blob::Memory(bytes) => SessionOutput::Bytes { conn, bytes },
+        Blob::File(range) => SessionOutput::FileRange { conn, range },
+    }
 }
 
 /// May a request be under way beside others of its connection? Only what is placed in its order before it first waits.
@@ -120,16 +127,16 @@ impl Connection {
     }
 
     /// A request has its answer, or has none to give; what may leave now goes to `out`.
-    pub(super) fn answer(&mut self, conn: ConnId, slot: u64, bytes: Vec<Bytes>, out: &mut Vec<SessionOutput>) {
+    pub(super) fn answer(&mut self, conn: ConnId, slot: u64, pieces: Vec<Blob>, out: &mut Vec<SessionOutput>) {
         let at = usize::try_from(slot - self.first).expect("a connection has fewer slots than memory");
-        if let Slot::Open(size) = std::mem::replace(&mut self.slots[at], Slot::Filled(bytes)) {
+        if let Slot::Open(size) = std::mem::replace(&mut self.slots[at], Slot::Filled(pieces)) {
             self.bytes_under_way -= size;
         }
         self.under_way -= 1;
         self.alone = false;
         while let Some(Slot::Filled(pieces)) = self.slots.front_mut() {
             let pieces = std::mem::take(pieces);
-            out.extend(pieces.into_iter().map(|bytes| SessionOutput::Bytes { conn, bytes }));
+            out.extend(pieces.into_iter().map(|piece| written(conn, piece)));
             self.slots.pop_front();
             self.first += 1;
         }

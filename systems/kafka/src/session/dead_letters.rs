@@ -205,11 +205,14 @@ type Content = (Option<Bytes>, Option<Bytes>);
 
 /// The contents of records from one offset on, and the first offset of which nothing is known.
 async fn contents(node: &Node, source: GroupId, first: i64) -> Option<(BTreeMap<i64, Content>, i64)> {
-    let query = partition::Query::Fetch { offset: first, max_bytes: READ_BYTES, min_one: true, committed: false };
-    let answer = node.read(source, query.encode(), Consistency::Local).by(node.in_ms(COMMAND_MS)).await;
-    let mut fetched = answer.and_then(Result::ok).and_then(Fetched::decode)?;
+    let wanted =
+        partition::Wanted { offset: first, max_bytes: READ_BYTES, min_one: true, committed: false, in_place: false };
+    let query = partition::Query::Fetch(wanted).encode();
+    let answer = node.read(source, query, Consistency::Local).by(node.in_ms(COMMAND_MS)).await;
+    let fetched = answer.and_then(Result::ok).and_then(Fetched::decode)?;
     let (mut found, mut upto) = (BTreeMap::new(), first);
-    while let Ok(Some(batch)) = Batch::take(&mut fetched.records) {
+    let mut records = fetched.records.read().ok()?;
+    while let Ok(Some(batch)) = Batch::take(&mut records) {
         let header = *batch.header();
         upto = header.next_offset();
         let Ok(plain) = batch.decompress(DECOMPRESSED_SIZE_MAX) else { continue };

@@ -9,7 +9,6 @@
 //!
 //! Deliberately absent: replication. Groups do that, and nobody fetches as a replica.
 
-use bytes::Bytes;
 use verity_contract::Consistency;
 use verity_types::{GroupId, Mono};
 
@@ -19,12 +18,12 @@ use super::node::{Node, State, ended, partition_error};
 use super::partitions::{self, Elsewhere};
 use super::quotas;
 use crate::machine::cluster::{CONSUMER_BYTE_RATE, operation};
-use crate::machine::partition::{Fetched, Query};
+use crate::machine::partition::{Fetched, Query, Wanted};
 use crate::wire::message::{
     AbortedTransaction, FetchPartition, FetchPartitionData, FetchRequest, FetchResponse, FetchableTopicResponse,
     LeaderIdAndEpoch,
 };
-use crate::wire::{Batches, ErrorCode};
+use crate::wire::{Blob, ErrorCode};
 
 /// `fetch.max.bytes`: no answer is larger, but for one batch.
 const BYTES_MAX: i32 = 57_671_680;
@@ -55,7 +54,7 @@ fn refusal(index: i32, error: ErrorCode) -> FetchPartitionData {
         high_watermark: -1,
         last_stable_offset: -1,
         log_start_offset: -1,
-        records: Some(Bytes::new()),
+        records: Some(Blob::default()),
         ..Default::default()
     }
 }
@@ -118,7 +117,7 @@ fn data(index: i32, fetched: Fetched) -> FetchPartitionData {
     }
 }
 
-/// Reads one partition.
+/// Reads one partition; answers as well how many offsets the batches span.
 async fn read(
     node: &Node,
     wants: &Wants<'_>,
@@ -126,47 +125,62 @@ async fn read(
     wanted: &FetchPartition,
     left: i32,
     min_one: bool,
-) -> FetchPartitionData {
+) -> (FetchPartitionData, u64) {
     let max_bytes = u32::try_from(wanted.partition_max_bytes.min(left)).unwrap_or(0);
-    let query = Query::Fetch { offset: wanted.fetch_offset, max_bytes, min_one, committed: wants.committed }.encode();
-    let mut result = node.read(group, query.clone(), Consistency::Local).await.map(Fetched::decode);
+    let (offset, committed) = (wanted.fetch_offset, wants.committed);
+    let query = Query::Fetch(Wanted { offset, max_bytes, min_one, committed, in_place: true }).encode();
+    let ask = async |consistency| {
+        let answer = node.read(group, query.clone(), consistency).placed().await;
+        answer.map(|(bytes, range)| Fetched::of(bytes, range))
+    };
+    let mut result = ask(Consistency::Local).await;
     if let Ok(Some(Fetched { error: ErrorCode::OFFSET_OUT_OF_RANGE, high_watermark, .. })) = &result
         && wanted.fetch_offset > *high_watermark
     {
-        result = node.read(group, query, Consistency::Linearizable).await.map(Fetched::decode);
+        result = ask(Consistency::Linearizable).await;
     }
     match result {
-        Ok(Some(fetched)) => data(wanted.partition, fetched),
-        Ok(None) => refusal(wanted.partition, ErrorCode::UNKNOWN_SERVER_ERROR),
-        Err(failure) => refusal(wanted.partition, partition_error(Some(failure))),
+        Ok(Some(fetched)) => {
+            let span = fetched.span;
+            (data(wanted.partition, fetched), span)
+        }
+        Ok(None) => (refusal(wanted.partition, ErrorCode::UNKNOWN_SERVER_ERROR), 0),
+        Err(failure) => (refusal(wanted.partition, partition_error(Some(failure))), 0),
     }
 }
 
-/// One look at all partitions: what they have, how many bytes that is, and whether there is a reason not to wait.
-async fn look(
-    node: &Node,
-    wants: &Wants<'_>,
-    partitions: &[(Name, FetchPartition)],
-) -> (Vec<(Name, FetchPartitionData)>, i32, bool) {
-    let (mut answers, mut bytes, mut told) = (Vec::with_capacity(partitions.len()), 0i32, false);
+/// What all partitions have.
+#[derive(Default)]
+struct Look {
+    answers: Vec<(Name, FetchPartitionData)>,
+    bytes: i32,
+    /// How many offsets that is.
+    span: u64,
+    /// There is a reason not to wait for more.
+    told: bool,
+}
+
+async fn look(node: &Node, wants: &Wants<'_>, partitions: &[(Name, FetchPartition)]) -> Look {
+    let mut look = Look { answers: Vec::with_capacity(partitions.len()), ..Look::default() };
     for (name, wanted) in partitions {
         let answer = match target(node, wants, name, wanted) {
             Target::Refused(answer) => {
-                told = true;
+                look.told = true;
                 answer
             }
             Target::Read(group) => {
-                let left = wants.max_bytes.saturating_sub(bytes).max(0);
-                let answer = read(node, wants, group, wanted, left, bytes == 0).await;
-                told |= answer.error_code != super::NO_ERROR;
-                let size = answer.records.as_ref().map_or(0, Bytes::len);
-                bytes = bytes.saturating_add(i32::try_from(size).unwrap_or(i32::MAX));
+                let left = wants.max_bytes.saturating_sub(look.bytes).max(0);
+                let (answer, span) = read(node, wants, group, wanted, left, look.bytes == 0).await;
+                look.told |= answer.error_code != super::NO_ERROR;
+                look.span += span;
+                let size = answer.records.as_ref().map_or(0, Blob::len);
+                look.bytes = look.bytes.saturating_add(i32::try_from(size).unwrap_or(i32::MAX));
                 answer
             }
         };
-        answers.push((name.clone(), answer));
+        look.answers.push((name.clone(), answer));
     }
-    (answers, bytes, told)
+    look
 }
 
 fn groups(state: &State, partitions: &[(Name, FetchPartition)]) -> Vec<GroupId> {
@@ -177,33 +191,21 @@ fn groups(state: &State, partitions: &[(Name, FetchPartition)]) -> Vec<GroupId> 
     partitions.iter().filter_map(group).collect()
 }
 
-async fn gather(
-    node: &Node,
-    wants: &Wants<'_>,
-    fetching: &Fetching,
-    min_bytes: i32,
-    until: Mono,
-) -> Vec<(Name, FetchPartitionData)> {
+async fn gather(node: &Node, wants: &Wants<'_>, fetching: &Fetching, min_bytes: i32, until: Mono) -> Look {
     let groups = groups(&node.state(), &fetching.partitions);
     let mut watch = node.watch(groups.into_iter().chain([ended(wants.call.conn)]));
     loop {
-        let (answers, bytes, told) = look(node, wants, &fetching.partitions).await;
-        if told || bytes >= min_bytes.min(wants.max_bytes) || node.now() >= until {
-            return answers;
+        let look = look(node, wants, &fetching.partitions).await;
+        if look.told || look.bytes >= min_bytes.min(wants.max_bytes) || node.now() >= until {
+            return look;
         }
         // What is too little is read again, and not kept meanwhile.
-        drop(answers);
+        drop(look);
         watch.moved(until).await;
         if !node.state().connections.contains_key(&wants.call.conn) {
-            return Vec::new();
+            return Look::default();
         }
     }
-}
-
-/// How many records there are in whole batches, by what these say themselves.
-fn records(blob: Option<&Bytes>) -> u64 {
-    let batches = Batches::new(blob.cloned().unwrap_or_default()).map_while(Result::ok);
-    batches.map(|batch| u64::try_from(batch.header().record_count).unwrap_or(0)).sum()
 }
 
 pub(super) async fn fetch(node: &Node, call: &Call, request: FetchRequest) -> FetchResponse {
@@ -218,13 +220,13 @@ pub(super) async fn fetch(node: &Node, call: &Call, request: FetchRequest) -> Fe
         rack: &request.rack_id,
         max_bytes: request.max_bytes.clamp(0, BYTES_MAX),
     };
-    let mut answers = gather(node, &wants, &fetching, request.min_bytes, until).await;
+    let Look { mut answers, span, .. } = gather(node, &wants, &fetching, request.min_bytes, until).await;
     let state = &mut *node.state();
     state.fetch_sessions.finish(&fetching, &mut answers);
-    let bytes: usize = answers.iter().filter_map(|(_, data)| data.records.as_ref()).map(Bytes::len).sum();
+    let bytes: usize = answers.iter().filter_map(|(_, data)| data.records.as_ref()).map(Blob::len).sum();
     let throttle_time_ms = quotas::charge(state, call, CONSUMER_BYTE_RATE, bytes as f64);
     if let Some(meter) = state.config.meter.as_ref().filter(|_| bytes > 0) {
-        meter.sent(answers.iter().map(|(_, data)| records(data.records.as_ref())).sum(), bytes as u64);
+        meter.sent(span, bytes as u64);
     }
     let leaders: Vec<LeaderIdAndEpoch> = answers.iter().map(|(_, data)| data.current_leader.clone()).collect();
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();

@@ -280,7 +280,7 @@ mod tests {
         let mut sessions = FetchSessions::new([1; 32]);
         let first = sessions.begin(12, &request(0, 0, &[0, 1])).expect("a new one");
         let mut all = answer(&first, 5);
-        all[0].1.records = Some(bytes::Bytes::from_static(b"x"));
+        all[0].1.records = Some(bytes::Bytes::from_static(b"x").into());
         sessions.finish(&first, &mut all);
         let second = sessions.begin(12, &request(first.session, 1, &[])).expect("the next epoch");
         let named: Vec<i32> = second.partitions.iter().map(|(_, partition)| partition.partition).collect();

@@ -65,7 +65,7 @@ use crate::wire::{
     encode_response, unsupported_api_versions,
 };
 use call::{Call, Reply};
-use connection::{Connection, Waiting};
+use connection::{Connection, Waiting, written};
 use node::{Node, State};
 use task::Tasks;
 
@@ -111,7 +111,12 @@ impl Kafka {
                 drop(state);
                 share_acknowledge::on_closed(&node, conn);
             }
-            SessionInput::Completed { token, result } => state.on_completed(token, result),
+            SessionInput::Completed { token, result } => {
+                state.on_completed(token, result.map(|bytes| (bytes, None)));
+            }
+            SessionInput::CompletedInFile { token, bytes, range } => {
+                state.on_completed(token, Ok((bytes, Some(range))));
+            }
             SessionInput::Event { group, topic, bytes } => {
                 if group == state.config.cluster {
                     if topic == CHANGED {
@@ -182,7 +187,7 @@ impl Kafka {
                     // The client has asked for nothing before: it waits for this answer.
                     let response = Response::ApiVersions(unsupported_api_versions());
                     let pieces = encode_response(0, correlation_id, &response);
-                    out.extend(pieces.into_iter().map(|bytes| SessionOutput::Bytes { conn, bytes }));
+                    out.extend(pieces.into_iter().map(|piece| written(conn, piece)));
                 }
                 Err(
                     RequestError::UnknownKey(_)

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use verity_clock::Now;
-use verity_contract::{Consistency, Failure, GroupRole, SessionOutput};
+use verity_contract::{Consistency, Failure, FileRange, GroupRole, SessionOutput};
 use verity_types::{ConnId, GroupId, Mono, Nanos, Token};
 
 use super::budget::Budget;
@@ -35,10 +35,13 @@ use crate::wire::{ApiKey, ErrorCode, Rules, Uuid};
 /// Timers fire up to this much late, so that thousands of requests share their wakes.
 const TIMER_GRAIN: Nanos = Nanos::from_millis(1);
 
+/// An answer's bytes, and what of a file belongs to it.
+pub(super) type Placed = (Bytes, Option<FileRange>);
+
 /// A question under way.
 #[derive(Default)]
 struct Question {
-    answer: Option<Result<Bytes, Failure>>,
+    answer: Option<Result<Placed, Failure>>,
     waker: Option<Waker>,
 }
 
@@ -156,7 +159,7 @@ impl State {
     }
 
     /// An answer has come.
-    pub(super) fn on_completed(&mut self, token: Token, result: Result<Bytes, Failure>) {
+    pub(super) fn on_completed(&mut self, token: Token, result: Result<Placed, Failure>) {
         // Whoever asked may have given up.
         if let Some(question) = self.questions.get_mut(&token) {
             question.answer = Some(result);
@@ -378,12 +381,13 @@ impl Answer {
         let sleep = self.node.sleep(until);
         either(self, sleep).await
     }
-}
 
-impl Future for Answer {
-    type Output = Result<Bytes, Failure>;
+    /// Waits for an answer of which a part may lie in a file.
+    pub(super) async fn placed(self) -> Result<Placed, Failure> {
+        std::future::poll_fn(|context| self.poll_placed(context)).await
+    }
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_placed(&self, context: &mut Context<'_>) -> Poll<Result<Placed, Failure>> {
         let mut state = self.node.state();
         let question = state.questions.get_mut(&self.token).expect("it is there until this is dropped");
         match question.answer.take() {
@@ -393,6 +397,14 @@ impl Future for Answer {
                 Poll::Pending
             }
         }
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<Bytes, Failure>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_placed(context).map_ok(|(bytes, _)| bytes)
     }
 }
 

@@ -15,7 +15,7 @@ use verity_types::GroupId;
 use super::node::{Node, partition_error};
 use super::share_fetch::joined;
 use crate::machine::coordinator::{AcquiredRecords, ShareBatch};
-use crate::machine::partition::{Fetched, Query};
+use crate::machine::partition::{Fetched, Query, Wanted};
 use crate::wire::{Batch, BatchHeader, DECOMPRESSED_SIZE_MAX, ErrorCode, Marker, parse_marker};
 
 /// Batches from one offset on.
@@ -52,7 +52,8 @@ fn aborts(batch: &Batch) -> bool {
 
 /// Cuts what was fetched into batches.
 pub(super) fn cut(fetched: Fetched) -> Result<Read, ErrorCode> {
-    let Fetched { log_start, mut aborted, mut records, .. } = fetched;
+    let Fetched { log_start, mut aborted, records, .. } = fetched;
+    let mut records = records.read().map_err(|_| ErrorCode::KAFKA_STORAGE_ERROR)?;
     aborted.sort_unstable_by_key(|(_, first)| *first);
     let mut aborted = aborted.into_iter().peekable();
     let mut under_way: BTreeSet<i64> = BTreeSet::new();
@@ -87,7 +88,8 @@ pub(super) async fn read(
     let mut from = offset;
     loop {
         let max_bytes = u32::try_from(max_bytes).unwrap_or(0);
-        let query = Query::Fetch { offset: from, max_bytes, min_one: true, committed }.encode();
+        let wanted = Wanted { offset: from, max_bytes, min_one: true, committed, in_place: false };
+        let query = Query::Fetch(wanted).encode();
         let fetched = match node.read(group, query, Consistency::Local).await.map(Fetched::decode) {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return Err(ErrorCode::UNKNOWN_SERVER_ERROR),

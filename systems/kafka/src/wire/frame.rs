@@ -19,6 +19,8 @@ pub const FRAME_SIZE_MAX: usize = 100 << 20;
 pub const BACKLOG_MAX: usize = 16 << 20;
 /// In how many chunks.
 pub const CHUNK_COUNT_MAX: usize = 1 << 16;
+/// The buffer of a frame that is cut has at most so many times what has come of it.
+const GROWTH: usize = 16;
 const PREFIX: usize = 4;
 
 /// A stream that cannot be cut into frames.
@@ -157,6 +159,10 @@ impl Frames {
             }
             let Some(front) = self.chunks.front_mut() else { return Ok(None) };
             let taken = front.len().min(wanted - self.partial.len());
+            let came = self.partial.len() + taken;
+            if came > self.partial.capacity() {
+                self.partial.reserve(wanted.min(came * GROWTH) - self.partial.len());
+            }
             self.partial.extend_from_slice(&front.split_to(taken));
             if front.is_empty() {
                 self.chunks.pop_front();

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::api::{ApiKey, Request, Response};
+use super::blob::Blob;
 use super::error::ErrorCode;
 use super::message::ApiVersionsResponse;
 use super::reader::{Reader, WireError};
@@ -137,7 +138,7 @@ pub fn encode_request(version: i16, correlation_id: i32, client_id: Option<&str>
 
 /// A response with its header and length, in pieces to be written one after the other: large records are not copied.
 #[must_use]
-pub fn encode_response(version: i16, correlation_id: i32, response: &Response) -> Vec<Bytes> {
+pub fn encode_response(version: i16, correlation_id: i32, response: &Response) -> Vec<Blob> {
     let mut writer = Writer::segmented();
     writer.put(&[0; 4]);
     correlation_id.write(&mut writer, CLASSIC);

@@ -9,6 +9,7 @@
 
 mod api;
 mod batch;
+mod blob;
 mod build;
 mod compress;
 mod error;
@@ -30,6 +31,7 @@ pub use batch::{
     Attributes, BATCH_HEADER_SIZE, BATCH_PREFIX_SIZE, Batch, BatchError, BatchHeader, Batches, MAGIC,
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, TimestampType, assign, checksum, stamp,
 };
+pub use blob::Blob;
 pub use build::{BatchBuilder, Marker, Rebuilt, empty_batch, marker_batch, parse_marker, rebuild};
 pub use compress::{Codec, CompressionError, DECOMPRESSED_SIZE_MAX};
 pub use error::ErrorCode;

@@ -64,13 +64,6 @@ pub trait Message: Field + Default {
         self.encode(&mut writer, version);
         writer.into_bytes()
     }
-
-    /// The message alone, in pieces: large bytes fields are not copied.
-    fn encode_segments(&self, version: i16) -> Vec<Bytes> {
-        let mut writer = Writer::segmented();
-        self.encode(&mut writer, version);
-        writer.into_segments()
-    }
 }
 
 macro_rules! schema {

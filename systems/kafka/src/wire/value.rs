@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::blob::Blob;
 use super::reader::{Reader, WireError};
 use super::uuid::Uuid;
 use super::writer::Writer;
@@ -210,6 +211,36 @@ impl Nullable for Bytes {
         write_length(value.map(Bytes::len), writer, format);
         if let Some(bytes) = value {
             writer.put_shared(bytes);
+        }
+    }
+}
+
+impl Field for Blob {
+    fn read(reader: &mut Reader, format: Format) -> Result<Self, WireError> {
+        Bytes::read(reader, format).map(Self::Memory)
+    }
+
+    fn write(&self, writer: &mut Writer, format: Format) {
+        Self::write_nullable(Some(self), writer, format);
+    }
+
+    #[cfg(test)]
+    fn draw(draw: &mut super::Draw, _: Format) -> Self {
+        Self::Memory(draw.bytes())
+    }
+}
+
+impl Nullable for Blob {
+    fn read_nullable(reader: &mut Reader, format: Format) -> Result<Option<Self>, WireError> {
+        Ok(Bytes::read_nullable(reader, format)?.map(Self::Memory))
+    }
+
+    fn write_nullable(value: Option<&Self>, writer: &mut Writer, format: Format) {
+        write_length(value.map(Blob::len), writer, format);
+        match value {
+            Some(Self::Memory(bytes)) => writer.put_shared(bytes),
+            Some(Self::File(range)) => writer.put_range(range),
+            None => {}
         }
     }
 }

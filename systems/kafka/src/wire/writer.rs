@@ -1,14 +1,17 @@
 //! Puts the protocol's primitive values into a frame.
 //!
 //! A writer either copies everything into one buffer, or leaves large bytes fields where they are and puts out a list of
-//! segments: so the records of a fetch travel from the log to the socket without being copied.
+//! segments: so the records of a fetch travel from the log to the socket without being copied, and may even stay in
+//! their file until then.
 //!
 //! Writing does not fail. What a field's version does not have is left out; null where it is not allowed is written as the
 //! empty value; a string above [`STRING_SIZE_MAX`] is cut, which only texts that we made ourselves can be, since none
 //! longer is read.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use verity_contract::FileRange;
 
+use super::blob::Blob;
 use super::reader::STRING_SIZE_MAX;
 
 /// Bytes fields from this size on become segments of their own.
@@ -19,7 +22,7 @@ const SEGMENT_SIZE_MIN: usize = 1024;
 pub struct Writer {
     /// What comes before `open`. The first segment stays writable for the frame's length.
     first: Option<BytesMut>,
-    done: Vec<Bytes>,
+    done: Vec<Blob>,
     open: BytesMut,
     splice: bool,
 }
@@ -47,13 +50,26 @@ impl Writer {
         if !self.splice || bytes.len() < SEGMENT_SIZE_MIN {
             return self.put(bytes);
         }
+        self.put_apart(Blob::Memory(bytes.clone()));
+    }
+
+    /// Appends bytes that are in a file, and leaves them there.
+    ///
+    /// # Panics
+    /// If this writer makes no segments.
+    pub fn put_range(&mut self, range: &FileRange) {
+        assert!(self.splice, "what lies in a file is not copied into a buffer");
+        self.put_apart(Blob::File(range.clone()));
+    }
+
+    fn put_apart(&mut self, segment: Blob) {
         let head = self.open.split();
         if self.first.is_none() {
             self.first = Some(head);
         } else if !head.is_empty() {
-            self.done.push(head.freeze());
+            self.done.push(Blob::Memory(head.freeze()));
         }
-        self.done.push(bytes.clone());
+        self.done.push(segment);
     }
 
     /// Appends a number in seven-bit groups, the lowest first.
@@ -108,33 +124,30 @@ impl Writer {
 
     fn size(&self) -> usize {
         let first = self.first.as_ref().map_or(0, BytesMut::len);
-        first + self.done.iter().map(Bytes::len).sum::<usize>() + self.open.len()
+        first + self.done.iter().map(Blob::len).sum::<usize>() + self.open.len()
     }
 
     /// What was written, in order. No segment is empty.
     #[must_use]
-    pub fn into_segments(self) -> Vec<Bytes> {
+    pub fn into_segments(self) -> Vec<Blob> {
         let Some(first) = self.first else {
-            return if self.open.is_empty() { Vec::new() } else { vec![self.open.freeze()] };
+            return if self.open.is_empty() { Vec::new() } else { vec![self.open.freeze().into()] };
         };
         let mut segments = Vec::with_capacity(self.done.len() + 2);
-        segments.push(first.freeze());
+        segments.push(first.freeze().into());
         segments.extend(self.done);
-        segments.push(self.open.freeze());
-        segments.retain(|segment| !segment.is_empty());
+        segments.push(self.open.freeze().into());
+        segments.retain(|segment: &Blob| !segment.is_empty());
         segments
     }
 
     /// What was written, in one piece.
+    ///
+    /// # Panics
+    /// If this writer makes segments.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
-        if self.first.is_none() {
-            return self.open.freeze();
-        }
-        let mut whole = BytesMut::with_capacity(self.size());
-        for segment in self.into_segments() {
-            whole.put_slice(&segment);
-        }
-        whole.freeze()
+        assert!(!self.splice, "segments are not put together again");
+        self.open.freeze()
     }
 }

@@ -305,6 +305,7 @@ impl Service for ZooKeeper {
             SessionInput::Bytes { conn, bytes } => self.on_bytes(now, conn, &bytes),
             SessionInput::Closed { conn } => self.forget(conn),
             SessionInput::Completed { token, result } => self.on_completed(now, token, result),
+            SessionInput::CompletedInFile { .. } => unreachable!("a tree has no files"),
             SessionInput::Event { group, topic, bytes } if group == self.config.group => {
                 self.on_event(now, &topic, &bytes);
             }

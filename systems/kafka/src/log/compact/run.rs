@@ -191,7 +191,7 @@ impl Pass<'_> {
         loop {
             let position = walk.position();
             let Some((header, batch)) = walk.next_batch()? else { break };
-            seen.add(&header, batch, u32::MAX);
+            seen.add(&header, [batch, &[]], u32::MAX);
             let kept = match self.decide(&header) {
                 Fate::Copy => Kept::Untouched,
                 Fate::Drop => Kept::Nothing,
@@ -297,7 +297,7 @@ impl Pass<'_> {
     fn write(&mut self, header: &BatchHeader, batch: &[u8]) -> Result<(), LogError> {
         let interval = self.plan.index_interval_bytes;
         let output = self.output();
-        output.tally.add(header, batch, interval);
+        output.tally.add(header, [batch, &[]], interval);
         output.pending.extend_from_slice(batch);
         if output.pending.len() < WRITE_SIZE {
             return Ok(());

@@ -68,7 +68,11 @@ fn appends_of_one_apply_are_one_write() {
     assert_eq!(disk.counts().writes, 1);
     let large = Draft::at(100).put(0, "k", &"x".repeat(1 << 20)).build();
     log.append(&large, 0).unwrap();
-    assert_eq!((disk.counts().writes, disk.counts().syncs), (2, 0), "a large batch is not copied first");
+    assert_eq!(
+        (disk.counts().writes, disk.counts().syncs),
+        (3, 0),
+        "a large batch is not copied first, and its header is written apart"
+    );
     assert_eq!(read_all(&mut log, 4096).len(), 51);
 }
 

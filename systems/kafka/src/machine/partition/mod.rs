@@ -23,6 +23,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -35,12 +36,10 @@ pub use command::{Command, Reply};
 pub use config::PartitionConfig;
 pub use duty::{Goal, PartitionDuty};
 pub use producers::{Aborted, BATCHES_KEPT, Ended, Judged, Producer, Producers, Taken};
-pub use query::{Described, Ends, Fetched, Found, ProducerRow, Query};
+pub use query::{Described, Ends, Fetched, Found, ProducerRow, Query, Wanted};
 
 use crate::log::{CompactionPolicy, Log, LogError, Manifest, SyncHandle};
-use crate::wire::{
-    Batch, BatchHeader, DECOMPRESSED_SIZE_MAX, ErrorCode, Marker, TimestampType, assign, marker_batch, stamp,
-};
+use crate::wire::{Batch, BatchHeader, DECOMPRESSED_SIZE_MAX, ErrorCode, Marker, TimestampType, marker_batch, stamp};
 use codec::WireCodec;
 
 /// What a partition's events are about.
@@ -49,6 +48,8 @@ pub const GROWN: &[u8] = b"grown";
 const VERSION: u8 = 1;
 /// How many snapshots a node keeps; files that one of them names stay.
 const SNAPSHOTS_KEPT: usize = 2;
+/// Fewer bytes are read at once: moving them by the kernel costs a call of its own.
+const IN_PLACE_MIN: usize = 16 << 10;
 /// How the log names files that came from a peer.
 const RECEIVED: &str = ".received";
 /// What names of files have in common that are coming from a peer.
@@ -142,7 +143,7 @@ impl Partition {
                 }
                 let marker = if commit { Marker::Commit } else { Marker::Abort };
                 let batch = marker_batch(marker, producer_id, producer_epoch, coordinator_epoch, time);
-                let offset = self.append(epoch, batch, time)?;
+                let offset = self.append(epoch, &batch, time)?;
                 let ended = Ended { producer_id, producer_epoch, coordinator_epoch, decision, commit };
                 self.producers.note_marker(&ended, offset, time);
                 Ok(self.reply(ErrorCode::NONE, offset))
@@ -188,11 +189,11 @@ impl Partition {
         } else if header.attributes.is_transactional() {
             return Ok(self.reply(ErrorCode::INVALID_RECORD, -1));
         }
-        let mut bytes = BytesMut::from(batch);
+        let mut batch = Cow::Borrowed(batch);
         if self.config.append_time {
-            stamp(&mut bytes, TimestampType::LogAppendTime, time);
+            stamp(batch.to_mut(), TimestampType::LogAppendTime, time);
         }
-        let offset = match self.append(epoch, bytes, time) {
+        let offset = match self.append(epoch, &batch, time) {
             Ok(offset) => offset,
             // A checksum that is wrong after all: the log is as before.
             Err(LogError::ApiMisuse(_)) => return Ok(self.reply(ErrorCode::CORRUPT_MESSAGE, -1)),
@@ -204,13 +205,11 @@ impl Partition {
         Ok(Reply { append_time: stamped, ..self.reply(ErrorCode::NONE, offset) })
     }
 
-    fn append(&mut self, epoch: i32, mut batch: BytesMut, time: i64) -> Result<i64, LogError> {
+    fn append(&mut self, epoch: i32, batch: &[u8], time: i64) -> Result<i64, LogError> {
         let epoch = self.epoch.max(epoch);
-        let offset = self.end();
-        assign(&mut batch, offset, epoch);
-        self.log()?.append(&batch, time)?;
+        let appended = self.log()?.append_as(batch, epoch, time)?;
         self.epoch = epoch;
-        Ok(offset)
+        Ok(appended.base_offset)
     }
 
     /// Retention, then a step of compaction, then what is known of those who are gone.
@@ -247,7 +246,8 @@ impl Partition {
 
     // ---- queries
 
-    fn fetch(&mut self, offset: i64, max_bytes: u32, min_one: bool, committed: bool) -> Result<Bytes, LogError> {
+    fn fetch(&mut self, wanted: Wanted) -> Result<ReadOutcome, LogError> {
+        let Wanted { offset, max_bytes, min_one, committed, in_place } = wanted;
         let stable = self.last_stable();
         let log = self.log()?;
         let answer = Fetched {
@@ -258,15 +258,20 @@ impl Partition {
         };
         let upto = if committed { stable } else { answer.high_watermark };
         let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        let nothing = |answer: Fetched| ReadOutcome::Ready(answer.encode(std::iter::empty(), &[]));
         match log.read(offset, max_bytes, min_one, upto) {
-            Ok(None) => Ok(answer.encode(std::iter::empty(), &[])),
+            Ok(None) => Ok(nothing(answer)),
             Ok(Some(slice)) => {
-                let to = if committed { slice.next_offset } else { offset };
-                Ok(answer.encode(self.producers.aborted(offset, to), &slice.bytes()?))
+                let answer = Fetched { span: slice.next_offset.abs_diff(offset.max(slice.first_offset)), ..answer };
+                let aborted = self.producers.aborted(offset, if committed { slice.next_offset } else { offset });
+                Ok(if in_place && slice.length >= IN_PLACE_MIN {
+                    ReadOutcome::InFile(answer.encode(aborted, &[]), slice.range())
+                } else {
+                    ReadOutcome::Ready(answer.encode(aborted, &slice.bytes()?))
+                })
             }
             Err(LogError::OutOfRange { .. }) => {
-                let answer = Fetched { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..answer };
-                Ok(answer.encode(std::iter::empty(), &[]))
+                Ok(nothing(Fetched { error: ErrorCode::OFFSET_OUT_OF_RANGE, ..answer }))
             }
             Err(error) => Err(error),
         }
@@ -341,10 +346,10 @@ impl Partition {
         config.delete && (expired || large) || dirty || forgotten
     }
 
-    fn on_query(&mut self, query: Query) -> Result<Bytes, LogError> {
-        match query {
-            Query::Fetch { offset, max_bytes, min_one, committed } => self.fetch(offset, max_bytes, min_one, committed),
-            Query::Offset { timestamp, committed } => self.offset(timestamp, committed).map(Found::encode),
+    fn on_query(&mut self, query: Query) -> Result<ReadOutcome, LogError> {
+        let answer = match query {
+            Query::Fetch(wanted) => return self.fetch(wanted),
+            Query::Offset { timestamp, committed } => self.offset(timestamp, committed)?.encode(),
             Query::Epoch(epoch) => {
                 let end = self.log()?.epoch_end_offset(epoch);
                 let found = end.map_or(Found::none(ErrorCode::NONE), |(epoch, offset)| Found {
@@ -353,20 +358,18 @@ impl Partition {
                     timestamp: -1,
                     epoch,
                 });
-                Ok(found.encode())
+                found.encode()
             }
             Query::Guard(producer) => {
                 let (offset, timestamp) = (self.producers.guard(producer), self.producers.open(producer));
                 let epoch = i32::from(self.producers.epoch(producer));
-                Ok(Found { error: ErrorCode::NONE, offset, timestamp, epoch }.encode())
+                Found { error: ErrorCode::NONE, offset, timestamp, epoch }.encode()
             }
-            Query::Describe => Ok(self.describe().encode()),
-            Query::Due(now) => {
-                let offset = i64::from(self.is_due(now));
-                Ok(Found { offset, ..Found::none(ErrorCode::NONE) }.encode())
-            }
-            Query::Ends => Ok(self.ends().encode()),
-        }
+            Query::Describe => self.describe().encode(),
+            Query::Due(now) => Found { offset: i64::from(self.is_due(now)), ..Found::none(ErrorCode::NONE) }.encode(),
+            Query::Ends => self.ends().encode(),
+        };
+        Ok(ReadOutcome::Ready(answer))
     }
 
     fn ends(&self) -> Ends {
@@ -465,16 +468,16 @@ impl StateMachine for Partition {
     }
 
     fn read(&mut self, query: &[u8]) -> ReadOutcome {
-        let answer = match Query::decode(query) {
-            None => Ok(Found::none(ErrorCode::INVALID_REQUEST).encode()),
-            Some(query) => self.on_query(query),
+        let Some(query) = Query::decode(query) else {
+            return ReadOutcome::Ready(Found::none(ErrorCode::INVALID_REQUEST).encode());
         };
         // Damage, or a disk that does not read: the client is to try another replica.
-        let answer = answer.unwrap_or_else(|_| match Query::decode(query) {
-            Some(Query::Fetch { .. }) => Fetched::empty(ErrorCode::KAFKA_STORAGE_ERROR).encode(std::iter::empty(), &[]),
-            _ => Found::none(ErrorCode::KAFKA_STORAGE_ERROR).encode(),
-        });
-        ReadOutcome::Ready(answer)
+        self.on_query(query).unwrap_or_else(|_| {
+            ReadOutcome::Ready(match query {
+                Query::Fetch(_) => Fetched::empty(ErrorCode::KAFKA_STORAGE_ERROR).encode(std::iter::empty(), &[]),
+                _ => Found::none(ErrorCode::KAFKA_STORAGE_ERROR).encode(),
+            })
+        })
     }
 
     fn attachments(&mut self) -> Attachments {

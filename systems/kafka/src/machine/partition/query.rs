@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! query = kind:u8 body
-//!   1 fetch    offset:i64 max bytes:u32 min one:u8 committed:u8
+//!   1 fetch    offset:i64 max bytes:u32 min one:u8 committed:u8 in place:u8
 //!   2 offset   timestamp:i64 committed:u8          ListOffsets: -1 latest, -2 earliest, -3 of the largest timestamp
 //!   3 epoch    epoch:i32                           OffsetForLeaderEpoch
 //!   4 guard    producer:i64                        where a producer's last marker stands
@@ -13,27 +13,34 @@
 //! Deliberately absent: waiting. A session that finds too little asks again when the partition says that it has grown.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use verity_contract::FileRange;
 
 use super::producers::{Aborted, Producer};
-use crate::wire::ErrorCode;
+use crate::wire::{Blob, ErrorCode};
 
 /// No answer names more aborted transactions or producers.
 const COUNT_MAX: usize = 1 << 20;
+
+/// What is wanted of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The first offset.
+    pub offset: i64,
+    /// At most so many bytes.
+    pub max_bytes: u32,
+    /// One batch comes even if it is larger.
+    pub min_one: bool,
+    /// Nothing behind the last stable offset.
+    pub committed: bool,
+    /// Many bytes may be answered as a place in a file.
+    pub in_place: bool,
+}
 
 /// A question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
     /// Batches from an offset on. Answer: [`Fetched`].
-    Fetch {
-        /// The first offset that is wanted.
-        offset: i64,
-        /// At most so many bytes.
-        max_bytes: u32,
-        /// One batch comes even if it is larger.
-        min_one: bool,
-        /// Nothing behind the last stable offset.
-        committed: bool,
-    },
+    Fetch(Wanted),
     /// An offset by time. Answer: [`Found`].
     Offset {
         /// Milliseconds, or one of Kafka's negative ones.
@@ -65,10 +72,12 @@ pub struct Fetched {
     pub last_stable: i64,
     /// The first offset that may be read.
     pub log_start: i64,
+    /// How many offsets the batches span, from the one that was wanted on.
+    pub span: u64,
     /// Aborted transactions that have records among the batches: producer and first offset.
     pub aborted: Vec<(i64, i64)>,
     /// Whole batches.
-    pub records: Bytes,
+    pub records: Blob,
 }
 
 /// One offset.
@@ -154,12 +163,13 @@ impl Query {
     pub fn encode(self) -> Bytes {
         let mut out = BytesMut::with_capacity(16);
         match self {
-            Self::Fetch { offset, max_bytes, min_one, committed } => {
+            Self::Fetch(Wanted { offset, max_bytes, min_one, committed, in_place }) => {
                 out.put_u8(1);
                 out.put_i64(offset);
                 out.put_u32(max_bytes);
                 out.put_u8(u8::from(min_one));
                 out.put_u8(u8::from(committed));
+                out.put_u8(u8::from(in_place));
             }
             Self::Offset { timestamp, committed } => {
                 out.put_u8(2);
@@ -189,12 +199,13 @@ impl Query {
     pub fn decode(mut bytes: &[u8]) -> Option<Self> {
         let bytes = &mut bytes;
         let query = match bytes.try_get_u8().ok()? {
-            1 => Self::Fetch {
+            1 => Self::Fetch(Wanted {
                 offset: bytes.try_get_i64().ok()?,
                 max_bytes: bytes.try_get_u32().ok()?,
                 min_one: bytes.try_get_u8().ok()? != 0,
                 committed: bytes.try_get_u8().ok()? != 0,
-            },
+                in_place: bytes.try_get_u8().ok()? != 0,
+            }),
             2 => Self::Offset { timestamp: bytes.try_get_i64().ok()?, committed: bytes.try_get_u8().ok()? != 0 },
             3 => Self::Epoch(bytes.try_get_i32().ok()?),
             4 => Self::Guard(bytes.try_get_i64().ok()?),
@@ -211,7 +222,15 @@ impl Fetched {
     /// An answer without batches.
     #[must_use]
     pub fn empty(error: ErrorCode) -> Self {
-        Self { error, high_watermark: -1, last_stable: -1, log_start: -1, aborted: Vec::new(), records: Bytes::new() }
+        Self {
+            error,
+            high_watermark: -1,
+            last_stable: -1,
+            log_start: -1,
+            span: 0,
+            aborted: Vec::new(),
+            records: Blob::default(),
+        }
     }
 
     /// In bytes.
@@ -222,6 +241,7 @@ impl Fetched {
         out.put_i64(self.high_watermark);
         out.put_i64(self.last_stable);
         out.put_i64(self.log_start);
+        out.put_u64(self.span);
         let count_at = out.len();
         out.put_u32(0);
         let mut count = 0u32;
@@ -235,18 +255,25 @@ impl Fetched {
         out.freeze()
     }
 
-    /// From bytes; `None` for others.
+    /// From bytes with all of it; `None` for others.
     #[must_use]
-    pub fn decode(mut bytes: Bytes) -> Option<Self> {
+    pub fn decode(bytes: Bytes) -> Option<Self> {
+        Self::of(bytes, None)
+    }
+
+    /// From bytes and what of a file came with them; `None` for others.
+    #[must_use]
+    pub fn of(mut bytes: Bytes, range: Option<FileRange>) -> Option<Self> {
         let error = ErrorCode(bytes.try_get_i16().ok()?);
         let (high_watermark, last_stable) = (bytes.try_get_i64().ok()?, bytes.try_get_i64().ok()?);
-        let log_start = bytes.try_get_i64().ok()?;
+        let (log_start, span) = (bytes.try_get_i64().ok()?, bytes.try_get_u64().ok()?);
         let count = usize::try_from(bytes.try_get_u32().ok()?).ok().filter(|count| *count <= COUNT_MAX)?;
         let mut aborted = Vec::new();
         for _ in 0..count {
             aborted.push((bytes.try_get_i64().ok()?, bytes.try_get_i64().ok()?));
         }
-        Some(Self { error, high_watermark, last_stable, log_start, aborted, records: bytes })
+        let records = range.map_or(Blob::Memory(bytes), Blob::File);
+        Some(Self { error, high_watermark, last_stable, log_start, span, aborted, records })
     }
 }
 

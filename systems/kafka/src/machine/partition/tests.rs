@@ -13,7 +13,7 @@ use verity_storage::{Disk, FaultyDisk, MemoryDisk};
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, WallMs};
 
 use super::*;
-use crate::wire::{BatchBuilder, Batches, Codec};
+use crate::wire::{BatchBuilder, Batches, Codec, assign};
 
 const GROUP: GroupId = GroupId(9);
 const T: u64 = 1_700_000_000_000;
@@ -68,7 +68,7 @@ impl Rig {
     }
 
     fn fetch(&mut self, offset: i64, committed: bool) -> Fetched {
-        let query = Query::Fetch { offset, max_bytes: 1 << 20, min_one: true, committed };
+        let query = Query::Fetch(Wanted { offset, max_bytes: 1 << 20, min_one: true, committed, in_place: false });
         Fetched::decode(self.ask(query)).expect("a whole answer")
     }
 
@@ -132,7 +132,7 @@ fn produced(producer: i64, epoch: i16, sequence: i32, transactional: bool) -> By
 }
 
 fn offsets(fetched: &Fetched) -> Vec<(i64, i64)> {
-    let batches = Batches::new(fetched.records.clone());
+    let batches = Batches::new(fetched.records.read().unwrap());
     let batches = batches.map(|batch| *batch.expect("whole batches").header());
     batches.map(|header| (header.base_offset, header.last_offset())).collect()
 }
@@ -148,7 +148,7 @@ fn batches_get_offsets_and_the_leaders_epoch_and_are_otherwise_untouched() {
     assert_eq!(offsets(&fetched), [(0, 2), (3, 3)]);
     let mut expected = BytesMut::from(&sent[..]);
     assign(&mut expected, 0, 3);
-    assert_eq!(fetched.records[..sent.len()], expected[..], "byte for byte");
+    assert_eq!(fetched.records.read().unwrap()[..sent.len()], expected[..], "byte for byte");
     assert_eq!(offsets(&rig.fetch(3, false)), [(3, 3)]);
     assert_eq!(offsets(&rig.fetch(1, false)), [(0, 2), (3, 3)], "a batch may begin before what is asked for");
     assert!(rig.fetch(4, false).records.is_empty());
@@ -330,7 +330,7 @@ fn a_topic_may_ask_for_the_time_of_the_append() {
     rig.time += 5;
     assert_eq!(rig.append(produced(7, 0, 0, false)).append_time, now, "a duplicate has the time of the first");
     assert_eq!(rig.find(now), (0, now));
-    let batch = Batches::new(rig.fetch(0, false).records).next().expect("one").expect("whole");
+    let batch = Batches::new(rig.fetch(0, false).records.read().unwrap()).next().expect("one").expect("whole");
     batch.verify().expect("its checksum was made anew");
 }
 

@@ -13,7 +13,7 @@ use crate::wire::message::{
     ListOffsetsTopic, MetadataRequest, MetadataRequestTopic, PartitionProduceData, PartitionProduceResponse,
     ProduceRequest, TopicProduceData,
 };
-use crate::wire::{BatchBuilder, Codec, ErrorCode, Request, Response};
+use crate::wire::{BatchBuilder, Blob, Codec, ErrorCode, Request, Response};
 
 /// A batch of records with these values.
 pub(crate) fn batch(values: &[&str], now_ms: i64) -> Bytes {
@@ -58,6 +58,20 @@ fn now(rig: &Rig) -> i64 {
 }
 
 #[test]
+fn many_bytes_leave_from_their_file() {
+    let mut rig = Rig::new();
+    let conn = rig.connect(PLAIN);
+    create(&mut rig, conn);
+    let text = "x".repeat(20_000);
+    let sent = batch(&[&text], now(&rig));
+    produced(Some(rig.ask(conn, 9, &produce_request(-1, 0, sent.clone()))));
+    let data = fetched(Some(rig.ask(conn, 12, &fetch_request(0, 1, 0))));
+    assert_eq!(rig.from_files, 1);
+    let records = data.records.expect("there are some").read().unwrap();
+    assert_eq!(records[crate::wire::BATCH_PREFIX_SIZE + 9..], sent[crate::wire::BATCH_PREFIX_SIZE + 9..]);
+}
+
+#[test]
 fn what_is_produced_is_fetched() {
     let mut rig = Rig::new();
     let conn = rig.connect(PLAIN);
@@ -69,7 +83,8 @@ fn what_is_produced_is_fetched() {
     }
     let data = fetched(Some(rig.ask(conn, 12, &fetch_request(0, 1, 0))));
     assert_eq!((data.error_code, data.high_watermark, data.last_stable_offset), (0, 3, 3));
-    let records = data.records.expect("there are some");
+    let records = data.records.expect("there are some").read().unwrap();
+    assert_eq!(rig.from_files, 0, "few bytes are read at once");
     assert_eq!(records[crate::wire::BATCH_PREFIX_SIZE + 9..first.len()], first[crate::wire::BATCH_PREFIX_SIZE + 9..]);
     let beyond = fetched(Some(rig.ask(conn, 12, &fetch_request(4, 1, 0))));
     assert_eq!(beyond.error_code, ErrorCode::OFFSET_OUT_OF_RANGE.0);
@@ -153,7 +168,7 @@ fn a_fetch_waits_for_bytes_or_for_its_time() {
     rig.advance(400);
     assert!(rig.receive(consumer).is_none());
     rig.advance(101);
-    assert_eq!(fetched(rig.receive(consumer)).records, Some(Bytes::new()));
+    assert_eq!(fetched(rig.receive(consumer)).records, Some(Blob::default()));
     rig.send(consumer, 12, &fetch_request(0, 1, 500));
     let records = batch(&["a"], now(&rig));
     rig.ask(producer, 9, &produce_request(1, 0, records.clone()));

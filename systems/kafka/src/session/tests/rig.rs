@@ -61,6 +61,8 @@ pub(crate) struct Rig {
     clients: BTreeMap<ConnId, Client>,
     now: u64,
     wakes: BTreeSet<Mono>,
+    /// How many pieces of answers left from files.
+    pub(crate) from_files: usize,
     work: VecDeque<SessionInput>,
     /// Proposals are kept from being applied.
     pub(crate) stalled: bool,
@@ -120,6 +122,7 @@ impl Rig {
             leaderless: false,
             handovers: Vec::new(),
             held: Vec::new(),
+            from_files: 0,
             next_conn: 0,
             correlation: 0,
         };
@@ -222,7 +225,7 @@ impl Rig {
         let hosted = self.groups.get_mut(&group).expect("the group is hosted here");
         match hosted.machine.read(query) {
             ReadOutcome::Ready(bytes) => bytes,
-            other @ ReadOutcome::WaitFor(_) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -238,6 +241,11 @@ impl Rig {
 
     fn carry_out(&mut self, output: SessionOutput) {
         match output {
+            SessionOutput::FileRange { conn, range } => {
+                self.from_files += 1;
+                let bytes = range.read(usize::MAX).expect("the file is there");
+                self.carry_out(SessionOutput::Bytes { conn, bytes });
+            }
             SessionOutput::Bytes { conn, bytes } => {
                 let client = self.clients.get_mut(&conn).expect("only clients that are there are answered");
                 assert!(!client.closed, "nothing is said to who was hung up on");
@@ -246,12 +254,13 @@ impl Rig {
             SessionOutput::Propose { token, group, command } if self.stalled => self.held.push((token, group, command)),
             SessionOutput::Propose { token, group, command } => self.apply(group, Some(token), command),
             SessionOutput::Read { token, group, query, .. } => {
-                let result = match self.groups.get_mut(&group).map(|hosted| hosted.machine.read(&query)) {
-                    None => Err(Failure::NoSuchGroup),
-                    Some(ReadOutcome::Ready(bytes)) => Ok(bytes),
-                    Some(ReadOutcome::WaitFor(_)) => Err(Failure::Unavailable),
-                };
-                self.work.push_back(SessionInput::Completed { token, result });
+                let completed = |result| SessionInput::Completed { token, result };
+                self.work.push_back(match self.groups.get_mut(&group).map(|hosted| hosted.machine.read(&query)) {
+                    None => completed(Err(Failure::NoSuchGroup)),
+                    Some(ReadOutcome::Ready(bytes)) => completed(Ok(bytes)),
+                    Some(ReadOutcome::InFile(bytes, range)) => SessionInput::CompletedInFile { token, bytes, range },
+                    Some(ReadOutcome::WaitFor(_)) => completed(Err(Failure::Unavailable)),
+                });
             }
             SessionOutput::Inspect { token, .. } => {
                 self.work.push_back(SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) });

@@ -262,7 +262,7 @@ fn a_rejected_record_is_written_to_the_dead_letter_topic() {
     let partition = FetchPartition { fetch_offset: 0, partition_max_bytes: 1 << 20, ..Default::default() };
     let topics = vec![FetchTopic { topic: "dlq.t".into(), partitions: vec![partition], ..Default::default() }];
     let response = ask!(rig, conn, 12, Fetch, FetchRequest { min_bytes: 0, topics, ..Default::default() });
-    let letters = values(response.responses[0].partitions[0].records.clone().unwrap());
+    let letters = values(response.responses[0].partitions[0].records.clone().unwrap().read().unwrap());
     let headers = [
         ("__dlq.errors.topic", "t"),
         ("__dlq.errors.partition", "0"),

@@ -5,7 +5,7 @@ use verity_types::{ConnId, GroupId};
 use super::groups::ask;
 use super::rig::{CLUSTER, COORDINATOR, PLAIN, Rig};
 use crate::machine::cluster;
-use crate::machine::partition::{Command, Fetched, Query};
+use crate::machine::partition::{Command, Fetched, Query, Wanted};
 use crate::wire::message::*;
 use crate::wire::{BatchBuilder, Batches, Codec, ErrorCode, Request, Response, Uuid};
 
@@ -83,7 +83,8 @@ impl Producer {
     /// What those who read what is committed find.
     fn fetch(&mut self) -> Fetched {
         let group = self.group();
-        let query = Query::Fetch { offset: 0, max_bytes: 1 << 20, min_one: true, committed: true };
+        let wanted = Wanted { offset: 0, max_bytes: 1 << 20, min_one: true, committed: true, in_place: false };
+        let query = Query::Fetch(wanted);
         Fetched::decode(self.rig.query(group, &query.encode())).expect("partitions answer")
     }
 
@@ -107,7 +108,10 @@ fn a_transaction_that_commits_has_its_marker() {
         let found = producer.fetch();
         assert_eq!((found.high_watermark, found.last_stable, found.aborted.len()), (2, 2, 0));
         let control = |batch: &crate::wire::Batch| batch.header().attributes.is_control();
-        let last = Batches::new(found.records).map(|batch| batch.expect("whole batches")).last().expect("the marker");
+        let last = Batches::new(found.records.read().unwrap())
+            .map(|batch| batch.expect("whole batches"))
+            .last()
+            .expect("the marker");
         assert!(control(&last));
         assert_eq!(producer.state(), "CompleteCommit");
         assert_eq!(producer.epoch, if version == 5 { epoch + 1 } else { epoch }, "KIP-890");

@@ -1,7 +1,6 @@
 //! What consumers read, and how they find where to read.
 
-use bytes::Bytes;
-
+use super::super::blob::Blob;
 use super::super::schema::schema;
 use super::super::uuid::Uuid;
 use super::produce::{LeaderIdAndEpoch, NodeEndpoint};
@@ -83,7 +82,7 @@ schema! {
         snapshot_id: FetchSnapshotId [12..; tag 2],
         aborted_transactions: Option<Vec<AbortedTransaction>>,
         preferred_read_replica: i32 [11..] = -1,
-        records: Option<Bytes>,
+        records: Option<Blob>,
     }
 
     /// The `diverging_epoch` of a [`FetchPartitionData`].

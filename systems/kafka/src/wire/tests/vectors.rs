@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::wire::message::*;
 use crate::wire::{
-    ApiKey, Incoming, Request, RequestError, RequestHeader, Response, Uuid, decode_request, decode_response,
+    ApiKey, Blob, Incoming, Request, RequestError, RequestHeader, Response, Uuid, decode_request, decode_response,
     encode_request, encode_response, unsupported_api_versions,
 };
 
@@ -27,8 +27,8 @@ fn hex(text: &str) -> Bytes {
 }
 
 /// A frame without its length, which must be right.
-fn body(frame: &[Bytes]) -> Bytes {
-    let whole = frame.concat();
+fn body(frame: &[Blob]) -> Bytes {
+    let whole = frame.iter().map(|piece| piece.read().unwrap()).collect::<Vec<_>>().concat();
     let (size, body) = whole.split_first_chunk::<4>().unwrap();
     assert_eq!(u32::from_be_bytes(*size) as usize, body.len());
     Bytes::copy_from_slice(body)
@@ -38,7 +38,7 @@ fn body(frame: &[Bytes]) -> Bytes {
 fn request(version: i16, request: impl Into<Request>, text: &str) {
     let request = request.into();
     let bytes = hex(text);
-    assert_eq!(body(&[encode_request(version, 7, Some("cli"), &request)]), bytes, "{request:?}");
+    assert_eq!(body(&[encode_request(version, 7, Some("cli"), &request).into()]), bytes, "{request:?}");
     let header = RequestHeader { key: request.key(), version, correlation_id: 7, client_id: Some("cli".to_owned()) };
     assert_eq!(decode_request(bytes), Ok(Incoming::Request(header, request)));
 }
@@ -252,7 +252,7 @@ fn fetch() {
                     high_watermark: 43,
                     last_stable_offset: 43,
                     aborted_transactions: Some(vec![AbortedTransaction { producer_id: 5, first_offset: 6 }]),
-                    records: Some(Bytes::from_static(b"BATCH")),
+                    records: Some(Bytes::from_static(b"BATCH").into()),
                     ..Default::default()
                 }],
                 ..Default::default()
@@ -275,7 +275,7 @@ fn fetch() {
                     high_watermark: 43,
                     last_stable_offset: 43,
                     log_start_offset: 0,
-                    records: Some(Bytes::from_static(b"BATCH")),
+                    records: Some(Bytes::from_static(b"BATCH").into()),
                     ..Default::default()
                 }],
                 ..Default::default()

@@ -168,6 +168,7 @@ impl World {
             SessionOutput::Wake(moment) => drop(node.wakes.insert(moment)),
             SessionOutput::Pause(conn) => assert!(node.paused.insert(conn), "paused once"),
             SessionOutput::Resume(conn) => assert!(node.paused.remove(&conn), "only what is paused resumes"),
+            SessionOutput::FileRange { .. } => unreachable!("a tree has no files"),
             SessionOutput::Close(conn) => assert!(node.closed.insert(conn), "closed once"),
         }
     }

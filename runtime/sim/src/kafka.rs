@@ -4,7 +4,10 @@
 //!   know about in the end it leaves, and begins anew under another id;
 //! - a transactional producer writes to every topic, then commits or aborts. It asks for a commit only when all its values
 //!   were acknowledged, and goes on in the epoch that the end of a transaction gives it (KIP-890): under an older protocol a
-//!   commit that comes late may hit the transaction behind its own, whatever a server does. After an error that it cannot try again it asks for a new epoch, which ends what was open;
+//!   commit that comes late may hit the transaction behind its own, whatever a server does. Some transactions are hasty:
+//!   under the older protocol, which leaves the epoch as it is, they are aborted while their last batch is on its way, as by
+//!   a client that loses patience. After an error that it cannot try again, and after haste, a producer asks for a new epoch,
+//!   which ends what was open;
 //! - a consumer reads one topic after the other from where it was, as committed or not.
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
@@ -86,6 +89,8 @@ struct Transaction {
     written: usize,
     /// Nobody adds its partitions but those who lead them (transactions v2).
     implicit: bool,
+    /// It is aborted under the older protocol, before its last batch is answered.
+    hasty: bool,
     /// How it is to end, once that was asked for.
     end: Option<bool>,
 }
@@ -166,6 +171,10 @@ impl Client {
     /// Its batches are to become part of the transaction by being produced.
     fn adds_by_producing(&self) -> bool {
         self.transaction.as_ref().is_some_and(|transaction| transaction.implicit)
+    }
+
+    fn is_hasty(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.hasty)
     }
 
     /// Where a request must go; `None` for anywhere.
@@ -257,7 +266,8 @@ impl KafkaClients {
             let number = (id as u64 + 1) << 32 | client.transactions;
             let implicit = rng.bool();
             let added = if implicit { TOPICS } else { 0 };
-            client.transaction = Some(Transaction { id: number, added, implicit, ..Transaction::default() });
+            let hasty = !implicit && rng.u32(0..3) == 0;
+            client.transaction = Some(Transaction { id: number, added, implicit, hasty, ..Transaction::default() });
             return self.next_of_transaction(id, rng);
         };
         if let Some(commit) = transaction.end {
@@ -360,13 +370,15 @@ impl KafkaClients {
                 out.put_i32(1);
                 out.put_i32(0);
             }),
-            Ask::End { commit } => request(wire::END_TXN, correlation, |out| {
-                wire::put_compact(out, &name);
-                out.put_i64(producer.id);
-                out.put_i16(producer.epoch);
-                out.put_u8(u8::from(commit));
-                out.put_u8(0);
-            }),
+            Ask::End { commit } => {
+                request(if client.is_hasty() { wire::END_TXN_OLD } else { wire::END_TXN }, correlation, |out| {
+                    wire::put_compact(out, &name);
+                    out.put_i64(producer.id);
+                    out.put_i16(producer.epoch);
+                    out.put_u8(u8::from(commit));
+                    out.put_u8(0);
+                })
+            }
             Ask::Fetch { topic, from } => request(wire::FETCH, correlation, |out| {
                 out.put_i32(-1);
                 out.put_i32(100);
@@ -441,8 +453,12 @@ impl KafkaClients {
             }
             Ask::End { commit } => {
                 body.advance(5);
-                let (error, producer, epoch) = (body.get_i16(), body.get_i64(), body.get_i16());
-                if error == code::NONE {
+                let error = body.get_i16();
+                if error == code::NONE && self.clients[id].is_hasty() {
+                    self.answered += 1;
+                    self.begin_anew(id);
+                } else if error == code::NONE {
+                    let (producer, epoch) = (body.get_i64(), body.get_i16());
                     self.answered += 1;
                     let client = &mut self.clients[id];
                     client.producer = Some(Producer { id: producer, epoch });
@@ -554,6 +570,22 @@ impl KafkaClients {
         client.asking = Some((wanted, Some(correlation)));
         let bytes = self.bytes(id, ask, correlation);
         out.push(ClientOutput::Bytes(bytes));
+        if let Ask::Produce { topic, .. } = ask
+            && topic + 1 == TOPICS
+        {
+            self.lose_patience(id);
+        }
+    }
+
+    /// A hasty transaction is to be aborted now, by another connection than the one that its last batch went by.
+    fn lose_patience(&mut self, id: usize) {
+        let client = &mut self.clients[id];
+        let Some(transaction) = client.transaction.as_mut().filter(|transaction| transaction.hasty) else { return };
+        transaction.end = Some(false);
+        self.laws.fate(transaction.id, Fate::Aborted);
+        client.node = None;
+        client.connected = false;
+        client.asking = Some((Ask::End { commit: false }, None));
     }
 }
 

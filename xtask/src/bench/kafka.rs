@@ -65,6 +65,9 @@ pub(crate) struct Options {
     /// librdkafka's `rdkafka_performance`; built if not given.
     #[arg(long, env = "RDKAFKA_PERFORMANCE")]
     tool: Option<PathBuf>,
+    /// Tansu's program; built if not given, which takes a quarter of an hour.
+    #[arg(long, env = "TANSU")]
+    tansu: Option<PathBuf>,
 }
 
 /// What is produced, and how.
@@ -149,6 +152,7 @@ pub(crate) fn kafka(mut options: Options) -> Result<()> {
         verity: built(&options.binary, "verity")?,
         bench: built(&options.client, "verity-bench")?,
         noida: server::noida()?,
+        tansu: server::tansu(options.tansu.as_ref())?,
     };
     let tool = Tool::ready(options.tool.as_ref())?;
     let bench = Bench { options, programs, tool, directory: std::path::absolute(target().join("xtask/bench-kafka"))? };
@@ -273,7 +277,7 @@ impl Bench {
     #[expect(clippy::disallowed_methods, reason = "a benchmark polls for a server to come up, and lets it settle")]
     fn lives(&self) -> Result<Vec<Life>> {
         let of = |system| Life { place: Place { system, nodes: 1 }, first_ms: Vec::new(), rss: Vec::new() };
-        let mut lives: Vec<Life> = [System::Durable, System::Memory, System::Noida].map(of).into();
+        let mut lives: Vec<Life> = [System::Durable, System::Memory, System::Noida, System::Tansu].map(of).into();
         for _ in 0..self.options.rounds {
             for life in &mut lives {
                 let server = self.start(life.place)?;
@@ -322,13 +326,14 @@ impl Bench {
     /// What a reader must know to judge the figures.
     fn conditions(&self, before: &str, after: &str, start: Instant) -> String {
         format!(
-            "{}, shared by servers and tools; {} rounds of about {} s a turn; librdkafka {}; noida-db {}.\n\
+            "{}, shared by servers and tools; {} rounds of about {} s a turn; librdkafka {}; noida-db {}; Tansu {}.\n\
              Load average (1, 5, 15 minutes) before the run: {before}; after: {after}. The run took {:.0} s.{}",
             machine(),
             self.options.rounds,
             self.options.seconds,
             tool::VERSION,
             server::NOIDA_VERSION,
+            server::TANSU_VERSION,
             start.elapsed().as_secs_f64(),
             if self.options.quick {
                 "\n**A quick run** on a busy machine: one round of a few loads, to see that it works."

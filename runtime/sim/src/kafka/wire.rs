@@ -14,6 +14,8 @@ pub(super) const METADATA: (i16, i16) = (3, 1);
 pub(super) const FIND_COORDINATOR: (i16, i16) = (10, 1);
 pub(super) const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
+/// The last version that leaves the epoch as it is.
+pub(super) const END_TXN_OLD: (i16, i16) = (26, 4);
 pub(super) const END_TXN: (i16, i16) = (26, 5);
 
 const BATCH_HEADER: usize = 61;
@@ -81,7 +83,7 @@ pub(super) fn request((key, version): (i16, i16), correlation: i32, body: impl F
     out.put_i16(version);
     out.put_i32(correlation);
     put_string(&mut out, "world");
-    if [END_TXN, PRODUCE_ADDING].contains(&(key, version)) {
+    if [END_TXN, END_TXN_OLD, PRODUCE_ADDING].contains(&(key, version)) {
         // Their headers are flexible, without tagged fields.
         out.put_u8(0);
     }

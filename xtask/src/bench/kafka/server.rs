@@ -3,6 +3,7 @@
 //! - Verity durable: each batch is synced to the disk before it is acknowledged; on three nodes, to those of a majority.
 //! - Verity in memory: the same, without a disk.
 //! - noida-db: one process for local development, which keeps its data in memory and writes it out as it changes.
+//! - Tansu: one process over a store of its user's choice; here the one in memory.
 //! - Null: our own, keeps nothing.
 //!
 //! Deliberately absent: tuning of any of them.
@@ -15,12 +16,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::shell::{command, output, run};
+use crate::shell::{cargo, command, output, run, target};
 
 /// The port of a cluster's first node; each further node is 1000 above.
 const PORT: u16 = 24_092;
 /// The version that `bench/requirements.txt` asks for.
 pub(super) const NOIDA_VERSION: &str = "0.2.3";
+/// The version of Tansu that is built.
+pub(super) const TANSU_VERSION: &str = "0.6.0";
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +31,21 @@ pub(super) enum System {
     Durable,
     Memory,
     Noida,
+    Tansu,
     Null,
 }
 
 impl System {
     /// All, in the order of their turns.
-    pub(super) const ALL: [System; 4] = [System::Durable, System::Memory, System::Noida, System::Null];
+    pub(super) const ALL: [System; 5] = [System::Durable, System::Memory, System::Noida, System::Tansu, System::Null];
+    /// Those that others make.
+    pub(super) const PEERS: [System; 2] = [System::Noida, System::Tansu];
 
     /// On how many nodes it runs.
     pub(super) fn nodes(self) -> &'static [u16] {
         match self {
             System::Durable | System::Memory => &[1, 3],
-            System::Noida | System::Null => &[1],
+            System::Noida | System::Tansu | System::Null => &[1],
         }
     }
 }
@@ -63,6 +69,7 @@ impl Place {
             System::Durable => "Verity, durable",
             System::Memory => "Verity, in memory",
             System::Noida => "noida-db",
+            System::Tansu => "Tansu",
             System::Null => "null server",
         };
         if self.nodes == 1 { name.to_owned() } else { format!("{name}, {} nodes", self.nodes) }
@@ -79,6 +86,7 @@ pub(super) struct Programs {
     pub(super) verity: PathBuf,
     pub(super) bench: PathBuf,
     pub(super) noida: PathBuf,
+    pub(super) tansu: PathBuf,
 }
 
 /// noida-db's program, out of its Python package.
@@ -86,6 +94,22 @@ pub(super) fn noida() -> Result<PathBuf> {
     let python = crate::install::environment("noida", "bench/requirements.txt")?;
     let ask = "import noida_db, pathlib; print(pathlib.Path(noida_db.__file__).with_name('noida-db'))";
     Ok(PathBuf::from(output(&mut command(std::path::absolute(python)?, &["-c", ask]))?.trim()))
+}
+
+/// Tansu's program: the one given, or one that cargo installs.
+pub(super) fn tansu(given: Option<&PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return path.canonicalize().with_context(|| format!("{} is not there", path.display()));
+    }
+    let folder = std::path::absolute(target().join("xtask/tansu"))?;
+    let program = folder.join("bin/tansu");
+    if !program.exists() {
+        let to = folder.to_string_lossy().into_owned();
+        let features = ["--no-default-features", "--features", "dynostore"];
+        let words = ["install", "tansu", "--version", TANSU_VERSION, "--locked", "--root", &to];
+        run(cargo(&words).args(features))?;
+    }
+    Ok(program)
 }
 
 /// A running server, or several in one process; ended when dropped.
@@ -117,6 +141,13 @@ impl Server {
             System::Noida => {
                 let mut command = Command::new(&programs.noida);
                 command.args(["start", "--only", "kafka", "--kafka-port", &PORT.to_string(), "--data-dir"]).arg(data);
+                command
+            }
+            System::Tansu => {
+                let address = format!("tcp://127.0.0.1:{PORT}");
+                let mut command = Command::new(&programs.tansu);
+                command.args(["broker", "--storage-engine", "memory://tansu/", "--listener-url", &address]);
+                command.args(["--advertised-listener-url", &address]);
                 command
             }
             System::Null => {

@@ -36,6 +36,7 @@ pub(super) fn draw(cases: &[Case]) -> Result<String> {
                 System::Durable => "#3a78b5",
                 System::Memory => "#7fb2dd",
                 System::Noida => "#e0a030",
+                System::Tansu => "#009e73",
                 System::Null => "#bbbbbb",
             };
             let (width, label) = (rate(case) / high * WIDTH, LEFT - 10.0);

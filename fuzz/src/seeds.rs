@@ -1,5 +1,6 @@
 //! Where the corpora begin: real messages, as the encoders of the code that ships make them.
 
+use verity_kafka::wire::{ApiKey, encode_request};
 use verity_types::Mono;
 use verity_zookeeper::machine::{create_session, encode_ids, request};
 use verity_zookeeper::wire::{
@@ -10,7 +11,7 @@ use crate::engine::{Beginning, Start};
 use crate::replica;
 use crate::storage::mode;
 use crate::zookeeper::{deed, framed};
-use crate::{Lines, engine};
+use crate::{Lines, engine, kafka};
 
 /// Requests and answers of ZooKeeper 3.8.0.
 const CAPTURE: &str = include_str!("../../systems/zookeeper/testdata/zookeeper-3.8.0.capture");
@@ -30,6 +31,9 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "zookeeper_wire" => captured().into_iter().map(|(op, body)| [&op.to_be_bytes()[..], &body].concat()).collect(),
         "zookeeper_session" => session(),
         "zookeeper_tree" => tree(),
+        "kafka_wire" => kafka_wire(),
+        "kafka_session" => kafka_session(),
+        "kafka_machines" => kafka_machines(),
         "log" => log(),
         "snapshot" => snapshot(),
         "frames" => replica::seeds().iter().flat_map(|script| writes(script)).collect(),
@@ -38,6 +42,62 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "replica" => replica::seeds(),
         _ => Vec::new(),
     }
+}
+
+fn kafka_wire() -> Vec<Vec<u8>> {
+    let lines = |part| Lines::new(part);
+    let batch = kafka::batch(b"value");
+    let frame = |request: &verity_kafka::wire::Request, version| encode_request(version, 1, Some("c"), request);
+    let (produce, fetch) = (frame(&kafka::produce(batch.clone()), 9), frame(&kafka::fetch(0), 12));
+    // A head alone: the fuzzer finds what bodies there are.
+    let heads = ApiKey::ALL.iter().map(|key| {
+        let number = u8::try_from(*key as i16).expect("keys are small");
+        let version = u8::try_from(*key.versions().end()).expect("versions are small");
+        lines(kafka::part::REQUEST).raw(&kafka::headed(number, version, &[0; 24])[4..]).0
+    });
+    let mut seeds: Vec<Vec<u8>> = heads.collect();
+    seeds.push(lines(kafka::part::REQUEST).raw(&produce[4..]).0);
+    seeds.push(lines(kafka::part::REQUEST).raw(&fetch[4..]).0);
+    seeds.push(lines(kafka::part::RESPONSE).raw(&[18, 0]).raw(&[0; 20]).0);
+    seeds.push(lines(kafka::part::BATCHES).raw(&batch).raw(&batch).0);
+    seeds.push(lines(kafka::part::STREAM).blob(&produce[..7]).blob(&produce[7..]).blob(&fetch).0);
+    seeds
+}
+
+fn kafka_session() -> Vec<Vec<u8>> {
+    use kafka::deed;
+    let begin = || Lines(Vec::new());
+    let head = |key| begin().raw(&[deed::REQUEST, 0, key, 0]).blob(&[0; 12]);
+    let versions = begin().raw(&[deed::REQUEST, 0, 18, 0]).blob(&[]);
+    let records = begin().raw(&[deed::PRODUCE, 0, 7, deed::FETCH, 1, 0, deed::PASS, 3, deed::HANG_UP, 1]);
+    let elections = begin().raw(&[deed::PRODUCE, 0, 7, deed::ELECT, 0, deed::FETCH, 1, 0, deed::ELECT, 1]);
+    let sasl = begin().raw(&[deed::DIAL, 0, 1]).raw(&[deed::REQUEST, 0, 17, 1]).blob(b"\0\x05PLAIN");
+    let login = sasl.clone().raw(&[deed::REQUEST, 0, 36, 0]).blob(b"\0\0\0\x0d\0alice\0secret");
+    let cut = begin().raw(&[deed::BYTES, 2]).blob(&kafka::headed(3, 1, &[0, 0, 0, 0])[..9]);
+    let mut seeds: Vec<Vec<u8>> = (0..=74).map(|key| head(key).0).collect();
+    seeds.extend([versions, records, elections, sasl, login, cut].map(|lines| lines.0));
+    seeds
+}
+
+fn kafka_machines() -> Vec<Vec<u8>> {
+    use kafka::order;
+    let begin = || Lines(Vec::new());
+    let records =
+        begin().raw(&[order::APPEND, 1, order::APPEND, 2, order::DELETE, 0, order::SNAPSHOT, order::APPEND, 3]);
+    let query = begin().raw(&[order::APPEND, 1, order::QUERY]).blob(&kafka::everything());
+    let marker = verity_kafka::machine::partition::Command::Marker {
+        epoch: 1,
+        producer_id: 1,
+        producer_epoch: 1,
+        coordinator_epoch: 1,
+        decision: 1,
+        commit: true,
+    };
+    let ended = begin().raw(&[order::COMMAND]).blob(&marker.encode()).raw(&[order::SNAPSHOT]);
+    let [group, topic] = kafka::commands();
+    let others = begin().raw(&[order::COORDINATOR]).blob(&group).raw(&[order::CLUSTER]).blob(&topic);
+    let foreign = begin().raw(&[order::FOREIGN]).blob(&[1; 80]);
+    [records, query, ended, others, foreign].map(|lines| lines.0).to_vec()
 }
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -17,8 +17,20 @@ use crate::install;
 use crate::shell::{cargo, command, has, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 9] =
-    ["replica", "zookeeper_session", "raft", "paxos", "log", "zookeeper_tree", "snapshot", "frames", "zookeeper_wire"];
+const TARGETS: [&str; 12] = [
+    "replica",
+    "kafka_session",
+    "zookeeper_session",
+    "raft",
+    "paxos",
+    "kafka_machines",
+    "log",
+    "zookeeper_tree",
+    "snapshot",
+    "frames",
+    "kafka_wire",
+    "zookeeper_wire",
+];
 /// How long each target runs.
 const SECONDS: u64 = 15;
 /// How long a canary may hide.

@@ -108,6 +108,8 @@ struct Case {
 struct Delay {
     place: Place,
     rounds: Vec<Pairs>,
+    /// Rounds that a peer did not survive.
+    failed: usize,
 }
 
 /// From the start to the first message acknowledged; memory when idle.
@@ -254,12 +256,20 @@ impl Bench {
     fn delays(&self) -> Result<Vec<Delay>> {
         let mut delays: Vec<Delay> = Place::all()
             .filter(|place| place.system != System::Null)
-            .map(|place| Delay { place, rounds: vec![] })
+            .map(|place| Delay { place, rounds: vec![], failed: 0 })
             .collect();
         let seconds = (self.options.seconds * 2.0).max(2.0).to_string();
         for _ in 0..self.options.rounds {
             for delay in &mut delays {
-                delay.rounds.push(self.delay(delay.place, &seconds)?);
+                match self.delay(delay.place, &seconds) {
+                    Ok(found) => delay.rounds.push(found),
+                    // It shows in the table, and ends no run.
+                    Err(error) if System::PEERS.contains(&delay.place.system) => {
+                        eprintln!("{}: {error:#}", delay.place.name());
+                        delay.failed += 1;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(delays)

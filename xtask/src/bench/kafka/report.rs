@@ -60,7 +60,8 @@ impl Figures {
     }
 
     fn delay(&self, place: Place) -> Result<&Delay> {
-        self.delays.iter().find(|delay| delay.place == place).context("a latency was not measured")
+        let measured = |delay: &&Delay| delay.place == place && !delay.rounds.is_empty();
+        self.delays.iter().find(measured).context("a latency was not measured")
     }
 
     fn life(&self, system: System) -> Result<&Life> {
@@ -137,8 +138,10 @@ fn targets(figures: &Figures) -> Result<Vec<Target>> {
                 targets.push(at_least(format!("{name}, {other}: {of_rate}"), rate, 1.0, 0));
                 targets.push(at_least(format!("{name}, {other}: {of_cpu}"), cpu_us, 1.0, 0));
             }
-            let (ours, theirs) = (figures.delay(place)?.median("p99_us")?, figures.delay(peer)?.median("p99_us")?);
-            targets.push(at_least(format!("{name}, {other}: its p99 latency to ours"), theirs / ours, 1.0, 0));
+            if let Ok(theirs) = figures.delay(peer) {
+                let (ours, theirs) = (figures.delay(place)?.median("p99_us")?, theirs.median("p99_us")?);
+                targets.push(at_least(format!("{name}, {other}: its p99 latency to ours"), theirs / ours, 1.0, 0));
+            }
         }
     }
     for place in [DURABLE, Place { nodes: 3, ..DURABLE }] {
@@ -233,9 +236,17 @@ fn latency(text: &mut String, figures: &Figures) -> Result<()> {
     );
     text.push_str("| Server | p50, ms | p99, ms | p99.9, ms | Came in time | CPU s per million |\n|---|---:|---:|---:|---:|---:|\n");
     for delay in &figures.delays {
+        let mut name = delay.place.name();
+        if delay.failed > 0 {
+            write!(name, " (failed in {} of {} rounds)", delay.failed, delay.failed + delay.rounds.len())?;
+        }
+        if delay.rounds.is_empty() {
+            writeln!(text, "| {name} | | | | | |")?;
+            continue;
+        }
         let of = |name| delay.median(name);
         let (p50, p99, p999) = (of("p50_us")? / 1e3, of("p99_us")? / 1e3, of("p999_us")? / 1e3);
-        let (name, received, cpu_us) = (delay.place.name(), of("received")? * 100.0, of("cpu_us")?);
+        let (received, cpu_us) = (of("received")? * 100.0, of("cpu_us")?);
         writeln!(text, "| {name} | {p50:.2} | {p99:.2} | {p999:.2} | {received:.0} % | {cpu_us:.2} |")?;
     }
     text.push('\n');

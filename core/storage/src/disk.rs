@@ -213,6 +213,12 @@ pub(crate) fn folders(dir: &str) -> impl Iterator<Item = String> {
     ends.map(|end| dir[..end].to_owned())
 }
 
+/// The names of those files that lie in a folder, in the order of their paths.
+pub(crate) fn names_in<'a>(paths: impl Iterator<Item = &'a String>, dir: &str) -> Vec<String> {
+    let inside = paths.filter(|path| parent(path) == dir);
+    inside.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect()
+}
+
 /// The folder of a path; empty for the root.
 pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::Error;
-use crate::disk::{Disk, DiskFile, DiskLock, folders, parent};
+use crate::disk::{Disk, DiskFile, DiskLock, folders, names_in, parent};
 
 /// What a drive writes at once.
 const SECTOR: usize = 512;
@@ -344,8 +344,7 @@ impl Disk for MemoryDisk {
         if !dir.is_empty() && !state.dirs.contains(dir) {
             return Err(Error::NotFound { op: "list", path: dir.to_owned() });
         }
-        let inside = state.names.keys().filter(|path| parent(path) == dir);
-        Ok(inside.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
+        Ok(names_in(state.names.keys(), dir))
     }
 
     fn create_dir(&self, dir: &str) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::Error;
-use crate::disk::{Disk, DiskFile, DiskLock, folders, parent};
+use crate::disk::{Disk, DiskFile, DiskLock, folders, names_in, parent};
 
 /// Bytes of a block.
 const BLOCK: usize = 64 << 10;
@@ -171,8 +171,7 @@ impl Disk for RamDisk {
     fn list(&self, dir: &str) -> Result<Vec<String>, Error> {
         let state = self.state();
         state.has_folder("list", dir)?;
-        let inside = state.names.keys().filter(|path| parent(path) == dir);
-        Ok(inside.map(|path| path.rsplit('/').next().unwrap_or(path).to_owned()).collect())
+        Ok(names_in(state.names.keys(), dir))
     }
 
     fn create_dir(&self, dir: &str) -> Result<(), Error> {

@@ -14,7 +14,7 @@ use crate::bug::{Bug, Buggy};
 use crate::mutant::Mutant;
 
 /// Where a fetch's answer says how many transactions were aborted: behind the error, three offsets and a span.
-const ABORTED_AT: usize = 34;
+const ABORTED_AT: usize = 2 + 4 * 8;
 
 /// A partition, with its bug if the mutant is one of a partition's.
 pub(super) fn partition(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) -> Box<dyn StateMachine> {

@@ -19,7 +19,7 @@
 //! A segment is called as Kafka calls it, `00000000000000000042.log`; compaction writes the bytes anew, so it writes them
 //! under a new name, `00000000000000000042.7.log`, and never over bytes that a manifest may name.
 //!
-//! HAZARD: bytes that leave by [`Slice::path`], not by [`Slice::bytes`], are not checked on the way. Consumers check
+//! HAZARD: bytes that leave by [`Slice::range`], not by [`Slice::bytes`], are not checked on the way. Consumers check
 //! each batch themselves; [`Log::verify`] finds damage before they do, if it is called from time to time.
 //!
 //! HAZARD: the configuration shapes the files. It is a part of the replicated state: the caller changes it by an applied

@@ -234,7 +234,7 @@ pub fn open(
     let mut snapshots = SnapshotVault::new(Arc::clone(disk), store, node, seed, founder, recovered.groups);
     let mut asked = VecDeque::new();
     for spec in specs {
-        let boot = snapshots.boot(now.mono, spec)?;
+        let boot = snapshots.boot(now.mono, spec, None)?;
         asked.extend(boot.machine.spawned().into_iter().map(|spawn| (boot.id, spawn)));
         replica.add_group(now, boot);
     }

@@ -6,6 +6,8 @@
 //!   in the round if a majority answers it; it takes over once a majority, itself included, answers that it hears no
 //!   living leader either. Nothing is asked about logs: phase 1 brings what the candidate lacks;
 //! - upon `Prepare` of a higher ballot: its owner is waited for, as for a leader;
+//! - upon the start of a new group that names its first leader: that node asks at once, and again at each tick for an
+//!   election timeout; the others wait as long before they ask;
 //! - upon the hint that the leader is gone: the next round comes early. A false hint costs one refused round.
 //!
 //! Why partial partitions do no harm: a node that is not quorum-connected never completes a round, so it never raises a
@@ -99,6 +101,17 @@ impl Paxos {
         self.deadline = self.now + Nanos(self.spread.below(HASTE_TICKS * self.config.tick.0));
     }
 
+    /// A group begins: who is named leads it first, and everyone looks for a leader soon if nobody is.
+    pub(crate) fn await_first(&mut self, first: Option<NodeId>) {
+        self.hasten();
+        if first == Some(self.id) {
+            self.deadline = self.now;
+            self.eager_until = self.now + self.config.election_min;
+        } else if first.is_some() {
+            self.deadline = self.deadline + self.config.election_min;
+        }
+    }
+
     /// Follows the leader of a ballot that is not below the promise.
     pub(crate) fn follow(&mut self, ballot: Ballot) {
         self.resign_below(ballot);
@@ -176,7 +189,8 @@ impl Paxos {
     /// A round of questions to all voters.
     fn begin_seek(&mut self) {
         let pause = if self.votes() { self.config.heartbeat } else { self.config.election_min };
-        self.deadline = self.now + Nanos(pause.0 + self.spread.below(pause.0));
+        let eager = self.now < self.eager_until;
+        self.deadline = self.now + if eager { self.config.tick } else { Nanos(pause.0 + self.spread.below(pause.0)) };
         self.leader = None;
         self.round += 1;
         let (round, ballot, decided) = (self.round, self.promised, self.decided);

@@ -74,6 +74,8 @@ pub struct Paxos {
     /// The highest ballot heard of.
     pub(crate) ceiling: Ballot,
     pub(crate) seek: Option<Seek>,
+    /// Until when the first leader of a new group looks at each tick whether it may lead.
+    pub(crate) eager_until: Mono,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) round: u64,
     pub(crate) beat_at: Mono,
@@ -131,6 +133,7 @@ impl Paxos {
             deadline: now,
             ceiling: state.promised,
             seek: None,
+            eager_until: now,
             peers: BTreeMap::new(),
             round: 0,
             beat_at: now,
@@ -156,7 +159,7 @@ impl Paxos {
             log,
             config,
         };
-        paxos.hasten();
+        paxos.await_first(boot.first_leader.filter(|_| fresh));
         Ok(paxos)
     }
 

@@ -7,6 +7,8 @@
 //! - upon a committed change of members: it is in force before the next entry is handed out (dissertation §4.3);
 //! - upon its own removal: a leader asks the best of the others to take over and steps down (dissertation §4.2.2);
 //! - upon a vote that is being written: the election timer stands still, and the next timeout is longer by what it took;
+//! - upon the start of a new group that names this node its first leader: it stands at once, and again at each tick until
+//!   somebody leads or an election timeout has passed. Nobody promised anything to a leader yet, so pre-votes decide as ever.
 //! - upon the hint that the leader is gone: the next election comes early, yet never within a lease that this node
 //!   acknowledged. A false hint costs one round of refused pre-votes.
 //!
@@ -102,6 +104,8 @@ pub struct Raft {
     lost: Option<NodeId>,
     /// How many more elections come early.
     haste: u32,
+    /// For how many more ticks the first leader of a new group stands at each of them.
+    eager: usize,
     outstanding: VecDeque<Outstanding>,
     persist_next: u64,
     last_ready: u64,
@@ -129,6 +133,7 @@ impl Raft {
         let base = log.base.0;
         state.incarnation += 1;
         let engine = config.engine(boot.id, base);
+        let eager = if fresh && boot.first_leader == Some(boot.id) { config.ticks(config.election_min) } else { 0 };
         let quiet = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&engine, log, &quiet).map_err(|error| Error::Storage(error.to_string()))?;
         let hard = node.raft.hard_state();
@@ -152,6 +157,7 @@ impl Raft {
             echo: (0, false),
             lost: None,
             haste: 0,
+            eager,
             outstanding: VecDeque::new(),
             persist_next: 1,
             last_ready: 0,
@@ -345,6 +351,7 @@ impl Raft {
         if self.sleep.asleep {
             return;
         }
+        self.stand_first(now, out);
         self.hasten(now);
         for _ in 0..due.min(TICKS_MAX) {
             let core = &self.node.raft;
@@ -360,6 +367,21 @@ impl Raft {
             self.settle(now, out);
         }
         self.consider_sleep(now);
+    }
+
+    /// The first leader of a new group stands. A candidate that has raised its term waits for votes as any other.
+    fn stand_first(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.eager == 0 {
+            return;
+        }
+        let core = &self.node.raft;
+        let unled = core.leader_id == 0 && matches!(core.state, StateRole::Follower | StateRole::PreCandidate);
+        self.eager = if core.leader_id == 0 { self.eager - 1 } else { 0 };
+        if unled {
+            // An error leaves the node a follower; the next tick tries again.
+            let _ = self.node.campaign();
+            self.settle(now, out);
+        }
     }
 
     fn is_sole_voter(&self) -> bool {

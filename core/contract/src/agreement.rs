@@ -283,6 +283,9 @@ pub struct Boot {
     pub id: NodeId,
     /// The members that a new group begins with. Ignored if `snapshot` or `records` say otherwise.
     pub members: Members,
+    /// Who is to lead a new group first: it stands at once, while the others wait for an election timeout. A matter of speed
+    /// alone. Ignored if `snapshot` or `records` say that the group is not new.
+    pub first_leader: Option<NodeId>,
     /// The latest snapshot on stable storage. Its index is applied; `Commit` begins behind it.
     pub snapshot: Option<SnapshotMeta>,
     /// Every record of the group that the write-ahead log still holds, in the order in which they were written.

@@ -72,6 +72,8 @@ pub struct Spawn {
     pub group: GroupId,
     /// Whom it begins with, on every node that ever hosts it.
     pub members: Members,
+    /// Who is to lead it first; see [`Boot::first_leader`](crate::Boot::first_leader).
+    pub first_leader: Option<NodeId>,
     /// Which nodes host it; others that once did let it go.
     pub hosts: BTreeSet<NodeId>,
     /// What it is made from, in the system's own bytes.

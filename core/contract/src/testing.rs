@@ -70,6 +70,7 @@ impl<E: Agreement> Net<E> {
         let boot = Boot {
             id: NodeId(id),
             members: Members::of_voters((1..=self.voters).map(NodeId)),
+            first_leader: None,
             snapshot: None,
             records: self.records.get(&id).cloned().unwrap_or_default(),
             seed: id * 7_919,

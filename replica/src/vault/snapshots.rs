@@ -158,11 +158,16 @@ impl SnapshotVault {
         let founder = self.founder.clone().ok_or_else(|| engine("nothing here knows how to make it".into()))?;
         let spec = founder(spawn).map_err(engine)?;
         assert_eq!(spec.id, spawn.group, "a group is made under its own name");
-        self.boot(now, spec)
+        self.boot(now, spec, spawn.first_leader)
     }
 
     /// Starts a group from what is left of it, or from nothing.
-    pub(super) fn boot(&mut self, now: Mono, mut spec: GroupSpec) -> Result<GroupBoot, OpenError> {
+    pub(super) fn boot(
+        &mut self,
+        now: Mono,
+        mut spec: GroupSpec,
+        first_leader: Option<NodeId>,
+    ) -> Result<GroupBoot, OpenError> {
         let recovered = self.parked.remove(&spec.id).unwrap_or_default();
         let snapshot = self.store.latest(spec.id)?;
         let index = snapshot.as_ref().map_or(LogIndex(0), |meta| meta.index);
@@ -180,7 +185,7 @@ impl SnapshotVault {
                 .map_err(|source| OpenError::Restore { group: spec.id, source })?;
         }
         let seed = self.seed ^ spec.id.0.rotate_left(17);
-        let boot = Boot { id: self.node, members: spec.members, snapshot, records, seed };
+        let boot = Boot { id: self.node, members: spec.members, first_leader, snapshot, records, seed };
         let engine = (spec.engine)(boot, now).map_err(|reason| OpenError::Engine { group: spec.id, reason })?;
         Ok(GroupBoot { id: spec.id, engine, machine: spec.machine, duty: spec.duty, restored, config: spec.config })
     }

@@ -89,6 +89,33 @@ pub fn a_sole_voter_leads_at_once(factory: Factory, seed: u64) {
     assert_eq!(world.machine(NodeId(1)), [1, 2]);
 }
 
+/// Who is named as the first leader of a new group leads at once, also if the others start a little later. Without it they
+/// elect another.
+pub fn the_named_first_leader_leads_first(factory: Factory, seed: u64) {
+    let first = NodeId(1 + seed % 3);
+    let mut world = World::led_first(seed, 3, first, &[1, 2, 3], factory);
+    assert!(world.run_until(100, |w| w.leader().is_some()), "nobody waits for an election timeout");
+    assert_eq!(world.leader(), Some(first));
+    commit(&mut world, 1);
+    world.run(2_000);
+    assert_eq!(world.leader(), Some(first), "and it stays");
+
+    let mut world = World::led_first(seed, 3, first, &[first.0], factory);
+    world.run(120);
+    world.heal();
+    assert!(world.run_until(150, |w| w.leader().is_some()), "it tries again until the others are there");
+    assert_eq!(world.leader(), Some(first));
+
+    let others: Vec<u64> = (1..=3).filter(|id| *id != first.0).collect();
+    let mut world = World::led_first(seed, 3, first, &others, factory);
+    commit(&mut world, 1);
+    let leader = settle(&mut world);
+    world.heal();
+    world.run(2_000);
+    assert_eq!(world.leader(), Some(leader), "who comes late does not disturb");
+    converge(&mut world);
+}
+
 /// Proposals at followers come back.
 pub fn followers_refuse_proposals(factory: Factory, seed: u64) {
     let mut world = World::of_voters(seed, 3, factory);

@@ -77,6 +77,7 @@ pub struct World {
     pub snapshot_every: u64,
     factory: Factory,
     initial: Members,
+    first_leader: Option<NodeId>,
     nodes: BTreeMap<NodeId, Node>,
     cut: BTreeSet<(NodeId, NodeId)>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -104,6 +105,21 @@ impl World {
     /// `nodes` nodes, of which `members` begin the group and are up; [`World::start`] brings up the others.
     #[must_use]
     pub fn new(seed: u64, nodes: u64, members: Members, factory: Factory) -> Self {
+        let mut world = Self::before_start(seed, nodes, members, factory);
+        world.initial.all().into_iter().for_each(|id| world.start(id));
+        world
+    }
+
+    /// A group in which the nodes 1 to `count` vote, and which `first` is to lead first; of them, those in `up` are up.
+    #[must_use]
+    pub fn led_first(seed: u64, count: u64, first: NodeId, up: &[u64], factory: Factory) -> Self {
+        let mut world = Self::before_start(seed, count, Members::of_voters((1..=count).map(NodeId)), factory);
+        world.first_leader = Some(first);
+        up.iter().for_each(|id| world.start(NodeId(*id)));
+        world
+    }
+
+    fn before_start(seed: u64, nodes: u64, members: Members, factory: Factory) -> Self {
         let mut world = Self {
             rng: Rng::new(seed),
             faults: Faults::default(),
@@ -112,6 +128,7 @@ impl World {
             snapshot_every: 0,
             factory,
             initial: members,
+            first_leader: None,
             nodes: (1..=nodes).map(|id| (NodeId(id), Node::default())).collect(),
             cut: BTreeSet::new(),
             queue: BinaryHeap::new(),
@@ -132,9 +149,6 @@ impl World {
         let mut rng = Rng::new(seed ^ 0xc10c);
         let ends = |drift: u64| (i64::try_from(drift).expect("is small") - 2_000).clamp(-1_000, 1_000);
         world.nodes.values_mut().for_each(|node| node.drift = ends(rng.below(4_001)));
-        for id in world.initial.all() {
-            world.start(id);
-        }
         world
     }
 
@@ -188,7 +202,8 @@ impl World {
         node.leads = false;
         let blank = self.blank_joiners && !self.initial.contains(id);
         let members = if blank { Members::default() } else { self.initial.clone() };
-        let boot = Boot { id, members, snapshot, records: node.disk.records.clone(), seed };
+        let boot =
+            Boot { id, members, first_leader: self.first_leader, snapshot, records: node.disk.records.clone(), seed };
         let engine = (self.factory)(boot, clock).expect("an engine starts from what it persisted");
         let interval = engine.tick_interval().0;
         node.engine = Some(engine);

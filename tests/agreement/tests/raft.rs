@@ -34,6 +34,11 @@ fn a_sole_voter_leads_at_once() {
 }
 
 #[test]
+fn the_named_first_leader_leads_first() {
+    (0..30).for_each(|seed| cases::the_named_first_leader_leads_first(raft, seed));
+}
+
+#[test]
 fn followers_refuse_proposals() {
     cases::followers_refuse_proposals(raft, 1);
 }

@@ -36,7 +36,7 @@ impl Nursery {
 
     fn spawn(&self, group: GroupId) -> Spawn {
         let hosts: BTreeSet<_> = self.members.all();
-        Spawn { group, members: self.members.clone(), hosts, blueprint: Bytes::new() }
+        Spawn { group, members: self.members.clone(), first_leader: None, hosts, blueprint: Bytes::new() }
     }
 
     fn decoy(&self) -> Option<GroupId> {

@@ -102,6 +102,8 @@ struct Case {
     place: Place,
     shape: Shape,
     rounds: Vec<Turn>,
+    /// Rounds that a peer did not survive, twice.
+    failed: usize,
 }
 
 /// Latency at a steady rate, as our client reports it.
@@ -170,6 +172,13 @@ pub(crate) fn kafka(mut options: Options) -> Result<()> {
     Ok(fs::remove_dir_all(&bench.directory)?)
 }
 
+/// One more failure of a peer, which shows in the table and ends no run; ours ends it.
+fn survive(place: Place, error: anyhow::Error) -> Result<usize> {
+    ensure!(System::PEERS.contains(&place.system), "{}: {error:#}", place.name());
+    eprintln!("{}: {error:#}", place.name());
+    Ok(1)
+}
+
 impl Bench {
     fn start(&self, place: Place) -> Result<Server> {
         if self.directory.exists() {
@@ -195,6 +204,7 @@ impl Bench {
                         place: Place { system, nodes },
                         shape,
                         rounds: Vec::new(),
+                        failed: 0,
                     }));
                     for _ in 0..self.options.rounds {
                         for case in &mut cases[from..] {
@@ -202,7 +212,10 @@ impl Bench {
                                 eprintln!("once more: {}, {}: {error:#}", case.place.name(), shape.name());
                                 self.turn(case.place, shape)
                             });
-                            case.rounds.push(turn?);
+                            match turn {
+                                Ok(turn) => case.rounds.push(turn),
+                                Err(error) => case.failed += survive(case.place, error)?,
+                            }
                         }
                     }
                     cases[from..].iter().for_each(|case| println!("{}", report::line(case)));
@@ -263,15 +276,11 @@ impl Bench {
             for delay in &mut delays {
                 match self.delay(delay.place, &seconds) {
                     Ok(found) => delay.rounds.push(found),
-                    // It shows in the table, and ends no run.
-                    Err(error) if System::PEERS.contains(&delay.place.system) => {
-                        eprintln!("{}: {error:#}", delay.place.name());
-                        delay.failed += 1;
-                    }
-                    Err(error) => return Err(error),
+                    Err(error) => delay.failed += survive(delay.place, error)?,
                 }
             }
         }
+        delays.iter().for_each(|delay| println!("{}", report::delay_line(delay)));
         Ok(delays)
     }
 
@@ -306,6 +315,7 @@ impl Bench {
                 server.stop()?;
             }
         }
+        lives.iter().for_each(|life| println!("{}", report::life_line(life)));
         Ok(lives)
     }
 
@@ -324,6 +334,7 @@ impl Bench {
                 server.stop()?;
             }
         }
+        costs.iter().for_each(|cost| println!("{}", report::cost_line(cost)));
         Ok(costs.into())
     }
 

@@ -21,7 +21,11 @@ fn records() -> Vec<Record> {
 
 fn start(records: Vec<Record>, snapshot: Option<SnapshotMeta>) -> Result<Paxos, Error> {
     let members = Members::of_voters([NodeId(1)]);
-    Paxos::start(Boot { id: NodeId(1), members, snapshot, records, seed: 1 }, Config::default(), Mono(0))
+    Paxos::start(
+        Boot { id: NodeId(1), members, snapshot, records, seed: 1, ..Boot::default() },
+        Config::default(),
+        Mono(0),
+    )
 }
 
 fn meta(index: u64) -> SnapshotMeta {

@@ -21,7 +21,11 @@ fn records() -> Vec<Record> {
 
 fn start(records: Vec<Record>, snapshot: Option<SnapshotMeta>) -> Result<Raft, Error> {
     let members = Members::of_voters([NodeId(1)]);
-    Raft::start(Boot { id: NodeId(1), members, snapshot, records, seed: 1 }, Config::default(), Mono(0))
+    Raft::start(
+        Boot { id: NodeId(1), members, snapshot, records, seed: 1, ..Boot::default() },
+        Config::default(),
+        Mono(0),
+    )
 }
 
 #[test]
@@ -95,7 +99,7 @@ fn what_a_snapshot_made_void_is_written_down() {
 #[test]
 fn a_sole_voters_messages_wait_for_its_own_vote() {
     let members = Members { learners: [NodeId(2)].into(), ..Members::of_voters([NodeId(1)]) };
-    let boot = Boot { id: NodeId(1), members, snapshot: None, records: Vec::new(), seed: 1 };
+    let boot = Boot { id: NodeId(1), members, seed: 1, ..Boot::default() };
     let mut raft = Raft::start(boot, Config::default(), Mono(0)).unwrap();
     let mut out = Vec::new();
     raft.on(Mono(1), Input::Tick, &mut out);

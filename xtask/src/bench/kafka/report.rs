@@ -13,7 +13,8 @@ use anyhow::{Context, Result};
 use super::super::target::{Target, at_least, at_most, section};
 use super::super::{median, value};
 use super::server::{Place, System};
-use super::{Case, Delay, Figures, Life, SIZES, Shape, Turn};
+use super::tool::CONSUME_MAX_S;
+use super::{Case, Cost, Delay, Figures, Life, SIZES, Shape, Turn};
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// Opens the part that a run leaves as it is.
@@ -56,7 +57,8 @@ impl Delay {
 
 impl Figures {
     fn case(&self, place: Place, shape: Shape) -> Option<&Case> {
-        self.cases.iter().find(|case| case.place == place && case.shape == shape)
+        let measured = |case: &&Case| case.place == place && case.shape == shape && !case.rounds.is_empty();
+        self.cases.iter().find(measured)
     }
 
     fn delay(&self, place: Place) -> Result<&Delay> {
@@ -73,6 +75,25 @@ impl Figures {
 pub(super) fn line(case: &Case) -> String {
     let (rate, cpu_us) = (case.median(|turn| turn.rate), case.median(|turn| turn.cpu_us));
     format!("{:<28} {:<36} {rate:>9.0} msg/s  {cpu_us:>7.2} CPU s/M", case.place.name(), case.name())
+}
+
+/// A latency on one line.
+pub(super) fn delay_line(delay: &Delay) -> String {
+    let of = |name| delay.median(name).map_or(f64::NAN, |us| us / 1e3);
+    let (p50, p99, p999) = (of("p50_us"), of("p99_us"), of("p999_us"));
+    format!("{:<28} p50 {p50:.2} ms  p99 {p99:.2} ms  p99.9 {p999:.2} ms", delay.place.name())
+}
+
+/// A start on one line.
+pub(super) fn life_line(life: &Life) -> String {
+    let (first, rss) = (median(life.first_ms.iter().copied()), median(life.rss.iter().copied()) / MIB);
+    format!("{:<28} first message after {first:.0} ms  idle {rss:.1} MiB", life.place.name())
+}
+
+/// The cost of a request on one line.
+pub(super) fn cost_line(cost: &Cost) -> String {
+    let (cpu_us, rate) = (median(cost.cpu_us.iter().copied()), median(cost.rate.iter().copied()));
+    format!("{:>4} partitions: {cpu_us:.0} CPU us a request, {rate:.0} requests a second", cost.partitions)
 }
 
 /// Writes `kafka.md` and `kafka.svg`.
@@ -176,14 +197,22 @@ fn full_speed(what: String, ours: f64, limit: f64) -> Target {
 /// How much of a peer's throughput, and how many times less than its CPU, at the load where that is least.
 fn against_peer(figures: &Figures, place: Place, peer: Place) -> Option<(f64, f64)> {
     let pairs = figures.cases.iter().filter(|case| case.place == place);
-    let pairs: Option<Vec<_>> = pairs.map(|case| Some((case, figures.case(peer, case.shape)?))).collect();
+    let pairs: Vec<_> = pairs.filter_map(|case| Some((case, figures.case(peer, case.shape)?))).collect();
     let least = |of: &dyn Fn(&Case, &Case) -> f64, pairs: &[(&Case, &Case)]| {
         pairs.iter().map(|(ours, theirs)| of(ours, theirs)).fold(f64::MAX, f64::min)
     };
-    let pairs = pairs.filter(|pairs| !pairs.is_empty())?;
+    if pairs.is_empty() {
+        return None;
+    }
     let rate = least(&|ours, theirs| ours.median(|turn| turn.rate) / theirs.median(|turn| turn.rate), &pairs);
     let cpu_us = least(&|ours, theirs| theirs.median(|turn| turn.cpu_us) / ours.median(|turn| turn.cpu_us), &pairs);
     Some((rate, cpu_us))
+}
+
+/// A server's name, and how many rounds it did not survive.
+fn survivors(place: Place, rounds: usize, failed: usize) -> String {
+    let name = place.name();
+    if failed == 0 { name } else { format!("{name} (failed in {failed} of {} rounds)", failed + rounds) }
 }
 
 fn throughput(text: &mut String, figures: &Figures) -> Result<()> {
@@ -193,13 +222,18 @@ fn throughput(text: &mut String, figures: &Figures) -> Result<()> {
     let mut cases: Vec<&Case> = figures.cases.iter().collect();
     cases.sort_by_key(|case| (case.shape.size, case.shape.partitions, case.shape.acks));
     for case in cases {
+        let server = survivors(case.place, case.rounds.len(), case.failed);
+        if case.rounds.is_empty() {
+            writeln!(text, "| {} | {server} | | | | | |", case.name())?;
+            continue;
+        }
         let rate = case.median(|turn| turn.rate);
         let best = case.rounds.iter().map(|turn| turn.rate).fold(0.0, f64::max);
         let limit = figures.case(Place { system: System::Null, nodes: 1 }, case.shape);
         let share = limit.map_or(f64::NAN, |limit| rate / limit.median(|turn| turn.rate) * 100.0);
         let (cpu_us, written) = (case.median(|turn| turn.cpu_us), case.median(|turn| turn.written));
         let mb = rate * case.shape.size as f64 / 1e6;
-        let row = format!("| {} | {} | {rate:.0} ({best:.0}) | {mb:.0} | {share:.0} %", case.name(), case.place.name());
+        let row = format!("| {} | {} | {rate:.0} ({best:.0}) | {mb:.0} | {share:.0} %", case.name(), server);
         writeln!(text, "{row} | {cpu_us:.2} | {written:.2} |")?;
     }
     text.push('\n');
@@ -217,7 +251,7 @@ fn consuming(text: &mut String, figures: &Figures) -> Result<()> {
         }
         let (load, server) = (case.shape.load(), case.place.name());
         let Some((rate, cpu_us)) = case.consumed() else {
-            writeln!(text, "| {load} | {server} | did not come to its end | | |")?;
+            writeln!(text, "| {load} | {server} | did not come to its end in {CONSUME_MAX_S} s | | |")?;
             continue;
         };
         let mb = rate * case.shape.size as f64 / 1e6;
@@ -236,10 +270,7 @@ fn latency(text: &mut String, figures: &Figures) -> Result<()> {
     );
     text.push_str("| Server | p50, ms | p99, ms | p99.9, ms | Came in time | CPU s per million |\n|---|---:|---:|---:|---:|---:|\n");
     for delay in &figures.delays {
-        let mut name = delay.place.name();
-        if delay.failed > 0 {
-            write!(name, " (failed in {} of {} rounds)", delay.failed, delay.failed + delay.rounds.len())?;
-        }
+        let name = survivors(delay.place, delay.rounds.len(), delay.failed);
         if delay.rounds.is_empty() {
             writeln!(text, "| {name} | | | | | |")?;
             continue;
@@ -286,7 +317,7 @@ mod tests {
     fn case(system: System, rate: f64, cpu_us: f64) -> Case {
         let shape = Shape { partitions: 12, size: 100, acks: "all" };
         let rounds = vec![Turn { rate, cpu_us, ..Turn::default() }];
-        Case { place: Place { system, nodes: 1 }, shape, rounds }
+        Case { place: Place { system, nodes: 1 }, shape, rounds, failed: 0 }
     }
 
     #[test]

@@ -23,6 +23,11 @@ const ARCHIVE: &str = "rdkafka-sys-4.10.0+2.12.1";
 /// Not every server keeps to the size that a fetch allows.
 const RESPONSE_MAX: &str = "receive.message.max.bytes=2000000000";
 
+/// How long it may produce, in seconds; a server that stops answering must not hold the run up for good.
+const PRODUCE_MAX_S: &str = "60";
+/// How long it may consume.
+pub(super) const CONSUME_MAX_S: &str = "20";
+
 /// How often it prints a row.
 const INTERVAL_MS: &str = "20";
 
@@ -64,7 +69,7 @@ impl Tool {
         let acks = if acks == "all" { "-1" } else { acks };
         let words =
             ["-P", "-t", topic, "-b", &server, "-s", &size, "-c", &count_word, "-a", acks, "-u", "-i", INTERVAL_MS];
-        let said = self.run(&words)?;
+        let said = self.run(PRODUCE_MAX_S, &words)?;
         let rows = rows(&said);
         let last = *rows.last().with_context(|| format!("no table of what was produced:\n{said}"))?;
         ensure!(last.delivered == count, "{} of {count} messages were acknowledged:\n{said}", last.delivered);
@@ -78,15 +83,14 @@ impl Tool {
         let mut words =
             vec!["-C", "-t", topic, "-b", &server, "-o", "beginning", "-c", &count_word, "-X", RESPONSE_MAX];
         words.extend(numbers.iter().flat_map(|number| ["-p", number]));
-        let said = self.run(&words)?;
+        let said = self.run(CONSUME_MAX_S, &words)?;
         let found = consumed(&said).with_context(|| format!("no summary of what was consumed:\n{said}"))?;
         ensure!(found.0 >= count, "{} of {count} messages came", found.0);
         Ok(found.1)
     }
 
-    fn run(&self, words: &[&str]) -> Result<String> {
-        // A server that stops answering must not hold the run up for good.
-        let output = command("timeout", &["60"]).arg(&self.0).args(words).output().context("cannot run the tool")?;
+    fn run(&self, seconds: &str, words: &[&str]) -> Result<String> {
+        let output = command("timeout", &[seconds]).arg(&self.0).args(words).output().context("cannot run the tool")?;
         // Its status is no verdict: it fails when anything else than a message, such as a log line, waits at the end.
         Ok([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
     }

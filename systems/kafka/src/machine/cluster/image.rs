@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use thiserror::Error;
+use verity_types::NodeId;
 
 use super::access::{Acl, AclGrant, AclPattern};
 use super::blueprint::Blueprint;
@@ -216,6 +217,14 @@ impl Partition {
     #[must_use]
     pub fn preferred(&self) -> i32 {
         self.goal().first().copied().unwrap_or(NO_LEADER)
+    }
+
+    /// Who is to lead it first, as long as nobody has led it.
+    #[must_use]
+    pub fn first_leader(&self) -> Option<NodeId> {
+        let preferred = self.preferred();
+        let is_new = self.leader == NO_LEADER && self.epoch == 0 && self.members.contains(&preferred);
+        u64::try_from(preferred).ok().filter(|_| is_new).map(NodeId)
     }
 }
 

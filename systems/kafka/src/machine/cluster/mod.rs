@@ -87,6 +87,7 @@ fn spawn_of(topic: &Topic, index: i32, partition: &Partition) -> Spawn {
     Spawn {
         group: GroupId(partition.group),
         members: Members::of_voters(nodes(&partition.members)),
+        first_leader: partition.first_leader(),
         hosts: nodes(&partition.hosts),
         blueprint: topic.blueprint(index).encode(),
     }

@@ -14,7 +14,8 @@ const WIDTH: f64 = 500.0;
 
 /// The chart as SVG.
 pub(super) fn draw(cases: &[Case]) -> Result<String> {
-    let mut cases: Vec<&Case> = cases.iter().filter(|case| case.shape.acks == "all").collect();
+    let mut cases: Vec<&Case> =
+        cases.iter().filter(|case| case.shape.acks == "all" && !case.rounds.is_empty()).collect();
     cases.sort_by_key(|case| (case.shape.size, case.shape.partitions));
     let rate = |case: &Case| case.median(|turn| turn.rate);
     let high = cases.iter().map(|case| rate(case)).fold(1.0, f64::max);
@@ -62,6 +63,7 @@ mod tests {
         let of = |system, acks, size| Case {
             place: Place { system, nodes: 1 },
             shape: Shape { partitions: 1, size, acks },
+            failed: 0,
             rounds: vec![Turn { rate: 5000.0, ..Turn::default() }],
         };
         let all = [of(System::Durable, "all", 100), of(System::Null, "all", 1024), of(System::Durable, "1", 100)];

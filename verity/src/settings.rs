@@ -54,10 +54,11 @@
 //! port = 9092                     # clients; 0 for no such listener
 //! tls_port = 9093                 # clients with TLS, if there are certificates
 //! host = "..."                    # what clients are told to connect to; by default node.clients
-//! rack = "..."                    # broker.rack
+//! rack = "..."                    # broker.rack; {node} in it stands for the node's number
 //! tls_dir = "..."                 # certificates towards clients, if not those of [tls]
 //! client_certificates = "none"    # on the TLS port: none, want or need
 //! sasl = false                    # clients authenticate: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512
+//! connections_max_reauth_ms = 0   # when they must authenticate again; 0 for never
 //! super_users = ["User:admin"]    # who may do everything
 //! allow_everyone_if_no_acl_found = true
 //! group_initial_rebalance_delay_ms = 0

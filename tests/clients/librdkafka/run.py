@@ -58,7 +58,7 @@ RUNS = [
     Run("classic"),
     Run("consumer", protocol="consumer"),
     Run("noautocreate", scenario="noautocreate", beside=True),
-    Run("sasl", config="sasl.toml", client=PLAIN, parts={"0081": "authorized", "0135": ""}, beside=True),
+    Run("sasl", config="sasl.toml", client=PLAIN, parts={"0081": "authorized", "0135": "", "0142": ""}, beside=True),
 ]
 
 

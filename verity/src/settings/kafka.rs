@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use serde::Deserialize;
 use verity_kafka::machine::coordinator::CoordinatorConfig;
 use verity_node::ClientCertificates;
+use verity_types::{Nanos, NodeId};
 
 use super::zookeeper::Certificates;
 
@@ -26,7 +27,7 @@ pub(crate) struct Kafka {
     pub(crate) tls_port: u16,
     /// What clients are told to connect to; the address of `node.clients` if it is not set. `[advertised.listeners]`
     pub(crate) host: Option<String>,
-    /// Where the node stands. `[broker.rack]`
+    /// Where the node stands; `{node}` in it stands for the node's number. `[broker.rack]`
     pub(crate) rack: Option<String>,
     /// ca.pem, node.pem and node.key towards clients; those of `[tls]` if it is not set.
     pub(crate) tls_dir: Option<PathBuf>,
@@ -34,6 +35,8 @@ pub(crate) struct Kafka {
     pub(crate) client_certificates: Certificates,
     /// Clients authenticate by SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. `[security.protocol]`
     pub(crate) sasl: bool,
+    /// After how long a client must show again by SASL who it is; 0 for never. `[connections.max.reauth.ms]`
+    pub(crate) connections_max_reauth_ms: u64,
     /// Users and passwords of SASL PLAIN.
     pub(crate) plain_users: BTreeMap<String, String>,
     /// Who may do everything, such as `User:admin`. `[super.users]`
@@ -60,6 +63,7 @@ impl Default for Kafka {
             tls_dir: None,
             client_certificates: Certificates::None,
             sasl: false,
+            connections_max_reauth_ms: 0,
             plain_users: BTreeMap::new(),
             super_users: BTreeSet::new(),
             allow_everyone_if_no_acl_found: true,
@@ -90,6 +94,16 @@ impl Kafka {
     /// What is asked of clients' certificates.
     pub(crate) fn certificates(&self) -> ClientCertificates {
         self.client_certificates.into()
+    }
+
+    /// Where this node stands.
+    pub(crate) fn rack_of(&self, node: NodeId) -> Option<String> {
+        self.rack.as_ref().map(|rack| rack.replace("{node}", &node.to_string()))
+    }
+
+    /// How long it holds that a client showed who it is.
+    pub(crate) fn max_reauth(&self) -> Option<Nanos> {
+        (self.connections_max_reauth_ms > 0).then(|| Nanos::from_millis(self.connections_max_reauth_ms))
     }
 
     /// The limits of groups and transactions.

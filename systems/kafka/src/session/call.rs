@@ -122,11 +122,21 @@ impl Call {
     }
 }
 
+/// Has the client shown who it is, or does it do so now?
+fn may_ask(state: &State, call: &Call, request: &Request) -> bool {
+    let Some(connection) = state.connections.get(&call.conn) else { return false };
+    let authentication = &connection.authentication;
+    match request {
+        Request::SaslHandshake(_) | Request::SaslAuthenticate(_) => true,
+        _ if authentication.is_expired(state.now.mono) => false,
+        Request::ApiVersions(_) => true,
+        _ => authentication.is_done(),
+    }
+}
+
 /// The answer to a request.
 pub(super) async fn answer(node: &Node, call: &Call, request: Request) -> Reply {
-    let open = matches!(request, Request::ApiVersions(_) | Request::SaslHandshake(_) | Request::SaslAuthenticate(_));
-    let known = node.state().connections.get(&call.conn).is_some_and(|found| found.authentication.is_done());
-    if !known && !open {
+    if !may_ask(&node.state(), call, &request) {
         return Reply::Close;
     }
     Reply::Response(match request {

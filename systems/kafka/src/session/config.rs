@@ -69,6 +69,8 @@ pub struct Config {
     pub doors: BTreeMap<Door, Listener>,
     /// Names and passwords of `PLAIN`.
     pub plain_users: BTreeMap<String, String>,
+    /// How long it holds that a client showed by SASL who it is; for good if not set (`connections.max.reauth.ms`).
+    pub max_reauth: Option<Nanos>,
     /// Who may do everything, as `User:name` (`super.users`).
     pub super_users: BTreeSet<String>,
     /// Whoever no rule is about may do everything (`allow.everyone.if.no.acl.found`).

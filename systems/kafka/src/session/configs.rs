@@ -38,6 +38,9 @@ pub(super) fn own(state: &State) -> BTreeMap<String, String> {
         ("log.dirs".to_owned(), config.log_dir.clone()),
         ("node.id".to_owned(), id),
     ]);
+    if let Some(span) = config.max_reauth {
+        own.insert("connections.max.reauth.ms".to_owned(), (span.0 / 1_000_000).to_string());
+    }
     if let Some(rack) = &config.rack {
         own.insert("broker.rack".to_owned(), rack.clone());
     }

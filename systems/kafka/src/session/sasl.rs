@@ -3,7 +3,8 @@
 //! - upon SaslHandshake: the mechanism is chosen, or the client is told which there are and the connection ends;
 //! - upon SaslAuthenticate: the mechanism's next step; at its end the client is whom it showed to be;
 //! - upon a step that fails: Kafka's words, after a moment, and the end of the connection;
-//! - upon the same again later: the client shows once more who it is, and must be the same.
+//! - upon the same again later: the client shows once more who it is, by the same mechanism, and must be the same;
+//! - upon another request of a client that showed it too long ago: the connection ends.
 //!
 //! On a listener that does not ask for it, a client that authenticates becomes who it shows to be all the same.
 //!
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use verity_contract::Peer;
+use verity_types::Mono;
 
 use super::call::{ANONYMOUS, Call};
 use super::config::Listener;
@@ -53,6 +55,8 @@ enum Step {
     First(Mechanism),
     /// SCRAM's last.
     Last(Box<Exchange>),
+    /// A token that will be refused: the first time it was by this mechanism.
+    Other(Mechanism, Mechanism),
 }
 
 /// How far a connection has come with saying who its client is.
@@ -60,8 +64,10 @@ enum Step {
 pub(super) struct Authentication {
     principal: String,
     done: bool,
-    /// The client showed who it is: it must stay the same.
-    shown: bool,
+    /// How the client showed who it is: both must stay the same.
+    shown: Option<Mechanism>,
+    /// When it must have shown it again.
+    expires: Option<Mono>,
     step: Step,
 }
 
@@ -78,7 +84,8 @@ impl Authentication {
         Self {
             principal: certified.unwrap_or_else(|| ANONYMOUS.to_owned()),
             done: !listener.sasl,
-            shown: false,
+            shown: None,
+            expires: None,
             step: Step::Idle,
         }
     }
@@ -93,15 +100,20 @@ impl Authentication {
         self.done
     }
 
+    /// Is it too long ago that the client showed who it is?
+    pub(super) fn is_expired(&self, now: Mono) -> bool {
+        self.expires.is_some_and(|at| now > at)
+    }
+
     /// The client is this user.
-    fn finish(&mut self, user: &str) -> Result<(), Refused> {
+    fn finish(&mut self, user: &str, mechanism: Mechanism, expires: Option<Mono>) -> Result<(), Refused> {
         let principal = format!("User:{user}");
-        if self.shown && self.principal != principal {
+        if self.shown.is_some() && self.principal != principal {
             let message =
                 format!("Cannot change principals during re-authentication from {}: {principal}", self.principal);
             return Err(Refused { error: ErrorCode::SASL_AUTHENTICATION_FAILED, message });
         }
-        (self.principal, self.done, self.shown) = (principal, true, true);
+        (self.principal, self.done, self.shown, self.expires) = (principal, true, Some(mechanism), expires);
         Ok(())
     }
 }
@@ -127,14 +139,17 @@ pub(super) fn handshake(node: &Node, call: &Call, request: &SaslHandshakeRequest
     let Some(connection) = state.connections.get_mut(&call.conn) else {
         return refuse(ErrorCode::ILLEGAL_SASL_STATE);
     };
-    let step = &mut connection.authentication.step;
+    let Authentication { step, shown, .. } = &mut connection.authentication;
     if !matches!(step, Step::Idle) {
         return refuse(ErrorCode::ILLEGAL_SASL_STATE);
     }
     let Some((_, mechanism)) = MECHANISMS.iter().find(|(name, _)| *name == request.mechanism) else {
         return refuse(ErrorCode::UNSUPPORTED_SASL_MECHANISM);
     };
-    *step = Step::First(*mechanism);
+    *step = match *shown {
+        Some(before) if before != *mechanism => Step::Other(*mechanism, before),
+        _ => Step::First(*mechanism),
+    };
     (SaslHandshakeResponse { error_code: super::NO_ERROR, mechanisms }, true)
 }
 
@@ -146,7 +161,10 @@ pub(super) async fn authenticate(
 ) -> (SaslAuthenticateResponse, bool) {
     let outcome = step(&mut node.state(), call, &request.auth_bytes);
     match outcome {
-        Ok(auth_bytes) => (SaslAuthenticateResponse { auth_bytes, ..Default::default() }, true),
+        Ok(auth_bytes) => {
+            let session_lifetime_ms = lifetime_ms(&node.state(), call);
+            (SaslAuthenticateResponse { auth_bytes, session_lifetime_ms, ..Default::default() }, true)
+        }
         Err(Refused { error, message }) => {
             node.sleep(node.in_ms(FAILED_MS)).await;
             let (error_code, error_message) = (error.0, Some(message));
@@ -155,21 +173,35 @@ pub(super) async fn authenticate(
     }
 }
 
+/// How long what the client just showed holds; 0 for good, or if it is not at the end of showing it.
+fn lifetime_ms(state: &State, call: &Call) -> i64 {
+    let Some(connection) = state.connections.get(&call.conn) else { return 0 };
+    let Authentication { step: Step::Idle, expires: Some(at), .. } = &connection.authentication else { return 0 };
+    i64::try_from(at.since(state.now.mono).0 / 1_000_000).unwrap_or(i64::MAX)
+}
+
 fn step(state: &mut State, call: &Call, token: &Bytes) -> Result<Bytes, Refused> {
     let illegal = |message: &str| Err(Refused { error: ErrorCode::ILLEGAL_SASL_STATE, message: message.to_owned() });
     let Some(connection) = state.connections.get_mut(&call.conn) else { return illegal("The connection has ended") };
     let step = std::mem::replace(&mut connection.authentication.step, Step::Idle);
+    let expires = state.config.max_reauth.map(|span| state.now.mono + span);
     if token.len() > TOKEN_SIZE_MAX {
         return failed(format!("A token of SASL has {TOKEN_SIZE_MAX} bytes at the most"));
     }
     match step {
-        Step::Idle if connection.authentication.shown => {
+        Step::Idle if connection.authentication.shown.is_some() => {
             illegal("SaslAuthenticate request received after successful authentication")
         }
         Step::Idle => illegal("Unexpected Kafka request of type SASL_AUTHENTICATE during SASL handshake."),
-        Step::First(Mechanism::Plain) => {
+        Step::Other(asked, before) => {
+            let (asked, before) = (asked.name(), before.name());
+            failed(format!(
+                "SASL mechanism '{asked}' requested by client is not supported for re-authentication of mechanism '{before}'"
+            ))
+        }
+        Step::First(mechanism @ Mechanism::Plain) => {
             let user = plain(state, token)?;
-            authentication(state, call)?.finish(&user)?;
+            authentication(state, call)?.finish(&user, mechanism, expires)?;
             Ok(Bytes::new())
         }
         Step::First(Mechanism::Scram(hash)) => {
@@ -182,7 +214,7 @@ fn step(state: &mut State, call: &Call, token: &Bytes) -> Result<Bytes, Refused>
         }
         Step::Last(exchange) => {
             let said = exchange.end(token).or_else(|Failed| wrong_credentials(exchange.hash()))?;
-            authentication(state, call)?.finish(&exchange.user)?;
+            authentication(state, call)?.finish(&exchange.user, Mechanism::Scram(exchange.hash()), expires)?;
             Ok(said.into())
         }
     }

@@ -90,6 +90,7 @@ pub(crate) fn config() -> Config {
         port: 9092,
         tls_port: 0,
         rack: None,
+        max_reauth: None,
         log_dir: "/data".into(),
         doors: BTreeMap::from([(PLAIN, Listener::default()), (SASL, Listener { tls: false, sasl: true })]),
         plain_users: BTreeMap::from([("alice".to_owned(), "secret".to_owned())]),

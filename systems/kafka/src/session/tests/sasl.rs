@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use verity_types::ConnId;
+use verity_types::{ConnId, Nanos};
 
 use super::rig::{PLAIN, Rig, SASL};
 use crate::session::scram::Hash;
@@ -206,4 +206,40 @@ fn a_user_who_is_not_there_has_the_same_salt_each_time() {
     };
     assert_eq!(salt("eve"), salt("eve"));
     assert_ne!(salt("eve"), salt("mallory"));
+}
+
+#[test]
+fn what_was_shown_holds_for_a_while() {
+    let mut config = super::rig::config();
+    config.max_reauth = Some(Nanos::from_millis(1_000));
+    let mut rig = Rig::with(config);
+    let conn = rig.connect(SASL);
+    let log_in = |rig: &mut Rig| {
+        assert_eq!(handshake(rig, conn, "PLAIN"), ErrorCode::NONE);
+        assert_eq!(token(rig, conn, "\0alice\0secret").session_lifetime_ms, 1_000);
+    };
+    log_in(&mut rig);
+    rig.advance(900);
+    log_in(&mut rig);
+    rig.advance(900);
+    assert!(is_served(&mut rig, conn), "it was shown again");
+    rig.advance(900);
+    log_in(&mut rig);
+    assert!(is_served(&mut rig, conn), "who is late may still show it, and nothing else");
+    rig.advance(1_001);
+    assert!(!is_served(&mut rig, conn));
+    assert!(rig.is_closed(conn));
+}
+
+#[test]
+fn the_mechanism_stays_the_same() {
+    let mut rig = Rig::new();
+    let conn = rig.connect(SASL);
+    log_in_plain(&mut rig, conn, "alice", "secret");
+    assert_eq!(handshake(&mut rig, conn, "SCRAM-SHA-256"), ErrorCode::NONE);
+    let response = token(&mut rig, conn, "n,,n=alice,r=abc");
+    assert_eq!(response.error_code, ErrorCode::SASL_AUTHENTICATION_FAILED.0);
+    let message = "SASL mechanism 'SCRAM-SHA-256' requested by client is not supported for re-authentication of mechanism 'PLAIN'";
+    assert_eq!(response.error_message.as_deref(), Some(message));
+    assert!(rig.is_closed(conn));
 }

@@ -90,10 +90,6 @@ impl Lane {
         })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     pub(crate) fn has_unsent(&self) -> bool {
         self.sent < self.waiting.len()
     }

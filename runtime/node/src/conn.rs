@@ -21,7 +21,7 @@ use verity_types::ConnId;
 
 use crate::core::Shared;
 use crate::figures::{Traffic, count};
-use crate::outgoing::Outgoing;
+use crate::outgoing::{Failed, Outgoing};
 
 /// With this much waiting to be written, a connection is not read from.
 const OUT_BYTES_PAUSE: usize = 4 * 1024 * 1024;
@@ -134,8 +134,11 @@ impl ConnHandle {
                     count(&self.traffic.client_sent, written);
                     turn += written;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Blocked,
-                Err(_) => {
+                Err(Failed::Blocked) => return Written::Blocked,
+                Err(failed) => {
+                    if let Failed::File(error) = failed {
+                        tell_unreadable(&error);
+                    }
                     out.clear();
                     self.closing.set(true);
                 }
@@ -232,6 +235,11 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
     handle.close();
 }
 
+/// Part of an answer has left, and the rest cannot be read: all that can be done for the client is to end its connection.
+fn tell_unreadable(error: &io::Error) {
+    tracing::error!(%error, "a connection ends, since the rest of an answer cannot be read from its file");
+}
+
 async fn write_plain(handle: &ConnHandle) {
     let plain = handle.plain.as_ref().expect("a plain connection keeps its socket");
     loop {
@@ -258,10 +266,13 @@ async fn write_plain(handle: &ConnHandle) {
 async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
     loop {
         let next = handle.out.borrow_mut().take_next();
-        let Ok(bytes) = next else {
-            // Part of an answer has left, and the rest cannot be read.
-            handle.out.borrow_mut().clear();
-            return handle.close();
+        let bytes = match next {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tell_unreadable(&error);
+                handle.out.borrow_mut().clear();
+                return handle.close();
+            }
         };
         if bytes.is_empty() {
             if handle.closing.get() {

@@ -28,6 +28,23 @@ enum Piece {
     File(FileRange),
 }
 
+/// Why nothing was written.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// The socket takes no more now.
+    Blocked,
+    /// The socket is broken.
+    Socket,
+    /// The file cannot be read, or ends too early.
+    File(io::Error),
+}
+
+impl Failed {
+    fn of_socket(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::WouldBlock { Failed::Blocked } else { Failed::Socket }
+    }
+}
+
 /// What waits.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
@@ -81,16 +98,17 @@ impl Outgoing {
     /// Writes as much as the socket takes at once of what comes next. Answers how many bytes that was.
     ///
     /// # Errors
-    /// The socket's, `WouldBlock` among them, or the file's.
-    pub(crate) fn write_next(&mut self, socket: &TcpStream) -> io::Result<usize> {
+    /// The socket's, or the file's.
+    pub(crate) fn write_next(&mut self, socket: &TcpStream) -> Result<usize, Failed> {
+        let write = |bytes: &[u8]| socket.try_write(bytes).map_err(|error| Failed::of_socket(&error));
         let written = match self.queue.front_mut() {
             None => {
-                let written = socket.try_write(&self.open)?;
+                let written = write(&self.open)?;
                 self.open.advance(written);
                 written
             }
             Some(Piece::Bytes(bytes)) => {
-                let written = socket.try_write(bytes)?;
+                let written = write(bytes)?;
                 bytes.advance(written);
                 self.pop_if(|piece| matches!(piece, Piece::Bytes(bytes) if bytes.is_empty()));
                 written
@@ -102,7 +120,7 @@ impl Outgoing {
                     sent
                 }
                 None => {
-                    let part = Self::part(range)?;
+                    let part = Self::part(range).map_err(Failed::File)?;
                     self.pop_if(|piece| matches!(piece, Piece::File(range) if range.is_empty()));
                     self.queue.push_front(Piece::Bytes(part));
                     return self.write_next(socket);
@@ -150,7 +168,10 @@ impl Outgoing {
 
 /// Has the kernel move bytes from the file to the socket; `None` if it cannot.
 #[cfg(target_os = "linux")]
-fn send(socket: &TcpStream, range: &FileRange) -> io::Result<Option<usize>> {
+fn send(socket: &TcpStream, range: &FileRange) -> Result<Option<usize>, Failed> {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, InvalidInput, NotConnected, TimedOut, Unsupported, WouldBlock,
+    };
     let Some(file) = range.file().descriptor() else { return Ok(None) };
     let mut position = range.position();
     let sent = socket.try_io(Interest::WRITABLE, || {
@@ -158,14 +179,23 @@ fn send(socket: &TcpStream, range: &FileRange) -> io::Result<Option<usize>> {
     });
     match sent {
         // Not every file system can.
-        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(None),
-        Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file ends within what was to be sent of it")),
-        sent => sent.map(Some),
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => Ok(None),
+        Err(error) => Err(match error.kind() {
+            WouldBlock | BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | TimedOut => {
+                Failed::of_socket(&error)
+            }
+            _ => Failed::File(error),
+        }),
+        Ok(0) => {
+            let early = "a file ends within what was to be sent of it";
+            Err(Failed::File(io::Error::new(io::ErrorKind::UnexpectedEof, early)))
+        }
+        Ok(sent) => Ok(Some(sent)),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn send(_socket: &TcpStream, _range: &FileRange) -> io::Result<Option<usize>> {
+fn send(_socket: &TcpStream, _range: &FileRange) -> Result<Option<usize>, Failed> {
     Ok(None)
 }
 
@@ -222,10 +252,8 @@ mod tests {
             while !out.is_empty() {
                 match out.write_next(&socket) {
                     Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        socket.writable().await.expect("it is open");
-                    }
-                    Err(error) => panic!("{error}"),
+                    Err(Failed::Blocked) => socket.writable().await.expect("it is open"),
+                    Err(failed) => panic!("{failed:?}"),
                 }
             }
             assert_eq!(reading.join().expect("it does not panic").expect("all of it comes"), expected);
@@ -248,10 +276,9 @@ mod tests {
             let failed = loop {
                 match out.write_next(&socket) {
                     Ok(written) => assert!(written <= 7, "no more than there is"),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        socket.writable().await.expect("it is open");
-                    }
-                    Err(error) => break error,
+                    Err(Failed::Blocked) => socket.writable().await.expect("it is open"),
+                    Err(Failed::File(error)) => break error,
+                    Err(Failed::Socket) => panic!("it is whole"),
                 }
             };
             assert!(failed.to_string().contains("a file ends") || failed.to_string().contains("7 bytes"), "{failed}");

@@ -8,7 +8,7 @@
 //! - upon its own removal: a leader asks the best of the others to take over and steps down (dissertation §4.2.2);
 //! - upon a vote that is being written: the election timer stands still, and the next timeout is longer by what it took;
 //! - upon the start of a new group that names this node its first leader: it stands at once, and again at each tick until
-//!   somebody leads or an election timeout has passed. Nobody promised anything to a leader yet, so pre-votes decide as ever.
+//!   somebody leads or an election timeout has passed; pre-votes decide as ever, since nobody has acknowledged a lease;
 //! - upon the hint that the leader is gone: the next election comes early, yet never within a lease that this node
 //!   acknowledged. A false hint costs one round of refused pre-votes.
 //!

@@ -142,3 +142,17 @@ fn every_dependency_has_its_line() {
         }
     }
 }
+
+/// `cargo run --release -- up`, the README's first command, names no program.
+#[test]
+fn cargo_run_runs_verity() {
+    let metadata = metadata();
+    let programs = |package: &&Value| {
+        let targets = package["targets"].as_array().expect("each has a list");
+        targets.iter().any(|target| target["kind"][0] == "bin")
+    };
+    let default = metadata["workspace_default_members"].as_array().expect("a workspace has a list");
+    let packages = metadata["packages"].as_array().expect("a workspace has packages");
+    let run = packages.iter().filter(|package| default.contains(&package["id"])).filter(programs);
+    assert_eq!(run.map(|package| &package["name"]).collect::<Vec<_>>(), ["verity"]);
+}

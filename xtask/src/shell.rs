@@ -1,7 +1,10 @@
 //! Runs commands from the root of the checkout.
 
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
@@ -35,14 +38,38 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     cargo
 }
 
-/// Runs a command to its end; anything but success is an error.
+/// Runs a command to its end and shows what it prints; anything but success is an error, which ends with its last lines.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}").replace('"', "");
-    let status = command.status().with_context(|| format!("cannot run {shown}"))?;
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.as_mut().map_err(|error| anyhow::anyhow!("cannot run {shown}: {error}"))?;
+    let (stdout, stderr, last) = (child.stdout.take(), child.stderr.take(), Mutex::default());
+    std::thread::scope(|scope| {
+        scope.spawn(|| stdout.map(|stdout| show(stdout, std::io::stdout(), &last)));
+        scope.spawn(|| stderr.map(|stderr| show(stderr, std::io::stderr(), &last)));
+    });
+    let status = child.wait()?;
     if !status.success() {
-        bail!("{shown}: {status}");
+        let last = last.into_inner().unwrap_or_default();
+        bail!("{shown}: {status}\n{}", Vec::from(last).concat());
     }
     Ok(())
+}
+
+/// Passes lines on, and keeps the last ones.
+fn show(from: impl Read, mut to: impl Write, last: &Mutex<VecDeque<String>>) {
+    const KEPT: usize = 30;
+    let (mut from, mut line) = (BufReader::new(from), Vec::new());
+    while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        // Where nobody listens, the command runs on.
+        let _ = to.write_all(&line).and_then(|()| to.flush());
+        if let Ok(mut last) = last.lock() {
+            last.push_back(String::from_utf8_lossy(&line).into_owned());
+            let above = last.len().saturating_sub(KEPT);
+            last.drain(..above);
+        }
+        line.clear();
+    }
 }
 
 /// Runs a command and takes what it prints on standard output.

@@ -83,16 +83,21 @@ pub(crate) fn run_suites(names: &[String], fast: bool) -> Result<bool> {
         println!("== {}: {}", suite.name, suite.about);
         let start = Instant::now();
         let result = (suite.run)();
-        if let Err(error) = &result {
-            println!("== {} failed: {error:#}", suite.name);
+        if result.is_err() {
+            println!("== {} failed", suite.name);
         }
-        results.push((suite.name, result.is_ok(), start.elapsed()));
+        results.push((suite.name, result, start.elapsed()));
     }
     println!();
-    for (name, ok, took) in &results {
-        println!("{:<14} {:<7} {:>7.1} s", name, if *ok { "passed" } else { "FAILED" }, took.as_secs_f64());
+    // What failed is told at the end, where one looks.
+    for (name, error) in results.iter().filter_map(|(name, result, _)| Some((name, result.as_ref().err()?))) {
+        println!("== {name} failed: {error:#}");
     }
-    let failed = results.iter().filter(|(_, ok, _)| !ok).count();
+    for (name, result, took) in &results {
+        let word = if result.is_ok() { "passed" } else { "FAILED" };
+        println!("{name:<14} {word:<7} {:>7.1} s", took.as_secs_f64());
+    }
+    let failed = results.iter().filter(|(_, result, _)| result.is_err()).count();
     println!("\nsuites: {} passed, {failed} failed", results.len() - failed);
     Ok(failed == 0)
 }

@@ -181,6 +181,12 @@ def run_all(folder, work, run, tests, whole, expected):
     return {(run.name, test): state for test, state in results.items()}
 
 
+def end_of(log):
+    """The last lines of a log that say something."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return [line for line in lines if line.strip()][-8:]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=pathlib.Path)
@@ -203,7 +209,9 @@ def main():
         list(lanes.map(lane, [[run for run in RUNS if run.beside == beside] for beside in (False, True)]))
     wrong = {key: state for key, state in results.items() if state != expected.state(*key)}
     for (run, test), state in sorted(wrong.items()):
-        print(f"not as expected: {state} {run} {test}, see {work / run / 'alone' / test[:4] / 'log'}")
+        log = work / run / "alone" / test[:4] / "log"
+        print(f"not as expected: {state} {run} {test}, see {log}, which ends:")
+        print("".join(f"    {line}\n" for line in end_of(log)), end="")
     if not chosen.run and not chosen.numbers:
         missing = [" ".join(key) for key in expected.lines if key not in results]
         wrong |= dict.fromkeys(missing, "missing")

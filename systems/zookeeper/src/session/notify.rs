@@ -53,10 +53,11 @@ impl ZooKeeper {
             Ok(TreeEvent::SessionOpened { .. } | TreeEvent::ReconfigWanted { .. }) => {}
             Ok(TreeEvent::ReconfigEnded { version, err }) => self.on_reconfig_ended(now, version, err),
             Ok(TreeEvent::SessionClosed { session }) => {
-                let closing = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.closing);
-                // One that asked for it is replied to first.
-                if let Some(id) = self.seats.get(&session).copied().filter(|id| !closing(id)) {
-                    self.close(id);
+                let Some(id) = self.seats.get(&session).copied() else { return };
+                match self.conns.get_mut(&id) {
+                    // One that asked for it is replied to first; until the answer is here, it may have expired instead.
+                    Some(conn) if conn.close_issued() => conn.ended = true,
+                    _ => self.close(id),
                 }
             }
             Ok(TreeEvent::SessionMoved { session, owner }) => {

@@ -255,6 +255,10 @@ impl ZooKeeper {
             (Ok(answer), _) => {
                 let reply = Reply::decode(&answer).expect("the tree answers whole heads");
                 self.zxid = self.zxid.max(reply.zxid);
+                if then == Then::Close && reply.err != 0 {
+                    // It expired before: nothing that it asked for since may be answered.
+                    return self.close(id);
+                }
                 if then == Then::Reconfig && reply.err == 0 {
                     return self.on_taken(now, id, seq, answer.slice(REPLY_HEAD..));
                 }
@@ -270,7 +274,8 @@ impl ZooKeeper {
             Then::Watch => self.on_watching_read(id, seq),
             Then::SetWatches => self.on_watches_set(id, seq),
             Then::AddWatch | Then::CheckWatches | Then::RemoveWatches => self.act(id, seq),
-            Then::Reply | Then::Reconfig | Then::Close => {}
+            Then::Close => conn.ended = false,
+            Then::Reply | Then::Reconfig => {}
         }
         self.settle(now, id);
     }
@@ -298,7 +303,7 @@ impl ZooKeeper {
 
     /// Writes the replies that are next.
     pub(super) fn flush(&mut self, now: Now, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.ended) else { return };
         while let Some(Slot { state: State::Done { .. }, .. }) = conn.slots.front() {
             let slot = conn.slots.pop_front().expect("it was looked at");
             conn.first += 1;

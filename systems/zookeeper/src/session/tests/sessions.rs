@@ -129,6 +129,30 @@ fn closing_deletes_ephemerals_and_is_replied_to() {
     assert_eq!(w.nodes[0].duty.sessions(), 1);
 }
 
+/// A session expires while what it asked for, its close last, waits for a barrier: nothing is answered any more.
+#[test]
+fn a_session_that_expires_while_it_closes_is_not_answered() {
+    let mut w = World::new(2);
+    let c = w.connect(1);
+    // The close waits behind a read, which waits for the barrier.
+    w.sync(c, 1);
+    w.send(c, &[packet(2, OpCode::GetData, &PathWatch { path: "/", watch: false }), close_packet(3)].concat());
+    w.expire(c.session);
+    w.order();
+    w.apply(1);
+    assert!(w.is_closed(c));
+    w.settle();
+    assert_eq!(w.got(c), []);
+    // The close is on its way beside the barrier.
+    let d = w.connect(1);
+    w.sync(d, 1);
+    w.expire(d.session);
+    w.send(d, &close_packet(2));
+    w.settle();
+    assert!(w.is_closed(d));
+    assert_eq!(w.got(d), []);
+}
+
 #[test]
 fn silent_sessions_expire_and_pinging_ones_do_not() {
     let mut w = World::new(2);

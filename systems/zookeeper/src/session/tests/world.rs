@@ -212,6 +212,11 @@ impl World {
         }
     }
 
+    /// The duty has a session closed.
+    pub(crate) fn expire(&mut self, session: i64) {
+        self.pending.push_back((usize::MAX, None, crate::machine::close_session(session)));
+    }
+
     pub(crate) fn pending(&self) -> usize {
         self.pending.len()
     }

@@ -1,12 +1,13 @@
 //! `verity sim`: the deterministic world.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use verity_contract::{Agreement as Engine, Boot};
-use verity_sim::{EngineFn, KafkaClients, Mutant, Options, Report, Swarm, ZooKeeperClients, forget_votes};
+use verity_sim::{EngineFn, KafkaClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients, forget_votes};
 use verity_types::Mono;
 
 use crate::compose::{self, Agreement, System};
@@ -54,6 +55,9 @@ pub(crate) struct Sim {
     /// twice the time.
     #[arg(long)]
     check: bool,
+    /// The same, and keep what was written down for `verity check`; of several worlds the last one's. ZooKeeper's alone.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// Plant a bug, to see it caught.
     #[arg(long, value_name = "BUG", value_parser = mutants())]
     mutant: Option<Mutant>,
@@ -156,6 +160,9 @@ impl Sim {
             let (name, has) = (mutant.name(), home.name());
             bail!("{} has no {name}; {has} has it: add --system {has}", self.system.name());
         }
+        if self.history.is_some() && self.system != System::ZooKeeper {
+            bail!("--history: the clients of {} write none", self.system.name());
+        }
         let first = match self.seed {
             Some(seed) => seed,
             None => secrets::seed()? >> 32,
@@ -205,8 +212,15 @@ impl Sim {
         let result = match self.system {
             System::ZooKeeper => {
                 let clients = ZooKeeperClients::new(engine, options.nodes, clients, PACE_NS);
-                let mut clients = if self.check { clients.with_history() } else { clients };
-                verity_sim::run(options, &mut clients)
+                let written = self.check || self.history.is_some();
+                let mut clients = if written { clients.with_history() } else { clients };
+                let result = verity_sim::run(options, &mut clients);
+                if let (Some(path), Some(history)) = (&self.history, clients.history())
+                    && let Err(error) = std::fs::write(path, history)
+                {
+                    eprintln!("verity: cannot write {}: {error}", path.display());
+                }
+                result
             }
             System::Kafka => verity_sim::run(options, &mut KafkaClients::new(engine, options.nodes, clients, PACE_NS)),
         };

@@ -135,6 +135,8 @@ pub(crate) struct Group {
     /// Bytes of the last snapshot.
     pub(crate) snapshot_bytes: u64,
     pub(crate) sending: BTreeMap<NodeId, Sending>,
+    /// When it ticks next.
+    pub(crate) tick_at: Mono,
 }
 
 impl Group {
@@ -184,6 +186,7 @@ impl Group {
             saved,
             snapshot_bytes: bytes,
             sending: BTreeMap::new(),
+            tick_at: now,
         }
     }
 
@@ -366,6 +369,14 @@ impl Group {
     /// True if something waits to be applied, and can be.
     pub(crate) fn has_backlog(&self) -> bool {
         !self.installing && !self.failed && !self.queue.is_empty()
+    }
+
+    /// True if the end of a turn may find something to do here, although nothing came in.
+    pub(crate) fn has_chores(&self, now: Mono) -> bool {
+        let proposes = !self.inbox.is_empty() || !self.to_propose.is_empty() || !self.lane.is_empty();
+        let changes = self.heir.is_some() || self.changing.is_some() || self.changed.is_some();
+        let snapshot = self.wants_snapshot(now) && self.may_snapshot();
+        self.has_backlog() || !self.reads.is_empty() || proposes || changes || snapshot
     }
 
     /// The state machine was restored; the group goes on from there.

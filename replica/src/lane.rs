@@ -90,6 +90,10 @@ impl Lane {
         })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     pub(crate) fn has_unsent(&self) -> bool {
         self.sent < self.waiting.len()
     }

@@ -62,6 +62,11 @@ impl Reads {
         true
     }
 
+    /// True if no read waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// True if a barrier is to be asked for. One that failed is asked again at the next tick, and not before: whoever
     /// refused it would refuse it as fast as it can be asked.
     pub(crate) fn has_gathered(&self) -> bool {

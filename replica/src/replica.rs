@@ -238,6 +238,8 @@ pub struct Replica {
     outbox: BTreeMap<(NodeId, bool), BytesMut>,
     /// Bytes that all groups' logs hold, as far as counted.
     log_bytes: u64,
+    /// Enough snapshots are under way to make room: none is looked for until one of them ends.
+    relief_waits: bool,
     /// Bytes that may still be applied in this turn.
     apply_bytes: u64,
     wakes: BTreeSet<(Mono, Waker)>,
@@ -263,6 +265,7 @@ impl Replica {
             next_ticket: 0,
             outbox: BTreeMap::new(),
             log_bytes: 0,
+            relief_waits: false,
             apply_bytes: APPLY_BYTES,
             wakes: BTreeSet::new(),
             up: BTreeSet::new(),
@@ -315,7 +318,10 @@ impl Replica {
             Input::Tick => self.on_tick(now),
             Input::SnapshotWritten(group) => self.on_snapshot_written(group),
             Input::SnapshotSaved { group, meta } => self.on_snapshot_saved(now, group, meta),
-            Input::SnapshotFailed(group) => self.with(group, |group| group.saving = None),
+            Input::SnapshotFailed(group) => {
+                self.relief_waits = false;
+                self.with(group, |group| group.saving = None);
+            }
             Input::SnapshotData { group, to, index, offset, file, total, bytes } => {
                 self.on_snapshot_data(now, group, to, index, offset, file, total, bytes);
             }
@@ -454,6 +460,8 @@ impl Replica {
             self.groups.values().filter(|group| group.members.contains(node)).map(|group| group.id).collect();
         for id in ids {
             self.step(now, id, contract::Input::Unreachable(node));
+            // It may have slept, and then ticked rarely.
+            self.plan_tick(now, id);
         }
     }
 
@@ -476,13 +484,20 @@ impl Replica {
             }
             self.ticks.pop_first();
             self.tick_group(now, id);
+            self.plan_tick(now, id);
         }
+    }
+
+    /// A group ticks when its engine wants it now.
+    fn plan_tick(&mut self, now: Now, id: GroupId) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        self.ticks.remove(&(group.tick_at, id));
+        group.tick_at = tick_after(now.mono, group.engine.tick_interval(), self.config.id);
+        self.ticks.insert((group.tick_at, id));
     }
 
     fn tick_group(&mut self, now: Now, id: GroupId) {
         let Some(group) = self.groups.get_mut(&id) else { return };
-        let next = tick_after(now.mono, group.engine.tick_interval(), self.config.id);
-        self.ticks.insert((next, id));
         group.refused = false;
         group.reads.on_tick();
         if group.lane.stalled(now.mono) {
@@ -500,7 +515,14 @@ impl Replica {
         for to in silent {
             self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
         }
-        self.step(now, id, contract::Input::Tick);
+        let group = self.groups.get_mut(&id).expect("a group is not retired by its own tick");
+        let mut outputs = Vec::new();
+        group.engine.on(now.mono, contract::Input::Tick, &mut outputs);
+        // Most ticks of most groups lead to nothing, and then cost the turn nothing more.
+        if !outputs.is_empty() || group.has_chores(now.mono) {
+            self.active.insert(id);
+        }
+        self.absorb(now, id, outputs);
         self.drive_change(now, id);
     }
 

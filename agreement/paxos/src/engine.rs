@@ -27,6 +27,9 @@ use crate::{Config, Error, Mutant};
 /// Bytes of values in one `Commit`.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 
+/// Who sleeps only looks now and then whether a read has waited too long, and ticks so many times as rarely.
+const ASLEEP_TICKS: u64 = 4;
+
 /// A `Persist` that has not come back.
 #[derive(Debug)]
 struct Outstanding {
@@ -391,7 +394,7 @@ impl Agreement for Paxos {
     }
 
     fn tick_interval(&self) -> Nanos {
-        self.config.tick
+        if self.sleep.asleep { Nanos(self.config.tick.0 * ASLEEP_TICKS) } else { self.config.tick }
     }
 
     fn status(&self) -> AgreementStatus {

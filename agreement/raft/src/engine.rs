@@ -40,6 +40,8 @@ use crate::{Config, Error};
 /// The most ticks that one `Input::Tick` makes up for; a node that was paused does not stand for election before it
 /// has read what waits for it.
 const TICKS_MAX: u64 = 2;
+/// Who sleeps only looks now and then whether a read has waited too long, and ticks so many times as rarely.
+const ASLEEP_TICKS: u64 = 4;
 /// How many ticks an election after the loss of a leader is spread over.
 const HASTE_TICKS: u64 = 4;
 
@@ -725,7 +727,7 @@ impl Agreement for Raft {
     }
 
     fn tick_interval(&self) -> Nanos {
-        self.config.tick
+        if self.sleep.asleep { Nanos(self.config.tick.0 * ASLEEP_TICKS) } else { self.config.tick }
     }
 
     fn status(&self) -> AgreementStatus {

@@ -69,7 +69,7 @@ impl WalConfig {
     pub fn with_salt(salt: u64) -> Self {
         Self {
             dir: "wal".to_owned(),
-            file_size: 8 << 20,
+            file_size: 32 << 20,
             preallocate: 1 << 20,
             size_target: 256 << 20,
             spares_max: 2,

@@ -78,8 +78,10 @@ impl Replica {
     pub(super) fn retire(&mut self, id: GroupId) {
         self.founding.remove(&id);
         self.active.remove(&id);
+        // A snapshot of it may have been under way.
+        self.relief_waits = false;
         if let Some(mut group) = self.groups.remove(&id) {
-            self.ticks.retain(|(_, of)| *of != id);
+            self.ticks.remove(&(group.tick_at, id));
             self.log_bytes -= group.counted_bytes;
             let lost = group.lane.drain().map(|waiting| (waiting.service, waiting.token));
             let lost: Vec<_> = lost.chain(group.reads.drain().map(|read| (read.service, read.token))).collect();

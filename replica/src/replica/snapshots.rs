@@ -29,7 +29,8 @@ impl Replica {
                 due.push(*id);
             }
         }
-        due.extend(self.relief().filter(|id| !due.contains(id)));
+        let relief = self.relief();
+        due.extend(relief.filter(|id| !due.contains(id)));
         for id in due {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.snapshot_wanted = false;
@@ -45,12 +46,14 @@ impl Replica {
     }
 
     /// The group whose snapshot frees the most, while logs take more than [`LOG_BYTES_MAX`]; a few at a time.
-    fn relief(&self) -> Option<GroupId> {
-        if self.log_bytes <= LOG_BYTES_MAX {
+    fn relief(&mut self) -> Option<GroupId> {
+        if self.log_bytes <= LOG_BYTES_MAX || self.relief_waits {
             return None;
         }
         let under_way = self.groups.values().filter(|group| group.saving.is_some()).count();
-        if under_way >= SAVING_MAX {
+        // Looking at all groups in each turn would cost more than all else when there are many.
+        self.relief_waits = under_way >= SAVING_MAX;
+        if self.relief_waits {
             return None;
         }
         let may = self.groups.values().filter(|group| group.may_snapshot() && group.log_bytes > 0);
@@ -77,6 +80,7 @@ impl Replica {
 
     pub(super) fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
         let keep = self.log_bytes_kept();
+        self.relief_waits = false;
         let Some(group) = self.groups.get_mut(&id) else { return };
         let bytes = group.saving.take().map_or(0, |saving| saving.bytes);
         if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {

@@ -214,3 +214,20 @@ fn groups_of_a_node_tick_at_the_same_moments() {
     let firsts: BTreeSet<Mono> = (1..=5).map(|node| tick_after(Mono(0), interval, NodeId(node))).collect();
     assert_eq!(firsts.len(), 5, "nodes tick at different moments");
 }
+
+#[test]
+fn ticks_that_lead_to_nothing_leave_no_group_to_look_after() {
+    let mut rig = Rig::new(5);
+    (1..=5).for_each(|group| rig.propose(group, 10));
+    rig.run();
+    let later = Now { mono: rig.replica.next_wake(), ..now() };
+    let mut out = Vec::new();
+    rig.replica.on(later, Input::Tick, &mut out);
+    assert!(rig.replica.active.is_empty(), "{:?}", rig.replica.active);
+    assert!(rig.replica.next_wake() > later.mono, "they tick again");
+    // What waits to be proposed is looked after at each of them.
+    rig.replica.groups.get_mut(&GroupId(2)).unwrap().heir = Some(NodeId(1));
+    let later = Now { mono: rig.replica.next_wake(), ..now() };
+    rig.replica.on(later, Input::Tick, &mut out);
+    assert_eq!(rig.replica.active.iter().copied().collect::<Vec<_>>(), [GroupId(2)]);
+}

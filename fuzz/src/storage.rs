@@ -348,14 +348,14 @@ fn take(bytes: &[u8], script: &mut Script<'_>) {
     receiver.write_at(0, &bytes[..cut]).expect("memory takes it");
     match receiver.finish() {
         Ok(found) => {
-            assert_eq!(store.latest(GROUP).expect("just checked"), Some(found.clone()));
+            assert_eq!(store.latest(GROUP, None).expect("just checked"), Some(found.clone()));
             if found.members.learners.len() > 2 {
                 crate::canary("a snapshot with three learners");
             }
             restore(&store);
         }
         Err(Error::Corrupt { .. } | Error::Incompatible { .. }) => {
-            assert!(store.latest(GROUP).expect("nothing is there").is_none(), "what does not check is gone");
+            assert!(store.latest(GROUP, None).expect("nothing is there").is_none(), "what does not check is gone");
         }
         Err(error) => panic!("neither damage nor strange: {error}"),
     }
@@ -426,7 +426,7 @@ fn snapshot_flips(script: &mut Script<'_>) {
     for _ in 0..flips {
         disk.flip(&path, u64::from(script.short()), script.byte());
     }
-    match store.latest(GROUP) {
+    match store.latest(GROUP, None) {
         Ok(found) => {
             assert_eq!(found, Some(meta()));
             let chunks = store.chunks(GROUP, meta().index).expect("it is there");

@@ -3,7 +3,8 @@
 //! - upon a duty's wish: voters that are no members yet are added as learners, so that they get the log and count for
 //!   nothing while they lack it (Raft dissertation §4.2.1);
 //! - upon all of them having nearly the whole log, and most of the voters-to-be being heard: one change of the
-//!   agreement's own to the wished members; it carries the system's context;
+//!   agreement's own to the wished members; it carries the system's context. However short the log, they must have begun:
+//!   who knows no members votes for nobody, and a majority of such would elect nobody ever;
 //! - upon that change being applied: the wish is done;
 //! - upon its deadline: learners that were added for it go again, and the duty hears that it cannot be;
 //! - upon this node leading no more: it is forgotten. The next leader's duty asks again, and this goes on from where
@@ -76,7 +77,9 @@ impl Changing {
             return self.step(&members.voters, &learners);
         }
         let close = |node: &NodeId| {
-            let has = |progress: &verity_contract::Progress| progress.matched.0 + CLOSE >= status.committed.0;
+            let has = |progress: &verity_contract::Progress| {
+                progress.matched.0 > 0 && progress.matched.0 + CLOSE >= status.committed.0
+            };
             *node == me || status.progress.iter().any(|p| p.node == *node && p.active && has(p))
         };
         let ready = self.wish.voters.difference(&members.voters).all(close)
@@ -128,6 +131,11 @@ mod tests {
         AgreementStatus { members, progress, committed: LogIndex(5_000), ..AgreementStatus::default() }
     }
 
+    /// The same of a group that has hardly begun.
+    fn young(status: AgreementStatus) -> AgreementStatus {
+        AgreementStatus { committed: LogIndex(7), ..status }
+    }
+
     fn begin(members: &Members, voters: &[u64], learners: &[u64]) -> Changing {
         let wish = Change { voters: nodes(voters), learners: nodes(learners), context: Bytes::from_static(b"c") };
         let addresses = voters.iter().chain(learners).map(|n| (NodeId(*n), format!("host:{n}"))).collect();
@@ -153,6 +161,19 @@ mod tests {
         let (voters, learners, context) = asked(changing.next(Mono(1), ME, &near));
         assert_eq!((voters, learners), (nodes(&[1, 2, 3, 4]), nodes(&[])));
         assert!(context.last && context.system == "c");
+    }
+
+    #[test]
+    fn a_newcomer_with_nothing_is_far_from_the_shortest_log() {
+        let members = Members::of_voters(nodes(&[1, 2, 3]));
+        let mut changing = begin(&members, &[1, 4, 5], &[]);
+        asked(changing.next(Mono(0), ME, &young(status(&[1, 2, 3], &[], &[]))));
+        let progress = |four| [(2, 7, true), (3, 7, true), (4, four, true), (5, 6, true)];
+        let blank = young(status(&[1, 2, 3], &[4, 5], &progress(0)));
+        assert_eq!(changing.next(Mono(1), ME, &blank), Next::Wait);
+        let begun = young(status(&[1, 2, 3], &[4, 5], &progress(6)));
+        let (voters, learners, _) = asked(changing.next(Mono(1), ME, &begun));
+        assert_eq!((voters, learners), (nodes(&[1, 4, 5]), nodes(&[])));
     }
 
     #[test]

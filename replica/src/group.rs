@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: services and peers (the replica routes) and any call across groups.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use verity_contract::{
@@ -13,7 +13,7 @@ use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, Wa
 
 use crate::batch::{self, Batch, Proposal};
 use crate::change::{self, Changing};
-use crate::lane::{LANE_PROPOSALS_MAX, Lane, Lanes};
+use crate::lane::{LANE_PROPOSALS_MAX, Lane, Lanes, life_of_lane};
 use crate::reads::Reads;
 use crate::roster::{Context, Roster};
 use crate::snapshot::{Restored, Saving, Sending};
@@ -51,6 +51,13 @@ pub struct GroupBoot {
     pub restored: Restored,
     /// How it is run.
     pub config: GroupConfig,
+}
+
+impl GroupBoot {
+    /// Up to where a log is to be applied again that reaches beyond the state.
+    pub(crate) fn replays_to(&self) -> Option<LogIndex> {
+        Some(self.engine.status().last).filter(|last| *last > self.restored.meta.index)
+    }
 }
 
 impl std::fmt::Debug for GroupBoot {
@@ -137,10 +144,17 @@ pub(crate) struct Group {
     pub(crate) sending: BTreeMap<NodeId, Sending>,
     /// When it ticks next.
     pub(crate) tick_at: Mono,
+    /// Until its log is applied up to here again, nothing is hosted or let go for its machine. That it is committed up to
+    /// there is not known: what a new leader finds not to be is cut off, or stays accepted and is never chosen. A probe then
+    /// tells when enough is applied.
+    pub(crate) replays_to: Option<LogIndex>,
+    /// Groups that its machine spoke of meanwhile.
+    pub(crate) let_go: BTreeSet<GroupId>,
 }
 
 impl Group {
     pub(crate) fn new(node: NodeId, incarnation: Incarnation, now: Mono, boot: GroupBoot) -> Self {
+        let replays_to = boot.replays_to();
         let Restored { meta, lanes, time, roster, context, bytes } = boot.restored;
         let saved = (meta.index > LogIndex(0)).then(|| meta.clone());
         let members = boot.engine.status().members;
@@ -187,6 +201,8 @@ impl Group {
             snapshot_bytes: bytes,
             sending: BTreeMap::new(),
             tick_at: now,
+            replays_to,
+            let_go: BTreeSet::new(),
         }
     }
 
@@ -371,6 +387,12 @@ impl Group {
         !self.installing && !self.failed && !self.queue.is_empty()
     }
 
+    /// True if what the log held at the start is applied, as far as it was committed, and nobody was told yet.
+    pub(crate) fn has_replayed(&self) -> bool {
+        let all = |to: LogIndex| self.applied >= to.min(self.engine.status().last);
+        self.replays_to.is_some_and(|to| all(to) || self.reads.is_probed(self.applied))
+    }
+
     /// True if the end of a turn may find something to do here, although nothing came in.
     pub(crate) fn has_chores(&self, now: Mono) -> bool {
         let proposes = !self.inbox.is_empty() || !self.to_propose.is_empty() || !self.lane.is_empty();
@@ -405,6 +427,7 @@ impl Group {
         let status = self.engine.status();
         GroupFacts {
             members: self.members.clone(),
+            settled: self.ready && self.changing.is_none() && self.members == status.members,
             applied: self.applied,
             committed: status.committed,
             snapshot: self.saved.as_ref().map_or(LogIndex(0), |meta| meta.index),
@@ -429,7 +452,11 @@ impl Group {
             lanes: self
                 .lanes
                 .iter()
-                .map(|(origin, incarnation, applied)| LaneStatus { origin, incarnation: incarnation.0, applied })
+                .map(|(origin, incarnation, applied)| LaneStatus {
+                    origin,
+                    incarnation: life_of_lane(incarnation).0,
+                    applied,
+                })
                 .collect(),
         }
     }

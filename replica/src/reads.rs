@@ -2,7 +2,8 @@
 //!
 //! - upon a linearizable read: it joins the next barrier; all reads of a turn share one;
 //! - upon `ReadReady`: it waits until the index is applied, then runs;
-//! - upon `ReadFailed`: it joins the next barrier again, until [`READ_WAIT_MAX`] has passed.
+//! - upon `ReadFailed`: it joins the next barrier again, until [`READ_WAIT_MAX`] has passed;
+//! - a probe is a read of nothing that is never given up: it tells when all is applied that was committed before it.
 //!
 //! Deliberately absent: local reads, which never wait.
 
@@ -28,6 +29,16 @@ pub(crate) struct PendingRead {
     pub(crate) since: Mono,
 }
 
+/// Where a probe is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Probe {
+    #[default]
+    None,
+    Wanted,
+    Asked(BarrierId),
+    At(LogIndex),
+}
+
 /// The waiting reads of one group.
 #[derive(Debug, Default)]
 pub(crate) struct Reads {
@@ -39,9 +50,25 @@ pub(crate) struct Reads {
     in_flight: BTreeMap<BarrierId, Vec<PendingRead>>,
     by_index: BTreeMap<LogIndex, Vec<PendingRead>>,
     count: usize,
+    probe: Probe,
 }
 
 impl Reads {
+    /// Begins a probe.
+    pub(crate) fn probe(&mut self) {
+        self.probe = Probe::Wanted;
+    }
+
+    /// True if a probe is answered and there.
+    pub(crate) fn is_probed(&self, applied: LogIndex) -> bool {
+        matches!(self.probe, Probe::At(index) if index <= applied)
+    }
+
+    /// No probe is wanted any more.
+    pub(crate) fn end_probe(&mut self) {
+        self.probe = Probe::None;
+    }
+
     /// Takes a linearizable read in; `false` if too many wait.
     pub(crate) fn gather(&mut self, read: PendingRead) -> bool {
         if self.count >= READS_MAX {
@@ -64,13 +91,13 @@ impl Reads {
 
     /// True if no read waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
+        self.count == 0 && self.probe == Probe::None
     }
 
     /// True if a barrier is to be asked for. One that failed is asked again at the next tick, and not before: whoever
     /// refused it would refuse it as fast as it can be asked.
     pub(crate) fn has_gathered(&self) -> bool {
-        !self.gathered.is_empty() && !self.failed
+        (!self.gathered.is_empty() || self.probe == Probe::Wanted) && !self.failed
     }
 
     /// Time has passed.
@@ -82,12 +109,18 @@ impl Reads {
     pub(crate) fn begin_barrier(&mut self) -> BarrierId {
         self.next_barrier += 1;
         let id = BarrierId(self.next_barrier);
+        if self.probe == Probe::Wanted {
+            self.probe = Probe::Asked(id);
+        }
         self.in_flight.insert(id, std::mem::take(&mut self.gathered));
         id
     }
 
     /// The barrier is answered: its reads wait for `index`.
     pub(crate) fn on_ready(&mut self, id: BarrierId, index: LogIndex) {
+        if self.probe == Probe::Asked(id) {
+            self.probe = Probe::At(index);
+        }
         if let Some(reads) = self.in_flight.remove(&id) {
             self.by_index.entry(index).or_default().extend(reads);
         }
@@ -95,6 +128,9 @@ impl Reads {
 
     /// The barrier failed: its reads join the next one.
     pub(crate) fn on_failed(&mut self, id: BarrierId) {
+        if self.probe == Probe::Asked(id) {
+            self.probe = Probe::Wanted;
+        }
         if let Some(reads) = self.in_flight.remove(&id) {
             self.gathered.extend(reads);
             self.failed = true;

@@ -141,6 +141,13 @@ pub enum Input {
         /// Why, in one line for an operator.
         reason: String,
     },
+    /// Files of a group's machine cannot be brought to stable storage. The node must stop, whatever became of the group.
+    SyncFailed {
+        /// The group.
+        group: GroupId,
+        /// Why, in one line for an operator.
+        reason: String,
+    },
 }
 
 /// What a node wants.
@@ -230,6 +237,14 @@ pub struct Replica {
     ticks: BTreeSet<(Mono, GroupId)>,
     /// Groups that a machine asked for and that are being started, and whose machine that was.
     founding: BTreeMap<GroupId, GroupId>,
+    /// Started for nothing: so many answers about each are not to be heeded.
+    abandoned: BTreeMap<GroupId, usize>,
+    /// In the order of their tickets.
+    retiring: VecDeque<hosting::Retiring>,
+    /// Groups that storage held something of at the start, and those that were hosted since.
+    stored: BTreeSet<GroupId>,
+    /// How often a group was hosted in this life.
+    hostings: u64,
     services: Vec<Box<dyn Service>>,
     work: VecDeque<Work>,
     tickets: VecDeque<(Ticket, GroupId, PersistId)>,
@@ -259,6 +274,10 @@ impl Replica {
             active: BTreeSet::new(),
             ticks: BTreeSet::new(),
             founding: BTreeMap::new(),
+            abandoned: BTreeMap::new(),
+            retiring: VecDeque::new(),
+            stored: BTreeSet::new(),
+            hostings: 0,
             services: Vec::new(),
             work: VecDeque::new(),
             tickets: VecDeque::new(),
@@ -333,7 +352,10 @@ impl Replica {
             }
             Input::SnapshotLoaded { group, meta, chunks } => self.on_snapshot_loaded(now, group, meta, chunks),
             Input::Founded(boot) => self.on_founded(now, *boot),
-            Input::FoundFailed { group, reason } => self.out.push(Output::Fatal(format!("group {group}: {reason}"))),
+            Input::FoundFailed { group, .. } if self.was_abandoned(group) => {}
+            Input::FoundFailed { group, reason } | Input::SyncFailed { group, reason } => {
+                self.out.push(Output::Fatal(format!("group {group}: {reason}")));
+            }
         }
         self.pump(now);
         out.append(&mut self.out);
@@ -460,8 +482,6 @@ impl Replica {
             self.groups.values().filter(|group| group.members.contains(node)).map(|group| group.id).collect();
         for id in ids {
             self.step(now, id, contract::Input::Unreachable(node));
-            // It may have slept, and then ticked rarely.
-            self.plan_tick(now, id);
         }
     }
 
@@ -533,6 +553,10 @@ impl Replica {
         let Some(hosted) = self.groups.get_mut(&group) else { return };
         self.active.insert(group);
         hosted.engine.on(now.mono, input, &mut outputs);
+        // Who has slept ticks often from now on.
+        if hosted.tick_at > now.mono + hosted.engine.tick_interval() {
+            self.plan_tick(now, group);
+        }
         self.absorb(now, group, outputs);
     }
 
@@ -612,6 +636,7 @@ impl Replica {
             }
             self.step(now, id, contract::Input::Persisted(persisted));
         }
+        self.end_retiring(now, upto);
     }
 
     // ---- the end of a turn
@@ -699,6 +724,7 @@ impl Replica {
         for read in group.reads.runnable(group.applied) {
             self.work.push_back(Work::Read(id, read));
         }
+        self.end_replay(now, id);
         self.deliver(now);
     }
 
@@ -716,8 +742,8 @@ impl Replica {
                     self.work.push_back(Work::DutyEvent(id, topic.clone(), bytes.clone()));
                     self.tell_services(&SessionInput::Event { group: id, topic, bytes });
                 }
-                Effect::Spawn(spawn) => self.on_spawn(now, id, spawn),
-                Effect::Retire(group) => self.retire(group),
+                Effect::Spawn(spawn) => self.on_spawn_effect(now, id, spawn),
+                Effect::Retire(group) => self.on_retire_effect(id, group),
                 Effect::Fail(reason) => return self.out.push(Output::Fatal(format!("group {id}: {reason}"))),
             }
         }

@@ -1,7 +1,7 @@
 //! What a replica's storage outputs do, and how a node comes back from what they left.
 //!
-//! - upon opening: the folder is locked and the start counted; each group's newest sound snapshot is restored, its engine
-//!   started from the records behind it;
+//! - upon opening: the folder is locked and the start counted; each group's newest snapshot that can be used is restored,
+//!   its engine started from the records behind it;
 //! - upon `Persist`: the records join the log's round; one sync brings the rounds of all groups to stable storage;
 //! - upon snapshot work: files are written, read, received and loaded, one piece at a time.
 //!
@@ -21,7 +21,7 @@ use verity_contract::{
 use verity_storage::{ClusterId, Disk, Error as StorageError, Identity, SnapshotConfig, SnapshotStore, Wal, WalConfig};
 use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId};
 
-use crate::group::GroupConfig;
+use crate::group::{GroupBoot, GroupConfig};
 use crate::replica::{Input, Replica, ReplicaConfig, Ticket};
 
 mod snapshots;
@@ -48,8 +48,10 @@ pub enum LogWork {
         /// The last index that is not needed.
         upto: LogIndex,
     },
-    /// The group has ended: nothing of its log is needed.
+    /// The group has ended here: nothing of its log is needed. Said by [`Input::Persisted`] as well.
     Retire {
+        /// Its name.
+        ticket: Ticket,
         /// The group.
         group: GroupId,
     },
@@ -72,7 +74,8 @@ pub enum SnapshotWork {
         /// What to append.
         bytes: Bytes,
     },
-    /// It is whole: bring it, and what it stands on, to stable storage, then say [`Input::SnapshotSaved`].
+    /// It is whole: bring it, and what it stands on, to stable storage, then say [`Input::SnapshotSaved`],
+    /// [`Input::SnapshotFailed`], or [`Input::SyncFailed`] if what it stands on cannot be.
     Finish {
         /// The group.
         group: GroupId,
@@ -128,7 +131,7 @@ pub enum SnapshotWork {
         /// Now.
         now: Mono,
     },
-    /// The group has ended: its snapshots go.
+    /// The group has ended: the files that its machine kept go, and its snapshots.
     Remove {
         /// The group.
         group: GroupId,
@@ -209,6 +212,8 @@ pub struct Opened {
     pub identity: Identity,
     /// Where an unfinished write was dropped, in one line.
     pub torn: Option<String>,
+    /// Which snapshots could not be used and were removed, a line each.
+    pub passed_over: Vec<String>,
 }
 
 /// Opens a node's folder and brings its groups back, those included that machines asked `founder` for. `seed` feeds the
@@ -235,18 +240,27 @@ pub fn open(
     let mut asked = VecDeque::new();
     for spec in specs {
         let boot = snapshots.boot(now.mono, spec, None)?;
-        asked.extend(boot.machine.spawned().into_iter().map(|spawn| (boot.id, spawn)));
+        asked.extend(asked_for(&boot));
         replica.add_group(now, boot);
     }
     while let Some((parent, spawn)) = asked.pop_front() {
-        if spawn.hosts.contains(&node) {
+        if let Some(spawn) = spawn.for_node(node) {
             let boot = snapshots.found(now.mono, &spawn)?;
-            asked.extend(boot.machine.spawned().into_iter().map(|spawn| (boot.id, spawn)));
+            asked.extend(asked_for(&boot));
             replica.add_child(now, parent, boot);
         }
     }
+    replica.note_stored(snapshots.stored()?);
     let log = LogVault { wal, appended: Ticket(0) };
-    Ok(Opened { replica, log, snapshots, identity, torn })
+    let passed_over = snapshots.take_passed_over();
+    Ok(Opened { replica, log, snapshots, identity, torn, passed_over })
+}
+
+/// The groups that a machine asks for. If its log reaches beyond its state, that is asked once it is applied.
+fn asked_for(boot: &GroupBoot) -> impl Iterator<Item = (GroupId, Spawn)> + use<> {
+    let spawned = if boot.replays_to().is_none() { boot.machine.spawned() } else { Vec::new() };
+    let parent = boot.id;
+    spawned.into_iter().map(move |spawn| (parent, spawn))
 }
 
 /// One start's own seed. Its bits are mixed, so that no engine that adds the node once more takes the node out again: nodes
@@ -278,7 +292,10 @@ impl LogVault {
                     self.appended = ticket;
                 }
                 LogWork::Trim { group, upto } => self.wal.trim(group, upto)?,
-                LogWork::Retire { group } => self.wal.retire(group)?,
+                LogWork::Retire { ticket, group } => {
+                    self.wal.retire(group)?;
+                    self.appended = ticket;
+                }
             }
         }
         Ok(())

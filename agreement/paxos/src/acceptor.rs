@@ -6,6 +6,9 @@
 //!   `Reject`. Slots may come in any order and leave gaps;
 //! - both answers wait until what they say is stable.
 //!
+//! Who knows no members yet promises and accepts nothing: it may have been a member before, and have forgotten what it
+//! promised. It learns first.
+//!
 //! HAZARD: a value that is learned replaces what was accepted in its slot, so its ballot is kept with it. Were it
 //! lower than the ballot in which the value was chosen, a crash that takes the decided index back would let the slot
 //! report less than was accepted in it.
@@ -43,6 +46,9 @@ impl Paxos {
         self.check_known(from, decided)?;
         self.note_ballot(ballot);
         self.note_ahead(from, decided);
+        if self.members.voters.is_empty() {
+            return Ok(());
+        }
         if ballot < self.promised {
             self.send(from, Frame::Reject { ballot, promised: self.promised }, Leave::Now);
             return Ok(());
@@ -96,6 +102,11 @@ impl Paxos {
         let broken = self.config.mutant == Some(Mutant::AcceptBelowPromise);
         if ballot < self.promised && !broken {
             self.send(from, Frame::Reject { ballot, promised: self.promised }, Leave::Now);
+            return Ok(());
+        }
+        if self.members.voters.is_empty() {
+            self.follow(ballot);
+            self.learn_from_leader(from, ballot, decided);
             return Ok(());
         }
         self.promised = self.promised.max(ballot);

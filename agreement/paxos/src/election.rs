@@ -71,7 +71,8 @@ impl Paxos {
         if self.peers.len() < PEERS_MAX || self.peers.contains_key(&from) {
             let peer = self.peers.entry(from).or_default();
             peer.heard_at = Some(self.now);
-            peer.decided = peer.decided.max(decided.unwrap_or(0));
+            // Who has nothing begins anew: it left the group, and comes back to it.
+            peer.decided = if decided == Some(0) { 0 } else { peer.decided.max(decided.unwrap_or(0)) };
         }
     }
 

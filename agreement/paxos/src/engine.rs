@@ -88,6 +88,8 @@ pub struct Paxos {
     pub(crate) reads: Reads,
     pub(crate) sleep: Sleep,
     founders: Members,
+    /// The last snapshot that took the place of the log.
+    pub(crate) installed: u64,
     pub(crate) incarnation: u64,
     incarnation_in: Option<PersistId>,
     incarnation_wanted: bool,
@@ -145,6 +147,7 @@ impl Paxos {
             reads: Reads::default(),
             sleep: Sleep::new(now),
             founders: state.founders.clone(),
+            installed: state.installed,
             incarnation: state.incarnation + 1,
             incarnation_in: None,
             incarnation_wanted: false,
@@ -281,6 +284,7 @@ impl Paxos {
         let state = State {
             promised: self.promised,
             decided: self.decided,
+            installed: self.installed,
             incarnation: self.incarnation,
             founders: self.founders.clone(),
         };

@@ -185,7 +185,7 @@ impl Paxos {
             self.resign();
         }
         self.log.trim(meta.index.0, meta.term.0);
-        self.handed = meta.index.0;
+        (self.handed, self.installed) = (meta.index.0, meta.index.0);
         if self.decided < meta.index.0 {
             self.decided = meta.index.0;
             if let Some(lead) = &mut self.lead {

@@ -92,6 +92,7 @@ impl Paxos {
     pub(crate) fn enter(&mut self, members: Members) {
         let gone: Vec<_> = self.members.all().difference(&members.all()).copied().collect();
         self.members = members;
+        self.peers.retain(|node, _| !gone.contains(node));
         self.seek = None;
         let Some(lead) = &mut self.lead else { return };
         lead.close();

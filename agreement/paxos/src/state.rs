@@ -1,6 +1,7 @@
 //! What a node remembers, and how it is written down.
 //!
-//! - `State`: the highest ballot promised, how far the log is decided, the incarnation, and the founding members.
+//! - `State`: the highest ballot promised, how far the log is decided, the last snapshot that took the place of it, the
+//!   incarnation, and the founding members.
 //! - `Entry`: the ballot in which a slot was last accepted, and the value. Slots may leave gaps; a later record replaces.
 //!
 //! Entries stand before the `State` of one `Persist`, so that a torn tail never leaves a decided index beyond the log.
@@ -21,13 +22,15 @@ use crate::message::{
     take_number, take_value,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The payload of a `State` record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) promised: Ballot,
     pub(crate) decided: u64,
+    /// The log begins behind this one at least: what it still holds up to there was accepted, and need not be what was chosen.
+    pub(crate) installed: u64,
     pub(crate) incarnation: u64,
     /// Members as of index 0; without voters on a node that began with a snapshot.
     pub(crate) founders: Members,
@@ -39,6 +42,7 @@ impl State {
         out.put_u8(VERSION);
         put_ballot(&mut out, self.promised);
         put_number(&mut out, self.decided);
+        put_number(&mut out, self.installed);
         put_number(&mut out, self.incarnation);
         if !self.founders.voters.is_empty() {
             put_members(&mut out, &self.founders);
@@ -51,9 +55,10 @@ impl State {
             return Err(Error::Storage("the state record has an unknown version".into()));
         }
         let bytes = &mut bytes;
-        let (promised, decided, incarnation) = (take_ballot(bytes)?, take_number(bytes)?, take_number(bytes)?);
+        let (promised, decided) = (take_ballot(bytes)?, take_number(bytes)?);
+        let (installed, incarnation) = (take_number(bytes)?, take_number(bytes)?);
         let founders = if bytes.is_empty() { Members::default() } else { take_members(bytes)? };
-        Ok(Self { promised, decided, incarnation, founders })
+        Ok(Self { promised, decided, installed, incarnation, founders })
     }
 }
 
@@ -115,6 +120,12 @@ impl Log {
         }
         let mut state = state.unwrap_or_else(|| State { founders: boot.members.clone(), ..State::default() });
         let base = boot.snapshot.as_ref().map_or((0, 0), |meta| (meta.index.0, meta.term.0));
+        if state.installed > base.0 {
+            let (at, have) = (state.installed, base.0);
+            return Err(Error::Storage(format!(
+                "the log begins behind a snapshot at {at}, but the latest is at {have}"
+            )));
+        }
         entries.retain(|slot, _| *slot > base.0);
         let log = Self { base, entries };
         state.decided = state.decided.max(base.0);

@@ -16,6 +16,9 @@ use crate::codec::{CodecError, MEMBERS_MAX, put_members, put_number, take_byte, 
 pub struct GroupFacts {
     /// Who takes part.
     pub members: Members,
+    /// This node leads, has applied what came before its term, and no change of members is under way: `members` will be so
+    /// until somebody wishes otherwise.
+    pub settled: bool,
     /// The last index that the state machine has applied.
     pub applied: LogIndex,
     /// The last index known to be committed.
@@ -40,6 +43,7 @@ impl GroupFacts {
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         put_members(&mut out, &self.members);
+        out.put_u8(u8::from(self.settled));
         let numbers =
             [self.applied.0, self.committed.0, self.snapshot.0, self.log_bytes, self.snapshot_bytes, self.state_bytes];
         numbers.into_iter().for_each(|number| put_number(&mut out, number));
@@ -60,6 +64,7 @@ impl GroupFacts {
     pub fn decode(mut bytes: Bytes) -> Result<Self, CodecError> {
         let bytes = &mut bytes;
         let members = take_members(bytes)?;
+        let settled = take_byte(bytes)? != 0;
         let (applied, committed) = (LogIndex(take_number(bytes)?), LogIndex(take_number(bytes)?));
         let snapshot = LogIndex(take_number(bytes)?);
         let (log_bytes, snapshot_bytes, state_bytes) = (take_number(bytes)?, take_number(bytes)?, take_number(bytes)?);
@@ -76,7 +81,18 @@ impl GroupFacts {
             let (node, matched) = (NodeId(take_number(bytes)?), LogIndex(take_number(bytes)?));
             progress.push(Progress { node, matched, active: take_byte(bytes)? != 0 });
         }
-        Ok(Self { members, applied, committed, snapshot, log_bytes, snapshot_bytes, state_bytes, digest, progress })
+        Ok(Self {
+            members,
+            settled,
+            applied,
+            committed,
+            snapshot,
+            log_bytes,
+            snapshot_bytes,
+            state_bytes,
+            digest,
+            progress,
+        })
     }
 }
 
@@ -88,6 +104,7 @@ mod tests {
     fn facts_round_trip_and_no_cut_of_them_passes() {
         let facts = GroupFacts {
             members: Members::of_voters([NodeId(1), NodeId(2)]),
+            settled: true,
             applied: LogIndex(900),
             committed: LogIndex(901),
             snapshot: LogIndex(800),

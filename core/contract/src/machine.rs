@@ -70,14 +70,29 @@ pub enum Effect {
 pub struct Spawn {
     /// Its id, unique for the life of the cluster.
     pub group: GroupId,
-    /// Whom it begins with, on every node that ever hosts it.
+    /// Whom it begins with.
     pub members: Members,
+    /// Which nodes have hosted it from its beginning. Any other learns of the members from those.
+    ///
+    /// HAZARD: a node that left a group and comes back has forgotten its votes. With members it would vote again at once.
+    pub founders: BTreeSet<NodeId>,
     /// Who is to lead it first; see [`Boot::first_leader`](crate::Boot::first_leader).
     pub first_leader: Option<NodeId>,
     /// Which nodes host it; others that once did let it go.
     pub hosts: BTreeSet<NodeId>,
     /// What it is made from, in the system's own bytes.
     pub blueprint: Bytes,
+}
+
+impl Spawn {
+    /// What is asked of this node; `None` if it is not to host the group.
+    #[must_use]
+    pub fn for_node(mut self, node: NodeId) -> Option<Self> {
+        if !self.founders.contains(&node) {
+            self.members = Members::default();
+        }
+        self.hosts.contains(&node).then_some(self)
+    }
 }
 
 /// Collects effects in order.
@@ -161,10 +176,12 @@ impl std::fmt::Debug for Attachments {
 /// A snapshot that cannot be taken as state.
 #[derive(Debug, Error)]
 pub enum RestoreError {
-    /// Its bytes do not decode, though their checksums hold: written by another version, or a bug.
-    #[error("the snapshot does not decode: {0}")]
+    /// It is of no use: its bytes do not decode, though their checksums hold, or a file that it stands on is missing or
+    /// damaged. An older one may do.
+    #[error("the snapshot cannot be used: {0}")]
     Invalid(String),
-    /// It could not be read.
+    /// It, or a file that it stands on, could not be read or put in place: the device's fault, which says nothing about the
+    /// snapshot.
     #[error("the snapshot cannot be read: {0}")]
     Storage(String),
 }
@@ -203,13 +220,14 @@ pub trait StateMachine: Send {
     }
 
     /// Says before a [`restore`](StateMachine::restore) how files are named that came from a peer with the snapshot: as
-    /// their places, with this suffix. Those that are there are to be taken; nobody has looked at their bytes yet.
+    /// their places, with this suffix. Those that are there are to be taken; nobody has looked at their bytes yet. Suffixes
+    /// sort as their snapshots do; once one is restored, files that came with older ones may go.
     fn staged(&mut self, _suffix: &str) {}
 
     /// A snapshot is on stable storage, and so are the files that it stands on; files that only older ones stood on may go.
     fn snapshot_saved(&mut self, _index: LogIndex) {}
 
-    /// The group has ended: files of the machine's own go.
+    /// The group has ended: the machine lets go of its files, which are then removed for it.
     fn retire(&mut self) {}
 
     /// Takes back everything behind `to`. Only machines that run on a chain can.
@@ -220,7 +238,8 @@ pub trait StateMachine: Send {
     /// Replaces the state by the chunks of a snapshot.
     ///
     /// # Errors
-    /// [`RestoreError`]; the state is then unusable and the caller stops.
+    /// [`RestoreError`]; the state is then unusable until another restore, of an older snapshot say, has succeeded. What
+    /// that one stands on must still be there.
     fn restore(&mut self, chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError>;
 
     /// The last index whose effects the machine itself holds on stable storage; 0 for a machine in memory.

@@ -3,6 +3,7 @@
 //! - upon [`SnapshotStore::begin`], `write`, `finish`: a snapshot is written beside the others, synced, and only then gets
 //!   its name; older ones beyond the configured count go;
 //! - upon [`SnapshotStore::latest`]: the newest one that checks from end to end; a damaged one is passed over;
+//! - upon [`SnapshotStore::remove_after`]: those go that the caller went back behind;
 //! - upon [`SnapshotStore::read_at`]: raw bytes of the file, to stream to a peer;
 //! - upon [`SnapshotStore::receive`]: raw bytes from a peer, at any offsets; it gets its name once it checks as a whole.
 //!
@@ -11,6 +12,7 @@
 //!
 //! Deliberately absent: what the bytes mean, and increments.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -93,14 +95,15 @@ impl SnapshotStore {
         })
     }
 
-    /// The newest snapshot of the group that checks from end to end, which reads all of it.
+    /// The newest snapshot of the group, of those before `below` if it is given, that checks from end to end, which reads all
+    /// of it.
     ///
     /// # Errors
     /// [`Error::Incompatible`] for one of another cluster or a newer format; [`Error::Corrupt`] if there are snapshots
     /// and none checks; the device's.
-    pub fn latest(&self, group: GroupId) -> Result<Option<SnapshotMeta>, Error> {
+    pub fn latest(&self, group: GroupId, below: Option<LogIndex>) -> Result<Option<SnapshotMeta>, Error> {
         let mut damage = None;
-        for index in self.indices(group)?.into_iter().rev() {
+        for index in self.indices(group)?.into_iter().rev().filter(|index| below.is_none_or(|below| *index < below)) {
             match self.chunks(group, index).and_then(SnapshotChunks::verify) {
                 Ok(meta) => return Ok(Some(meta)),
                 Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
@@ -121,6 +124,16 @@ impl SnapshotStore {
         let mut indices: Vec<LogIndex> = names.iter().filter_map(index).map(LogIndex).collect();
         indices.sort_unstable();
         Ok(indices)
+    }
+
+    /// The groups that there are snapshots of, checked or not.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn groups(&self) -> Result<BTreeSet<GroupId>, Error> {
+        let names = self.disk.list(&self.config.dir)?;
+        let group = |name: &String| u64::from_str_radix(name.strip_suffix(DONE)?.split_once('-')?.0, 16).ok();
+        Ok(names.iter().filter_map(group).map(GroupId).collect())
     }
 
     /// The verified chunks of a snapshot, as they were written but for splitting at [`BLOCK_MAX`].
@@ -169,6 +182,17 @@ impl SnapshotStore {
     pub fn remove(&self, group: GroupId) -> Result<(), Error> {
         let indices = self.indices(group)?;
         self.remove_files(group, &indices)
+    }
+
+    /// Removes the snapshots of a group behind `index`, durably, and answers which there were.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn remove_after(&self, group: GroupId, index: LogIndex) -> Result<Vec<LogIndex>, Error> {
+        let mut indices = self.indices(group)?;
+        indices.retain(|other| *other > index);
+        self.remove_files(group, &indices)?;
+        Ok(indices)
     }
 
     fn remove_files(&self, group: GroupId, indices: &[LogIndex]) -> Result<(), Error> {

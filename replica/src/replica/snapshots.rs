@@ -168,9 +168,8 @@ impl Replica {
             let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
             self.work.push_back(Work::Service(lost.service, input));
         }
-        let spawned = group.machine.spawned();
         self.tell_services(&SessionInput::Restored { group: id });
-        self.follow_spawned(now, id, spawned);
+        self.follow_machine(now, id);
         self.out.push(Output::Members { group: id, members, roster });
         self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
         self.step(now, id, contract::Input::Applied(applied));

@@ -231,3 +231,16 @@ fn ticks_that_lead_to_nothing_leave_no_group_to_look_after() {
     rig.replica.on(later, Input::Tick, &mut out);
     assert_eq!(rig.replica.active.iter().copied().collect::<Vec<_>>(), [GroupId(2)]);
 }
+
+#[test]
+fn what_was_never_here_is_let_go_at_no_cost() {
+    let mut rig = Rig::new(1);
+    let mut asked = |group: u64| {
+        rig.replica.retire(GroupId(group));
+        std::mem::take(&mut rig.replica.out).len()
+    };
+    assert_eq!([asked(99), asked(1), asked(1)], [0, 1, 0]);
+    rig.replica.note_stored([GroupId(98)]);
+    rig.replica.retire(GroupId(98));
+    assert_eq!(rig.replica.out.len(), 1, "something of it may be left");
+}

@@ -7,19 +7,27 @@
 //! - upon `Finish`: the attachments reach stable storage before the snapshot gets its name;
 //! - upon `Read`: the part of the stream is read from the file that it lies in;
 //! - upon `Receive`: the snapshot's file comes first and says what follows; each attachment is written beside its place,
-//!   and only when all is there and synced does the snapshot get its name;
-//! - upon `Found`: the group's engine and machine start from what is left of them, or from nothing.
+//!   and only when all is there and synced, names included, does the snapshot get its name. Several may be coming at once,
+//!   of different indices;
+//! - upon `Load`: the machine is about to take one of them, and lets the files of older ones go: what is still coming is
+//!   dropped, and its sender starts over;
+//! - upon `Found`: the group's engine and machine start from what is left of them, or from nothing. The newest snapshot
+//!   counts that is whole and has all that it stands on; one that a peer sent need not have been taken, and its files may
+//!   have made way for another's. Those passed over are removed, and the operator is told. A device that fails says
+//!   nothing about a snapshot: its error ends the start;
+//! - upon `Remove`: the files of the machine go first and the snapshots last, so that a crash in between leaves a snapshot
+//!   that tells of the rest.
 //!
 //! Deliberately absent: checks of an attachment's bytes. Only the machine knows what they are; it checks them before it
 //! takes them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use verity_contract::{Attachment, Attachments, Boot, RestoreError, SnapshotMeta, Spawn};
+use verity_contract::{Attachment, Attachments, Boot, RestoreError, SnapshotMeta, Spawn, StateMachine};
 use verity_storage::snapshot::{SnapshotReceiver, SnapshotWriter};
-use verity_storage::{Disk, DiskFile, Error as StorageError, RecoveredGroup, SnapshotStore};
+use verity_storage::{Disk, DiskFile, Error as StorageError, RecoveredGroup, SnapshotStore, group_folder};
 use verity_types::{GroupId, LogIndex, Mono, NodeId};
 
 use super::{Founder, GroupSpec, OpenError, SnapshotWork};
@@ -32,8 +40,8 @@ use crate::snapshot::{Restored, attachments_of, restore_group, staged_suffix};
 pub struct SnapshotAnswer {
     /// For the replica.
     pub input: Option<Input>,
-    /// What went wrong, for the log. The replica copes.
-    pub error: Option<StorageError>,
+    /// What went wrong, in one line for the log. The replica copes.
+    pub error: Option<String>,
 }
 
 /// The snapshots' side of a node's storage.
@@ -49,6 +57,8 @@ pub struct SnapshotVault {
     receiving: BTreeMap<(GroupId, NodeId), Receiving>,
     /// What the snapshots stand on that were last read for a peer.
     reading: BTreeMap<GroupId, (LogIndex, Stream)>,
+    /// Snapshots that could not be used and were removed, a line each, until the operator is told.
+    passed_over: Vec<String>,
 }
 
 impl std::fmt::Debug for SnapshotVault {
@@ -104,7 +114,7 @@ impl SnapshotVault {
         parked: BTreeMap<GroupId, RecoveredGroup>,
     ) -> Self {
         let (writing, receiving, reading) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { disk, store, node, seed, founder, parked, writing, receiving, reading }
+        Self { disk, store, node, seed, founder, parked, writing, receiving, reading, passed_over: Vec::new() }
     }
 
     /// Does one piece of work.
@@ -131,6 +141,7 @@ impl SnapshotVault {
                 self.receive(group, from, &part, message)
             }
             SnapshotWork::Load { group, meta } => {
+                self.receiving.retain(|(of, _), _| *of != group);
                 let chunks = self.store.chunks(group, meta.index).and_then(Iterator::collect);
                 answer(Input::SnapshotLoaded {
                     group,
@@ -138,24 +149,63 @@ impl SnapshotVault {
                     chunks: chunks.map_err(|error: StorageError| error.to_string()),
                 })
             }
-            SnapshotWork::Found { spawn, now } => answer(match self.found(now, &spawn) {
-                Ok(boot) => Input::Founded(Box::new(boot)),
-                Err(error) => Input::FoundFailed { group: spawn.group, reason: error.to_string() },
-            }),
+            SnapshotWork::Found { spawn, now } => {
+                let input = match self.found(now, &spawn) {
+                    Ok(boot) => Input::Founded(Box::new(boot)),
+                    Err(error) => Input::FoundFailed { group: spawn.group, reason: error.to_string() },
+                };
+                let passed_over = self.take_passed_over();
+                SnapshotAnswer { input: Some(input), error: (!passed_over.is_empty()).then(|| passed_over.join("; ")) }
+            }
             SnapshotWork::Remove { group } => {
                 self.parked.remove(&group);
                 self.writing.remove(&group);
                 self.reading.remove(&group);
                 self.receiving.retain(|(of, _), _| *of != group);
-                SnapshotAnswer { input: None, error: self.store.remove(group).err() }
+                SnapshotAnswer { input: None, error: self.remove_all(group).err().map(|error| error.to_string()) }
             }
         }
+    }
+
+    /// The groups that there is something of, in the log or in snapshots, and that nobody has asked for yet.
+    pub(super) fn stored(&self) -> Result<BTreeSet<GroupId>, StorageError> {
+        let mut groups = self.store.groups()?;
+        groups.extend(self.parked.keys());
+        Ok(groups)
+    }
+
+    /// Which snapshots were passed over since this was asked last, a line each.
+    pub(super) fn take_passed_over(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.passed_over)
+    }
+
+    /// Removes what the machine of a group kept, then its snapshots, durably.
+    fn remove_all(&self, group: GroupId) -> Result<(), StorageError> {
+        self.remove_files(group, |_| true)?;
+        self.store.remove(group)
+    }
+
+    /// Removes those files of a group's machine that have such a name, durably.
+    fn remove_files(&self, group: GroupId, goes: impl Fn(&str) -> bool) -> Result<(), StorageError> {
+        let folder = group_folder(group);
+        let mut names = match self.disk.list(&folder) {
+            Err(StorageError::NotFound { .. }) => Vec::new(),
+            listed => listed?,
+        };
+        names.retain(|name| goes(name));
+        names.iter().try_for_each(|name| self.disk.remove(&format!("{folder}/{name}")))?;
+        if names.is_empty() { Ok(()) } else { self.disk.sync_dir(&folder) }
     }
 
     /// Starts a group that a machine asked for.
     pub(super) fn found(&mut self, now: Mono, spawn: &Spawn) -> Result<GroupBoot, OpenError> {
         let engine = |reason: String| OpenError::Engine { group: spawn.group, reason };
         let founder = self.founder.clone().ok_or_else(|| engine("nothing here knows how to make it".into()))?;
+        if self.parked.get(&spawn.group).is_none_or(|recovered| recovered.records.is_empty()) {
+            // The log holds at least a vote of each group that is hosted. This one was let go, and what else there is of it was
+            // about to follow.
+            self.remove_all(spawn.group)?;
+        }
         let spec = founder(spawn).map_err(engine)?;
         assert_eq!(spec.id, spawn.group, "a group is made under its own name");
         self.boot(now, spec, spawn.first_leader)
@@ -169,30 +219,76 @@ impl SnapshotVault {
         first_leader: Option<NodeId>,
     ) -> Result<GroupBoot, OpenError> {
         let recovered = self.parked.remove(&spec.id).unwrap_or_default();
-        let snapshot = self.store.latest(spec.id)?;
-        let index = snapshot.as_ref().map_or(LogIndex(0), |meta| meta.index);
-        if recovered.trimmed > index {
-            return Err(OpenError::Gap { group: spec.id, snapshot: index, trimmed: recovered.trimmed });
-        }
+        let restored = self.restore(spec.id, spec.machine.as_mut(), recovered.trimmed)?;
+        let (snapshot, restored) = restored.map_or_else(Default::default, |(meta, restored)| (Some(meta), restored));
         let records = recovered.records;
-        let mut restored = Restored::default();
-        if let Some(meta) = &snapshot {
-            let mut chunks = self
-                .store
-                .chunks(spec.id, meta.index)?
-                .map(|chunk| chunk.map_err(|error| RestoreError::Storage(error.to_string())));
-            restored = restore_group(spec.machine.as_mut(), meta.clone(), &mut chunks)
-                .map_err(|source| OpenError::Restore { group: spec.id, source })?;
-        }
         let seed = self.seed ^ spec.id.0.rotate_left(17);
         let boot = Boot { id: self.node, members: spec.members, first_leader, snapshot, records, seed };
         let engine = (spec.engine)(boot, now).map_err(|reason| OpenError::Engine { group: spec.id, reason })?;
         Ok(GroupBoot { id: spec.id, engine, machine: spec.machine, duty: spec.duty, restored, config: spec.config })
     }
 
+    /// Restores a machine from the newest snapshot that can be used and that the log goes on from; `None` without any. Newer
+    /// ones are then removed.
+    fn restore(
+        &mut self,
+        group: GroupId,
+        machine: &mut dyn StateMachine,
+        trimmed: LogIndex,
+    ) -> Result<Option<(SnapshotMeta, Restored)>, OpenError> {
+        let (mut damage, mut below) = (None, None);
+        while let Some(meta) = self.store.latest(group, below)? {
+            let index = meta.index;
+            if trimmed > index {
+                let gap = OpenError::Gap { group, snapshot: index, trimmed };
+                return Err(damage.map_or(gap, |source| OpenError::Restore { group, source }));
+            }
+            let restored = match self.store.chunks(group, index) {
+                Ok(chunks) => restore_group(machine, meta.clone(), &mut chunks.map(|chunk| chunk.map_err(refused))),
+                Err(error) => Err(refused(error)),
+            };
+            match restored {
+                Ok(restored) => {
+                    self.pass_over(group, index, damage.as_ref())?;
+                    return Ok(Some((meta, restored)));
+                }
+                Err(source @ RestoreError::Invalid(_)) => damage = damage.or(Some(source)),
+                Err(source) => return Err(OpenError::Restore { group, source }),
+            }
+            below = Some(index);
+        }
+        match damage {
+            Some(source) => Err(OpenError::Restore { group, source }),
+            None if trimmed > LogIndex(0) => Err(OpenError::Gap { group, snapshot: LogIndex(0), trimmed }),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes the snapshots behind the one that was restored, and what came with them.
+    fn pass_over(
+        &mut self,
+        group: GroupId,
+        restored: LogIndex,
+        damage: Option<&RestoreError>,
+    ) -> Result<(), StorageError> {
+        let removed = self.store.remove_after(group, restored)?;
+        if removed.is_empty() {
+            return Ok(());
+        }
+        let suffixes: Vec<String> = removed.iter().map(|index| staged_suffix(*index)).collect();
+        self.remove_files(group, |name| suffixes.iter().any(|suffix| name.ends_with(suffix)))?;
+        let indices: Vec<String> = removed.iter().map(ToString::to_string).collect();
+        let why = damage.map_or_else(|| "damaged".to_owned(), ToString::to_string);
+        self.passed_over.push(format!(
+            "group {group}: started from the snapshot at {restored}; removed what is newer and cannot be used, at {}: {why}",
+            indices.join(", ")
+        ));
+        Ok(())
+    }
+
     fn give_up(&mut self, group: GroupId, error: StorageError) -> SnapshotAnswer {
         self.writing.remove(&group);
-        SnapshotAnswer { input: Some(Input::SnapshotFailed(group)), error: Some(error) }
+        SnapshotAnswer { input: Some(Input::SnapshotFailed(group)), error: Some(error.to_string()) }
     }
 
     fn finish(&mut self, group: GroupId, meta: SnapshotMeta, attachments: Attachments) -> SnapshotAnswer {
@@ -202,7 +298,7 @@ impl SnapshotVault {
         {
             // Pages that the kernel may have dropped: the machine's files are not to be built on any more.
             let reason = format!("files of group {group} cannot be brought to stable storage: {reason}");
-            return answer(Input::FoundFailed { group, reason });
+            return answer(Input::SyncFailed { group, reason });
         }
         match writer.finish() {
             Ok(()) => answer(Input::SnapshotSaved { group, meta }),
@@ -215,7 +311,7 @@ impl SnapshotVault {
     fn read(&mut self, group: GroupId, to: NodeId, index: LogIndex, offset: u64, length: usize) -> SnapshotAnswer {
         let (file, total, bytes, error) = match self.read_stream(group, index, offset, length) {
             Ok((file, total, bytes)) => (file, total, bytes, None),
-            Err(error) => (0, 0, Bytes::new(), Some(error)),
+            Err(error) => (0, 0, Bytes::new(), Some(error.to_string())),
         };
         SnapshotAnswer { input: Some(Input::SnapshotData { group, to, index, offset, file, total, bytes }), error }
     }
@@ -257,7 +353,7 @@ impl SnapshotVault {
             Ok(next) => answer(said(next, (next == part.total).then_some(message))),
             Err(error) => {
                 self.receiving.remove(&(group, from));
-                SnapshotAnswer { input: Some(said(u64::MAX, None)), error: Some(error) }
+                SnapshotAnswer { input: Some(said(u64::MAX, None)), error: Some(error.to_string()) }
             }
         }
     }
@@ -267,6 +363,8 @@ impl SnapshotVault {
         let key = (group, from);
         if part.offset == 0 {
             let file = self.store.receive(group, part.index)?;
+            // Two of one index would write the same files.
+            self.receiving.retain(|(of, _), other| *of != group || other.index != part.index);
             let receiving = Receiving { index: part.index, next: 0, file, stream: None, open: None };
             self.receiving.insert(key, receiving);
         }
@@ -278,13 +376,38 @@ impl SnapshotVault {
             self.write(group, &mut receiving, part)?;
         }
         let next = receiving.next;
-        if next == part.total && receiving.stream.is_some() {
-            sync_open(&mut receiving)?;
-            receiving.file.finish()?;
+        let total = receiving.stream.as_ref().map(Stream::total);
+        if total.is_some_and(|total| total != part.total) {
+            return Err(StorageError::corrupt("a peer's snapshot", next, "it is not as long as the peer says"));
+        }
+        if total == Some(next) {
+            self.complete(group, receiving)?;
         } else {
             self.receiving.insert(key, receiving);
         }
         Ok(next)
+    }
+
+    /// Gives a snapshot its name that came whole. Its files may be gone again: the machine lets them go once it takes
+    /// another.
+    fn complete(&self, group: GroupId, mut receiving: Receiving) -> Result<(), StorageError> {
+        sync_open(&mut receiving)?;
+        let attachments = receiving.stream.as_ref().map_or(&[][..], |stream| &stream.attachments);
+        // One without bytes is not sent.
+        for attachment in attachments.iter().filter(|attachment| attachment.length > 0) {
+            let path = staged_path(attachment, receiving.index);
+            let size = match self.disk.open(&path) {
+                Err(StorageError::NotFound { .. }) => 0,
+                file => file?.size()?,
+            };
+            if size != attachment.length {
+                return Err(StorageError::corrupt(&path, size, "it made way for another snapshot's"));
+            }
+        }
+        if !attachments.is_empty() {
+            self.disk.sync_dir(&group_folder(group))?;
+        }
+        receiving.file.finish().map(drop)
     }
 
     fn write(&self, group: GroupId, receiving: &mut Receiving, part: &Part) -> Result<(), StorageError> {
@@ -292,7 +415,7 @@ impl SnapshotVault {
             None => receiving.file.write_at(part.offset, &part.bytes)?,
             Some(stream) => {
                 let Some((attachment, at)) = stream.place(part.offset) else { return Ok(()) };
-                let path = format!("{}{}", attachment.path, staged_suffix(receiving.index));
+                let path = staged_path(attachment, receiving.index);
                 let room = attachment.length - at;
                 if part.bytes.len() as u64 > room {
                     return Err(StorageError::corrupt(&path, at, "a peer sent more of it than its snapshot says"));
@@ -334,6 +457,22 @@ fn sync_open(receiving: &mut Receiving) -> Result<(), StorageError> {
     receiving.open.take().map_or(Ok(()), |(_, file)| file.sync_data())
 }
 
+/// Where a file lies that came from a peer for the snapshot at `index`.
+fn staged_path(attachment: &Attachment, index: LogIndex) -> String {
+    format!("{}{}", attachment.path, staged_suffix(index))
+}
+
+/// What is missing or damaged speaks against the snapshot, anything else against the device.
+fn refused(error: StorageError) -> RestoreError {
+    match error {
+        StorageError::NotFound { .. } | StorageError::Corrupt { .. } => RestoreError::Invalid(error.to_string()),
+        _ => RestoreError::Storage(error.to_string()),
+    }
+}
+
 fn answer(input: Input) -> SnapshotAnswer {
     SnapshotAnswer { input: Some(input), error: None }
 }
+
+#[cfg(test)]
+mod tests;

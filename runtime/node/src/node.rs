@@ -351,8 +351,8 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
     let doors = bound.iter().filter_map(|bound| bound.listener.local_addr().ok()).collect();
     let now = clock.now();
     let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, now, spec.groups, spec.founder)?;
-    if let Some(torn) = &opened.torn {
-        tracing::warn!(node = %spec.id, "{torn}");
+    for line in opened.torn.iter().chain(&opened.passed_over) {
+        tracing::warn!(node = %spec.id, "{line}");
     }
     let (asks, asked) = mpsc::unbounded_channel();
     let pauses = Arc::<Pauses>::default();

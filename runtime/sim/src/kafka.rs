@@ -8,6 +8,8 @@
 //!   under the older protocol, which leaves the epoch as it is, they are aborted while their last batch is on its way, as by
 //!   a client that loses patience. After an error that it cannot try again, and after haste, a producer asks for a new epoch,
 //!   which ends what was open;
+//! - an operator moves partitions: each time to other nodes, in another order, so that another of them is to lead
+//!   ([`KafkaClients::with_operator`]);
 //! - a consumer reads one topic after the other from where it was, as committed or not.
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
@@ -42,7 +44,13 @@ use wire::{Producer, next_answer, put_string, request, take_fetched, take_string
 const CLUSTER: GroupId = GroupId(2);
 const COORDINATOR: GroupId = GroupId(3);
 const TOPICS: usize = 2;
+/// How many replicas a partition has.
+const REPLICAS: usize = 3;
+/// An operator acts at one of so many wakes.
+const OPERATOR_TURNS: usize = 40;
 const MILLI: u64 = 1_000_000;
+/// A topic ends where its end has been for so long: a new leader may not have applied all of it yet.
+const END_STANDS: u64 = 1_000 * MILLI;
 /// An unanswered request is given up after this long, and the client connects anew.
 const PATIENCE: u64 = 2_000 * MILLI;
 /// A transaction that is forgotten ends after this long.
@@ -70,6 +78,7 @@ enum Ask {
     Add(usize),
     End { commit: bool },
     Fetch { topic: usize, from: i64 },
+    Move { topic: usize, replicas: [i32; REPLICAS] },
 }
 
 /// What a client is for.
@@ -78,6 +87,7 @@ enum Part {
     Plain,
     Transactional,
     Consumer { committed: bool },
+    Operator,
 }
 
 /// A transaction under way.
@@ -114,8 +124,12 @@ struct Client {
     transactions: u64,
     positions: [i64; TOPICS],
     turn: usize,
+    /// How often it could have asked something new.
+    wakes: usize,
     /// Nothing is produced any more, and it reads everything once more from the beginning.
     rereads: bool,
+    /// Where each topic then ended, and since when.
+    ends: [(i64, u64); TOPICS],
     /// The end of each topic was reached then.
     ended: [bool; TOPICS],
     done: bool,
@@ -152,14 +166,16 @@ impl Client {
             transactions: 0,
             positions: [0; TOPICS],
             turn: 0,
+            wakes: 0,
             rereads: false,
+            ends: [(-1, 0); TOPICS],
             ended: [false; TOPICS],
             done: false,
         }
     }
 
     fn produces(&self) -> bool {
-        !matches!(self.part, Part::Consumer { .. })
+        matches!(self.part, Part::Plain | Part::Transactional)
     }
 
     /// A value that is given once: the client, its life, a count.
@@ -180,7 +196,7 @@ impl Client {
     /// Where a request must go; `None` for anywhere.
     fn target(&self, ask: Ask) -> Result<Option<u64>, Ask> {
         match ask {
-            Ask::Leader(_) | Ask::Coordinator => Ok(None),
+            Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => Ok(None),
             Ask::Init | Ask::Add(_) | Ask::End { .. } => self.coordinator.map(Some).ok_or(Ask::Coordinator),
             Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => {
                 self.leaders[topic].map(Some).ok_or(Ask::Leader(topic))
@@ -191,7 +207,7 @@ impl Client {
     /// Forgets where a request went: somebody else may answer.
     fn forget(&mut self, ask: Ask) {
         match ask {
-            Ask::Leader(_) | Ask::Coordinator => self.node = None,
+            Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => self.node = None,
             Ask::Init | Ask::Add(_) | Ask::End { .. } => self.coordinator = None,
             Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => self.leaders[topic] = None,
         }
@@ -217,6 +233,14 @@ impl KafkaClients {
         }
     }
 
+    /// The same with an operator who moves partitions; there must be as many nodes as a partition has replicas.
+    #[must_use]
+    pub fn with_operator(mut self) -> Self {
+        assert!(self.nodes >= REPLICAS as u64, "a partition has a replica on each of {REPLICAS} nodes");
+        self.clients.push(Client::new(Part::Operator));
+        self
+    }
+
     fn produced_all(&self) -> bool {
         self.winding_down && self.clients.iter().filter(|client| client.produces()).all(|client| client.done)
     }
@@ -230,6 +254,7 @@ impl KafkaClients {
                 if over && !client.rereads {
                     client.rereads = true;
                     client.positions = [0; TOPICS];
+                    client.ends = [(-1, 0); TOPICS];
                 }
                 if client.ended.iter().all(|ended| *ended) {
                     return None;
@@ -249,6 +274,12 @@ impl KafkaClients {
                 Some(Ask::Produce { topic, value })
             }
             Part::Transactional => self.next_of_transaction(id, rng),
+            Part::Operator => {
+                let mut nodes: Vec<i32> = (1..=i32::try_from(self.nodes).expect("a world is small")).collect();
+                rng.shuffle(&mut nodes);
+                let replicas = nodes[..REPLICAS].try_into().expect("there are as many nodes");
+                (!winding_down).then_some(Ask::Move { topic: rng.usize(0..TOPICS), replicas })
+            }
         }
     }
 
@@ -379,6 +410,17 @@ impl KafkaClients {
                     out.put_u8(0);
                 })
             }
+            Ask::Move { topic, replicas } => request(wire::ALTER_REASSIGNMENTS, correlation, |out| {
+                out.put_i32(5_000);
+                out.put_u8(2);
+                wire::put_compact(out, &format!("t{topic}"));
+                out.put_u8(2);
+                out.put_i32(0);
+                out.put_u8(u8::try_from(replicas.len() + 1).expect("they are few"));
+                replicas.iter().for_each(|node| out.put_i32(*node));
+                // No tagged fields of the partition, the topic, the request.
+                out.put_slice(&[0; 3]);
+            }),
             Ask::Fetch { topic, from } => request(wire::FETCH, correlation, |out| {
                 out.put_i32(-1);
                 out.put_i32(100);
@@ -473,6 +515,11 @@ impl KafkaClients {
                 }
                 self.settle(id, ask, error);
             }
+            Ask::Move { .. } => {
+                // It may be refused, as when nobody knows the topic yet.
+                self.answered += 1;
+                self.clients[id].asking = None;
+            }
             Ask::Fetch { topic, from } => self.on_fetch(id, topic, from, body),
         }
     }
@@ -504,7 +551,11 @@ impl KafkaClients {
             let client = &mut self.clients[id];
             client.positions[topic] = to;
             let end = if committed { fetched.last_stable } else { fetched.high_watermark };
-            client.ended[topic] |= rereads && to >= end && fetched.last_stable == fetched.high_watermark;
+            if client.ends[topic].0 != fetched.high_watermark {
+                client.ends[topic] = (fetched.high_watermark, client.since);
+            }
+            let stands = client.since >= client.ends[topic].1 + END_STANDS;
+            client.ended[topic] |= rereads && stands && to >= end && fetched.last_stable == fetched.high_watermark;
         }
         self.settle(id, Ask::Fetch { topic, from }, fetched.error);
     }
@@ -543,6 +594,11 @@ impl KafkaClients {
             self.clients[id].asking = Some((ask, None));
         }
         if self.clients[id].asking.is_none() {
+            self.clients[id].wakes += 1;
+            let rests = self.clients[id].part == Part::Operator && !self.winding_down;
+            if rests && !self.clients[id].wakes.is_multiple_of(OPERATOR_TURNS) {
+                return;
+            }
             let Some(ask) = self.next(id, rng) else {
                 self.clients[id].done = true;
                 return;

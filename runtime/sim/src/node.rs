@@ -274,7 +274,7 @@ impl Running {
                 Output::Conn(output) => deeds.push(Deed::Conn(output)),
                 Output::Send { to, bytes, .. } => deeds.push(Deed::Send { to, bytes }),
                 Output::Log(work) => {
-                    if let LogWork::Retire { group } = &work {
+                    if let LogWork::Retire { group, .. } = &work {
                         deeds.push(Deed::Ended(*group));
                     }
                     self.log_queue.push(work);

@@ -30,6 +30,8 @@ use mischief::Deposed;
 const MILLI: u64 = 1_000_000;
 /// Clocks run by at most this many parts in a million too fast or too slow: what the engines' leases allow for.
 const DRIFT_PPM: i64 = 10_000;
+/// A node that is down for so long does not come back in any world.
+const FOR_GOOD: u64 = 1_000_000_000 * MILLI;
 const CLUSTER: ClusterId = ClusterId(*b"verity simulator");
 
 /// How a world is run.
@@ -679,6 +681,8 @@ impl<'w> World<'w> {
                 // It died of what it did just before.
                 Deed::Fatal(_) if self.nodes[node].life != life => {}
                 Deed::Fatal(_) if self.nodes[node].has_failed() => self.fail(node),
+                // It knows that its disk lies, and rather stays away.
+                Deed::Fatal(_) if self.nodes[node].flipped => self.crash_for(node, FOR_GOOD),
                 Deed::Fatal(reason) => self.failure = Some(format!("node {}: {reason}", self.nodes[node].id)),
             }
         }

@@ -36,7 +36,14 @@ impl Nursery {
 
     fn spawn(&self, group: GroupId) -> Spawn {
         let hosts: BTreeSet<_> = self.members.all();
-        Spawn { group, members: self.members.clone(), first_leader: None, hosts, blueprint: Bytes::new() }
+        Spawn {
+            group,
+            members: self.members.clone(),
+            founders: hosts.clone(),
+            first_leader: None,
+            hosts,
+            blueprint: Bytes::new(),
+        }
     }
 
     fn decoy(&self) -> Option<GroupId> {
@@ -108,6 +115,10 @@ pub struct FiledList {
 
 fn invalid(error: impl std::fmt::Display) -> RestoreError {
     RestoreError::Invalid(error.to_string())
+}
+
+fn failed(error: verity_storage::Error) -> RestoreError {
+    RestoreError::Storage(error.to_string())
 }
 
 impl FiledList {
@@ -193,14 +204,14 @@ impl StateMachine for FiledList {
         let mut manifest = chunks.next().ok_or_else(|| invalid("no manifest"))??;
         let (count, hash) = (manifest.get_u64(), manifest.get_u64());
         let staged = self.path() + &self.suffix;
-        if self.disk.exists(&staged).map_err(invalid)? {
-            self.disk.rename(&staged, &self.path()).map_err(invalid)?;
-            self.disk.sync_dir(&self.folder).map_err(invalid)?;
-            self.file = Arc::from(self.disk.open(&self.path()).map_err(invalid)?);
+        if self.disk.exists(&staged).map_err(failed)? {
+            self.disk.rename(&staged, &self.path()).map_err(failed)?;
+            self.disk.sync_dir(&self.folder).map_err(failed)?;
+            self.file = Arc::from(self.disk.open(&self.path()).map_err(failed)?);
         }
         (self.count, self.hash) = (count, 0);
-        let mut values = self.values().map_err(invalid)?;
-        self.file.set_size(count * 8).map_err(invalid)?;
+        let mut values = self.values().map_err(failed)?;
+        self.file.set_size(count * 8).map_err(failed)?;
         self.count = 0;
         while values.remaining() >= 8 {
             self.push(values.get_u64());

@@ -222,7 +222,11 @@ impl Sim {
                 }
                 result
             }
-            System::Kafka => verity_sim::run(options, &mut KafkaClients::new(engine, options.nodes, clients, PACE_NS)),
+            System::Kafka => {
+                let clients = KafkaClients::new(engine, options.nodes, clients, PACE_NS);
+                let mut clients = if options.nodes < 3 { clients } else { clients.with_operator() };
+                verity_sim::run(options, &mut clients)
+            }
         };
         match result {
             Ok(report) => (report, None),

@@ -5,6 +5,7 @@ use verity_contract::{Agreement, Boot, Input, Members, Output, Record, RecordKin
 use verity_types::{LogIndex, Mono, NodeId, Term};
 
 use super::net::{campaign, net};
+use crate::state::State;
 use crate::{Config, Error, Paxos};
 
 /// Noop, five proposals, a restart, and another noop.
@@ -89,6 +90,17 @@ fn a_snapshot_takes_the_place_of_what_it_includes() {
     trimmed.retain(|record| record.kind != RecordKind::Entry || record.index.0 > 3);
     assert!(start(trimmed.clone(), Some(meta(3))).is_ok());
     assert!(start(trimmed, Some(meta(2))).is_err(), "slot 3 is in neither");
+}
+
+/// What was accepted below a snapshot that took the place of the log need not be what was chosen.
+#[test]
+fn a_log_does_not_go_on_from_before_the_snapshot_that_replaced_it() {
+    let mut records = records();
+    let installed = State { decided: 7, installed: 5, ..State::default() };
+    records.push(installed.to_record());
+    assert!(start(records.clone(), Some(meta(5))).is_ok());
+    assert!(matches!(start(records.clone(), Some(meta(3))), Err(Error::Storage(_))));
+    assert!(matches!(start(records, None), Err(Error::Storage(_))));
 }
 
 #[test]

@@ -35,18 +35,30 @@ fn content(store: &SnapshotStore, index: u64) -> Vec<u8> {
 fn snapshots_round_trip_and_old_ones_go() {
     let disk = MemoryDisk::new();
     let store = store(&disk);
-    assert_eq!(store.latest(GROUP).unwrap(), None);
+    assert_eq!(store.latest(GROUP, None).unwrap(), None);
     let long = vec![9; BLOCK_MAX + 10];
     for index in 1..=4 {
         write(&store, index, &[b"", b"one", &long, b"two"]).unwrap();
     }
     disk.crash(Crash::LoseAll);
-    assert_eq!(store.latest(GROUP).unwrap(), Some(meta(4)));
+    assert_eq!(store.latest(GROUP, None).unwrap(), Some(meta(4)));
     assert_eq!(store.indices(GROUP).unwrap(), [LogIndex(3), LogIndex(4)]);
     assert_eq!(content(&store, 4), [b"one", &long[..], b"two"].concat());
-    assert_eq!(store.latest(GroupId(6)).unwrap(), None);
+    assert_eq!(store.latest(GroupId(6), None).unwrap(), None);
+    assert_eq!(store.groups().unwrap(), [GROUP].into());
     store.remove(GROUP).unwrap();
     assert_eq!(store.indices(GROUP).unwrap(), []);
+}
+
+#[test]
+fn those_behind_an_index_go_durably() {
+    let disk = MemoryDisk::new();
+    let store = store(&disk);
+    (1..=2).for_each(|index| write(&store, index, &[b"x"]).unwrap());
+    assert_eq!(store.remove_after(GROUP, LogIndex(2)).unwrap(), []);
+    assert_eq!(store.remove_after(GROUP, LogIndex(1)).unwrap(), [LogIndex(2)]);
+    disk.crash(Crash::LoseAll);
+    assert_eq!(store.indices(GROUP).unwrap(), [LogIndex(1)]);
 }
 
 #[test]
@@ -62,19 +74,19 @@ fn every_flipped_bit_and_every_cut_is_refused_and_the_one_before_is_used() {
             let damaged = disk.fork();
             assert!(damaged.flip(&path, offset, bit));
             let store = store(&damaged);
-            assert_eq!(store.latest(GROUP).unwrap(), Some(meta(1)), "byte {offset} bit {bit}");
+            assert_eq!(store.latest(GROUP, None).unwrap(), Some(meta(1)), "byte {offset} bit {bit}");
             let read: Result<Vec<Bytes>, Error> = store.chunks(GROUP, LogIndex(2)).and_then(|chunks| chunks.collect());
             assert!(matches!(read, Err(Error::Corrupt { .. })), "byte {offset} bit {bit}");
         }
         let cut = disk.fork();
         cut.open(&path).unwrap().set_size(offset).unwrap();
-        assert_eq!(store(&cut).latest(GROUP).unwrap(), Some(meta(1)), "cut to {offset}");
+        assert_eq!(store(&cut).latest(GROUP, None).unwrap(), Some(meta(1)), "cut to {offset}");
     }
     let longer = disk.fork();
     longer.open(&path).unwrap().write_at(size, b"x").unwrap();
-    assert_eq!(store(&longer).latest(GROUP).unwrap(), Some(meta(1)));
+    assert_eq!(store(&longer).latest(GROUP, None).unwrap(), Some(meta(1)));
     longer.remove(&before.path(GROUP, LogIndex(1), DONE)).unwrap();
-    assert!(matches!(store(&longer).latest(GROUP), Err(Error::Corrupt { .. })), "damage is not absence");
+    assert!(matches!(store(&longer).latest(GROUP, None), Err(Error::Corrupt { .. })), "damage is not absence");
 }
 
 #[test]
@@ -89,7 +101,7 @@ fn a_crash_at_every_step_leaves_the_old_one_or_the_new() {
             let written = write(&store_faulty, 2, &[b"new"]);
             memory.crash(Crash::Subset(seed));
             let store = store(&memory);
-            let latest = store.latest(GROUP).unwrap().unwrap();
+            let latest = store.latest(GROUP, None).unwrap().unwrap();
             assert!(latest == meta(2) || (latest == meta(1) && written.is_err()), "halt at {halt}, seed {seed}");
             let left = memory.list("snapshots").unwrap();
             assert!(left.iter().all(|name| name.ends_with(DONE)), "{left:?}");
@@ -119,7 +131,7 @@ fn a_peer_receives_what_was_sent_and_refuses_what_was_not() {
         }
         let result = incoming.finish();
         disk.crash(Crash::LoseAll);
-        (result, receiver.latest(group).unwrap())
+        (result, receiver.latest(group, None).unwrap())
     };
     assert_eq!(stream(None, GROUP), (Ok(meta(8)), Some(meta(8))));
     assert!(matches!(stream(Some(3000), GROUP), (Err(Error::Corrupt { .. }), None)));
@@ -136,10 +148,10 @@ fn a_receiver_is_bounded_and_other_clusters_and_formats_are_refused() {
     assert!(matches!(incoming.write_at(u64::MAX, &[0; 2]), Err(Error::TooLarge { .. })));
     write(&bounded, 2, &[b"x"]).unwrap();
     let stranger = SnapshotStore::open(Arc::new(disk.clone()), SnapshotConfig::default(), ClusterId([9; 16])).unwrap();
-    assert!(matches!(stranger.latest(GROUP), Err(Error::Incompatible { .. })));
+    assert!(matches!(stranger.latest(GROUP, None), Err(Error::Incompatible { .. })));
     let newer = seal_newer(format::MAGIC, &[0; 56]);
     disk.create(&bounded.path(GROUP, LogIndex(3), DONE)).unwrap().write_at(0, &newer).unwrap();
-    let error = bounded.latest(GROUP).unwrap_err();
+    let error = bounded.latest(GROUP, None).unwrap_err();
     assert!(error.to_string().ends_with("written in format 2; this program reads up to 1; use a newer one"), "{error}");
 }
 

@@ -18,6 +18,8 @@ pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
 pub(super) const END_TXN_OLD: (i16, i16) = (26, 4);
 pub(super) const END_TXN: (i16, i16) = (26, 5);
 
+pub(super) const ALTER_REASSIGNMENTS: (i16, i16) = (45, 0);
+
 const BATCH_HEADER: usize = 61;
 /// From here on the checksum covers a batch.
 pub(super) const CHECKED: usize = 21;
@@ -83,7 +85,7 @@ pub(super) fn request((key, version): (i16, i16), correlation: i32, body: impl F
     out.put_i16(version);
     out.put_i32(correlation);
     put_string(&mut out, "world");
-    if [END_TXN, END_TXN_OLD, PRODUCE_ADDING].contains(&(key, version)) {
+    if [END_TXN, END_TXN_OLD, PRODUCE_ADDING, ALTER_REASSIGNMENTS].contains(&(key, version)) {
         // Their headers are flexible, without tagged fields.
         out.put_u8(0);
     }

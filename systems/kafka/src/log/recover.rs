@@ -3,10 +3,11 @@
 //! - upon opening: every segment that the manifest names must be there with at least its length. A sealed one is taken by
 //!   its sidecar if that is sound and of exactly these bytes, otherwise it is scanned and gets a new one; the active one is
 //!   scanned. Only when all is sound are tails beyond the manifest cut, and files that it does not name removed;
-//! - upon a takeover: the files of a peer's manifest lie as `<name>.received` in the log's folder, or already under their
-//!   names, as a replica that has most of the log need not fetch that again. Every byte is checked, then the names are
-//!   given and everything is synced. What else is in the folder is out of use, and stays until [`Log::release`]. Done
-//!   twice, after a crash in the middle, it ends the same;
+//! - upon a takeover: the files of a peer's manifest lie as `<name><suffix>` in the log's folder, or already under their
+//!   names, as a replica that has most of the log need not fetch that again. That each is there is made sure of first, then
+//!   every byte is checked; only then the names are given and everything is synced. A takeover that fails before has
+//!   changed no byte of the log, so another may follow. What else is in the folder is out of use, and stays until
+//!   [`Log::release`]. Done twice, after a crash in the middle, it ends the same;
 //! - a scan checks each batch's checksum, the order of offsets, and the whole file's hash, which also covers the fields that
 //!   the checksum leaves out.
 //!
@@ -64,6 +65,8 @@ impl Log {
             loaded.push(load(&*disk, &dir, facts, active, config, &unsynced)?);
         }
         cut_tails(&*disk, &dir, manifest, &unsynced)?;
+        // A process that died in a takeover may have given names that are not on stable storage.
+        unsynced.mark_folder();
         let log = Self::assemble(disk, dir, config, manifest, loaded, unsynced);
         for name in log.strangers()? {
             log.disk.remove(&join(&log.dir, &name))?;
@@ -71,23 +74,34 @@ impl Log {
         Ok(log)
     }
 
-    /// Makes a peer's log, whose files were received, this replica's, durably. The caller has noted beforehand, on stable
-    /// storage, that the log is to be taken over at `manifest`, and calls this again if it crashes before it has noted that
-    /// it was.
+    /// Makes a peer's log, whose files were received as `<name><suffix>`, this replica's, durably. The caller has noted
+    /// beforehand, on stable storage, that the log is to be taken over at `manifest`, and calls this again if it crashes
+    /// before it has noted that it was.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] names a file that is missing or damaged: fetch it again. [`LogError::Storage`].
-    pub fn install(disk: Arc<dyn Disk>, dir: String, config: LogConfig, manifest: &Manifest) -> Result<Self, LogError> {
+    /// [`LogError::Corrupt`] names a file that is missing or damaged: fetch it again. No name was given then, and no segment
+    /// changed. [`LogError::Storage`].
+    pub fn install(
+        disk: Arc<dyn Disk>,
+        dir: String,
+        config: LogConfig,
+        manifest: &Manifest,
+        suffix: &str,
+    ) -> Result<Self, LogError> {
         disk.create_dir(&dir)?;
+        let filled = || manifest.segments().iter().filter(|facts| facts.length > 0);
+        for facts in filled() {
+            first_sound(&*disk, &join(&dir, &facts.file_name()), suffix, |path| open_file(&*disk, path, facts))?;
+        }
         let mut received = Vec::new();
-        for facts in manifest.segments().iter().filter(|facts| facts.length > 0) {
+        for facts in filled() {
             let path = join(&dir, &facts.file_name());
-            let incoming = format!("{path}{RECEIVED}");
-            let is_received = disk.exists(&incoming)?;
-            let from = if is_received { &incoming } else { &path };
-            let file = open_file(&*disk, from, facts)?;
-            let tally = scan(&*file, from, facts, config.index_interval_bytes)?;
-            received.extend(is_received.then_some((incoming, path)));
+            let (place, (file, tally)) = first_sound(&*disk, &path, suffix, |path| {
+                let file = open_file(&*disk, path, facts)?;
+                let tally = scan(&*file, path, facts, config.index_interval_bytes)?;
+                Ok((file, tally))
+            })?;
+            received.extend((place != path).then_some((place, path)));
             file.sync_data()?;
             write_sidecar(&*disk, &dir, facts, &tally.index)?.sync_data()?;
         }
@@ -213,6 +227,29 @@ impl Log {
         let endings = [".log", ".index", RECEIVED, CLEANED];
         names.retain(|name| !own.contains(name) && endings.iter().any(|ending| name.ends_with(ending)));
         Ok(names)
+    }
+}
+
+/// The file that passes a check, of the one that came and the one in place. What came once more, and not to its end, must
+/// not take the place of what is there.
+fn first_sound<T>(
+    disk: &dyn Disk,
+    path: &str,
+    suffix: &str,
+    check: impl Fn(&str) -> Result<T, LogError>,
+) -> Result<(String, T), LogError> {
+    let incoming = format!("{path}{suffix}");
+    let in_place = || check(path).map(|found| (path.to_owned(), found));
+    if !disk.exists(&incoming)? {
+        return in_place();
+    }
+    match check(&incoming) {
+        Ok(found) => Ok((incoming, found)),
+        Err(damage @ LogError::Corrupt { .. }) => in_place().map_err(|error| match error {
+            LogError::Corrupt { .. } => damage,
+            error => error,
+        }),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Deliberately absent: clients.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use verity_contract::{Consistency, GroupFacts, GroupRole, Members};
@@ -145,37 +145,52 @@ async fn live(node: &Node) {
     }
 }
 
-/// Tells the duty of a partition that this node leads who shall hold it, and who shall lead it. If the right ones hold it,
-/// the metadata hear that it has arrived.
+/// Tells the duty of a partition that this node leads who shall hold it, and who shall lead it. Once the group has settled
+/// there, the metadata hear of it.
 fn say_goal(node: &Node, group: GroupId) {
-    let (members, leader) = {
+    let (goal, leader) = {
         let state = node.state();
         let Some((_, _, partition)) = state.image.partition_of(group.0) else { return };
         let own = state.config.node_id();
         let preferred = partition.preferred();
         let hand_over = preferred != own && state.image.is_online(preferred);
-        let goal = partition.is_moving().then(|| partition.goal().to_vec());
+        let goal = partition.is_moving().then(|| (partition.version, partition.goal().to_vec()));
         (goal, if hand_over { u64::try_from(preferred).ok() } else { None })
     };
-    let Some(goal) = members else {
-        if leader.is_some() {
-            node.whisper(group, partition::Goal { members: Vec::new(), leader }.encode());
+    if let Some((version, replicas)) = goal {
+        let node = node.clone();
+        node.clone().spawn(async move { bring_to(&node, group, version, replicas).await });
+    } else if leader.is_some() {
+        node.whisper(group, partition::Goal::of_leader(leader).encode());
+    }
+}
+
+/// Takes a partition that moves one step further.
+async fn bring_to(node: &Node, group: GroupId, version: u64, replicas: Vec<i32>) {
+    let members: BTreeSet<u64> = replicas.iter().filter_map(|id| u64::try_from(*id).ok()).collect();
+    let facts = node.inspect(group).await.ok().and_then(|bytes| GroupFacts::decode(bytes).ok());
+    let goal_members = Members::of_voters(members.iter().copied().map(NodeId));
+    let arrived = facts.is_some_and(|facts| facts.settled && facts.members == goal_members);
+    if !has_settled(node, group, version).await {
+        node.whisper(group, partition::Goal { version, members, arrived, leader: None }.encode());
+        if !arrived {
+            return;
         }
-        return;
-    };
-    let node = node.clone();
-    node.clone().spawn(async move {
-        let members: Vec<u64> = goal.iter().filter_map(|id| u64::try_from(*id).ok()).collect();
-        let facts = node.inspect(group).await.ok().and_then(|bytes| GroupFacts::decode(bytes).ok());
-        let there = facts.is_some_and(|facts| facts.members == Members::of_voters(members.iter().copied().map(NodeId)));
-        if there {
-            let command = Command::Reassigned { group: group.0, replicas: goal };
-            let cluster = node.state().config.cluster;
-            drop(node.propose(cluster, command.encode()).by(node.in_ms(COMMAND_MS)).await);
-        } else {
-            node.whisper(group, partition::Goal { members, leader: None }.encode());
+        node.sleep(node.in_ms(SETTLE_MS)).await;
+        if !has_settled(node, group, version).await {
+            return;
         }
-    });
+    }
+    let command = Command::Reassigned { group: group.0, version, replicas };
+    let cluster = node.state().config.cluster;
+    drop(node.propose(cluster, command.encode()).by(node.in_ms(COMMAND_MS)).await);
+}
+
+/// True if the group of a partition has come to this version of its goal.
+async fn has_settled(node: &Node, group: GroupId, version: u64) -> bool {
+    let answer = node.read(group, partition::Query::Settled.encode(), Consistency::Local).await;
+    let found = answer.ok().and_then(partition::Found::decode);
+    found.is_some_and(|found| u64::try_from(found.offset).is_ok_and(|settled| settled >= version))
 }
 
 /// Takes in an event of the metadata.

@@ -78,7 +78,7 @@ async fn hand_over(node: &Node, mut open: Vec<(String, i32, Handover)>, timeout_
             break;
         }
         for (_, _, Handover { group, to: NodeId(leader), .. }) in &open {
-            node.whisper(*group, partition::Goal { members: Vec::new(), leader: Some(*leader) }.encode());
+            node.whisper(*group, partition::Goal::of_leader(Some(*leader)).encode());
         }
         watch.moved(until.min(node.in_ms(REMIND_MS))).await;
     }

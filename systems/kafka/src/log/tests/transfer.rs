@@ -23,7 +23,7 @@ fn fetch(from: &MemoryDisk, to: &MemoryDisk, manifest: &Manifest) -> usize {
 }
 
 fn install(disk: &MemoryDisk, manifest: &Manifest) -> Result<Log, LogError> {
-    Log::install(Arc::new(disk.clone()), DIR.to_owned(), SMALL, manifest)
+    Log::install(Arc::new(disk.clone()), DIR.to_owned(), SMALL, manifest, ".received")
 }
 
 fn logs(disk: &MemoryDisk) -> Vec<(String, Vec<u8>)> {
@@ -109,6 +109,22 @@ fn a_damaged_file_is_refused_and_then_fetched_again() {
 }
 
 #[test]
+fn what_comes_once_more_and_not_to_its_end_harms_nothing() {
+    let (peer, own) = (MemoryDisk::new(), MemoryDisk::new());
+    let mut source = log_on(&peer, SMALL);
+    fill(&mut source, 12, 0);
+    let manifest = source.manifest().unwrap();
+    fetch(&peer, &own, &manifest);
+    drop(install(&own, &manifest).unwrap());
+    let (name, length) = &manifest.files()[0];
+    let bytes = &file(&peer, name)[..usize::try_from(*length / 2).unwrap()];
+    own.create(&path(&format!("{name}.received"))).unwrap().write_at(0, bytes).unwrap();
+    install(&own, &manifest).unwrap().verify().unwrap();
+    assert_eq!(logs(&own), logs(&peer));
+    assert!(folder(&own).iter().all(|(name, _)| !name.ends_with(".received")), "it is gone");
+}
+
+#[test]
 fn a_takeover_that_a_crash_cuts_off_is_done_again() {
     let peer = MemoryDisk::new();
     let mut source = log_on(&peer, SMALL);
@@ -120,7 +136,7 @@ fn a_takeover_that_a_crash_cuts_off_is_done_again() {
         let faulty = FaultyDisk::new(Arc::new(own.clone()));
         fetch(&peer, &own, &manifest);
         faulty.set_faults(Faults { halt_at: Some(halt), ..Faults::default() });
-        let done = Log::install(Arc::new(faulty), DIR.to_owned(), SMALL, &manifest).is_ok();
+        let done = Log::install(Arc::new(faulty), DIR.to_owned(), SMALL, &manifest, ".received").is_ok();
         own.crash(Crash::Subset(halt));
         if done {
             drop(Log::open(Arc::new(own.clone()), DIR.to_owned(), SMALL, &manifest).unwrap());

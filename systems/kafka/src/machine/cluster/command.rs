@@ -122,6 +122,8 @@ choice! {
         Reassigned {
             /// Whose.
             group: u64,
+            /// Of this version.
+            version: u64,
             /// These.
             replicas: Vec<i32>,
         } = 11,

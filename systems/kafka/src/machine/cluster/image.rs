@@ -54,10 +54,14 @@ record! {
         pub group: u64,
         /// Whom the group began with.
         pub members: BTreeSet<i32>,
+        /// Those of them that have hosted it ever since.
+        pub founders: BTreeSet<i32>,
         /// Who holds it, the preferred leader first.
         pub replicas: Vec<i32>,
         /// Where it moves, if it does.
         pub target: Option<Vec<i32>>,
+        /// How often it was told where to belong: the version of its goal.
+        pub version: u64,
         /// Which nodes host the group: those that hold it, those that shall, and those that did and have not left yet.
         pub hosts: BTreeSet<i32>,
         /// Who led it last; [`NO_LEADER`] if nobody said so yet.

@@ -87,6 +87,7 @@ fn spawn_of(topic: &Topic, index: i32, partition: &Partition) -> Spawn {
     Spawn {
         group: GroupId(partition.group),
         members: Members::of_voters(nodes(&partition.members)),
+        founders: nodes(&partition.founders),
         first_leader: partition.first_leader(),
         hosts: nodes(&partition.hosts),
         blueprint: topic.blueprint(index).encode(),
@@ -132,7 +133,7 @@ impl Cluster {
             Command::Reassign { topic, partition, replicas, allow_replication_factor_change } => {
                 moves::reassign(image, &topic, partition, replicas, allow_replication_factor_change)
             }
-            Command::Reassigned { group, replicas } => moves::reassigned(image, group, &replicas),
+            Command::Reassigned { group, version, replicas } => moves::reassigned(image, group, version, &replicas),
             Command::CreateAcl { acl } => access::create(image, acl),
             Command::DeleteAcls { filter } => access::delete(image, &filter),
             Command::AlterScram { user, deletions, upsertions } => scram::alter(image, &user, &deletions, upsertions),

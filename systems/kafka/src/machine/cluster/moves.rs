@@ -5,7 +5,8 @@
 //! - upon `Reassign`: old and new nodes host the partition's group from here on. Who leads the group makes it consist
 //!   of the new ones, by the agreement's own change of members, and says so;
 //! - upon `Reassigned`: the old nodes let the group go. Nothing else takes a node out: a group never loses a voter that
-//!   still counts;
+//!   still counts. It says which version of the goal the group has come to, in its own order; from then on the group heeds
+//!   no goal before that one, whoever still knows of it;
 //! - upon `Reassign` to nowhere: the partition stays where it was. Nodes that were to come still leave the same way.
 //!
 //! The order of replicas says who should lead. Elections themselves are the groups' own.
@@ -101,7 +102,7 @@ pub(super) fn reassign(
     if target == partition.goal() {
         return Ok(Plan::default());
     }
-    let mut moved = partition.clone();
+    let mut moved = Partition { version: partition.version + 1, ..partition.clone() };
     let same = |a: &[i32], b: &[i32]| a.iter().collect::<BTreeSet<_>>() == b.iter().collect::<BTreeSet<_>>();
     if same(&target, &partition.replicas) {
         // Only the order is another, or it goes back to where it was.
@@ -122,16 +123,16 @@ fn cancel(topic: Uuid, index: i32, partition: &Partition) -> Planned {
     if partition.target.is_none() {
         return refuse(ErrorCode::NO_REASSIGNMENT_IN_PROGRESS, "No partition reassignment is in progress.");
     }
-    let stays = Partition { target: None, ..partition.clone() };
+    let stays = Partition { target: None, version: partition.version + 1, ..partition.clone() };
     Ok(Plan::of([Delta::Partition { topic, index, partition: stays }]))
 }
 
-pub(super) fn reassigned(image: &ClusterImage, group: u64, replicas: &[i32]) -> Planned {
+pub(super) fn reassigned(image: &ClusterImage, group: u64, version: u64, replicas: &[i32]) -> Planned {
     let Some((topic, index, partition)) = image.partition_of(group) else {
         return Err(super::topics::unknown_topic());
     };
     let goal: BTreeSet<i32> = partition.goal().iter().copied().collect();
-    if goal != replicas.iter().copied().collect() {
+    if version != partition.version || goal != replicas.iter().copied().collect() {
         return refuse(ErrorCode::INVALID_REQUEST, "The partition is on its way to other nodes than these.");
     }
     if !partition.is_moving() {
@@ -140,6 +141,7 @@ pub(super) fn reassigned(image: &ClusterImage, group: u64, replicas: &[i32]) -> 
     let mut settled = partition.clone();
     settled.replicas = partition.goal().to_vec();
     settled.target = None;
+    settled.founders.retain(|id| goal.contains(id));
     settled.hosts = goal;
     if !settled.hosts.contains(&settled.leader) {
         settled.leader = NO_LEADER;

@@ -249,8 +249,17 @@ fn found(image: &ClusterImage, plan: &mut Plan, topic: Uuid, first: i32, replica
         let members: BTreeSet<i32> = replicas.iter().copied().collect();
         let group = PARTITIONS.checked_add(made).expect("2^63 partitions cannot be made");
         made += 1;
-        let hosts = members.clone();
-        let partition = Partition { group, members, replicas, target: None, hosts, leader: NO_LEADER, epoch: 0 };
+        let partition = Partition {
+            group,
+            founders: members.clone(),
+            hosts: members.clone(),
+            members,
+            replicas,
+            target: None,
+            version: 0,
+            leader: NO_LEADER,
+            epoch: 0,
+        };
         plan.deltas.push(Delta::Partition { topic, index, partition });
         plan.spawn.push(group);
     }

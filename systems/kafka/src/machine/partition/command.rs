@@ -7,6 +7,7 @@
 //!   3 delete   offset:i64                                 DeleteRecords; -1 for everything
 //!   4 configure config
 //!   5 tend                                                retention, compaction, forgotten producers
+//!   6 settle   version members                            the group has come to where it was to go
 //! reply = error:i16 offset:i64 append time:i64 log start:i64
 //! ```
 //! `epoch` is the leader's, as the session that proposed saw it. Integers are big-endian.
@@ -16,6 +17,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::config::PartitionConfig;
+use super::place::Settle;
+use crate::machine::codec;
 use crate::wire::ErrorCode;
 
 /// A command.
@@ -55,6 +58,8 @@ pub enum Command {
     Configure(PartitionConfig),
     /// Look after the log.
     Tend,
+    /// The group is where the metadata want it.
+    Settle(Settle),
 }
 
 /// The answer to a command.
@@ -102,6 +107,10 @@ impl Command {
                 config.encode(&mut out);
             }
             Self::Tend => out.put_u8(5),
+            Self::Settle(settle) => {
+                out.put_u8(6);
+                out.put_slice(&codec::encode(settle));
+            }
         }
         out.freeze()
     }
@@ -131,6 +140,7 @@ impl Command {
             3 => Self::DeleteRecords { offset: bytes.try_get_i64().ok()? },
             4 => Self::Configure(PartitionConfig::decode(&mut bytes)?),
             5 => Self::Tend,
+            6 => Self::Settle(codec::decode(&std::mem::take(&mut bytes)).ok()?),
             _ => return None,
         };
         bytes.is_empty().then_some(command)
@@ -182,6 +192,7 @@ mod tests {
             Command::DeleteRecords { offset: -1 },
             Command::Configure(PartitionConfig { version: 4, compact: true, ..PartitionConfig::default() }),
             Command::Tend,
+            Command::Settle(Settle { version: 3, members: [1, 2].into() }),
         ];
         for command in commands {
             let bytes = command.encode();

@@ -18,6 +18,7 @@ mod codec;
 mod command;
 mod config;
 mod duty;
+mod place;
 mod producers;
 mod query;
 #[cfg(test)]
@@ -28,13 +29,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use verity_contract::{Attachment, Attachments, Effects, ReadOutcome, RequestId, RestoreError, StateMachine};
+use verity_contract::{Attachment, Attachments, Effects, Members, ReadOutcome, RequestId, RestoreError, StateMachine};
 use verity_storage::{Disk, group_folder};
 use verity_types::{Digest, GroupId, LogIndex};
 
 pub use command::{Command, Reply};
 pub use config::PartitionConfig;
 pub use duty::{Goal, PartitionDuty};
+pub use place::{Place, Settle};
 pub use producers::{Aborted, BATCHES_KEPT, Ended, Judged, Producer, Producers, Taken};
 pub use query::{Described, Ends, Fetched, Found, ProducerRow, Query, Wanted};
 
@@ -45,13 +47,11 @@ use codec::WireCodec;
 /// What a partition's events are about.
 pub const GROWN: &[u8] = b"grown";
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// How many snapshots a node keeps; files that one of them names stay.
 const SNAPSHOTS_KEPT: usize = 2;
 /// Fewer bytes are read at once: moving them by the kernel costs a call of its own.
 const IN_PLACE_MIN: usize = 16 << 10;
-/// How the log names files that came from a peer.
-const RECEIVED: &str = ".received";
 /// What names of files have in common that are coming from a peer.
 const STAGED: &str = ".staged-";
 /// Memory for the keys of one round of compaction (`log.cleaner.dedupe.buffer.size`).
@@ -69,6 +69,7 @@ pub struct Partition {
     /// The highest leader's epoch of which there is a batch.
     epoch: i32,
     producers: Producers,
+    place: Place,
     /// How files are named that came from a peer.
     suffix: String,
     /// The snapshot that is being drawn.
@@ -82,8 +83,28 @@ pub struct Partition {
     saved: VecDeque<Manifest>,
 }
 
+fn put_place(place: &Place, out: &mut BytesMut) {
+    let bytes = crate::machine::codec::encode(place);
+    out.put_u32(u32::try_from(bytes.len()).expect("a few nodes"));
+    out.put_slice(&bytes);
+}
+
+fn take_place(bytes: &mut Bytes) -> Option<Place> {
+    let size = usize::try_from(bytes.try_get_u32().ok()?).ok().filter(|size| *size <= bytes.len())?;
+    crate::machine::codec::decode(&bytes.split_to(size)).ok()
+}
+
 fn invalid(error: impl std::fmt::Display) -> RestoreError {
     RestoreError::Invalid(error.to_string())
+}
+
+/// What is missing or damaged speaks against the snapshot, a disk that fails does not.
+fn refused(error: LogError) -> RestoreError {
+    match error {
+        LogError::Storage(verity_storage::Error::NotFound { .. }) => invalid(error),
+        LogError::Storage(error) => RestoreError::Storage(error.to_string()),
+        error => invalid(error),
+    }
 }
 
 impl Partition {
@@ -97,6 +118,7 @@ impl Partition {
             config,
             epoch: 0,
             producers: Producers::default(),
+            place: Place::default(),
             suffix: String::new(),
             drawing: Bytes::new(),
             drawn: None,
@@ -166,6 +188,10 @@ impl Partition {
             Command::Tend => {
                 self.tend(time)?;
                 Ok(self.reply(ErrorCode::NONE, -1))
+            }
+            Command::Settle(settle) => {
+                let here = self.place.on_settle(&settle);
+                Ok(self.reply(if here { ErrorCode::NONE } else { ErrorCode::INVALID_REQUEST }, -1))
             }
         }
     }
@@ -368,6 +394,10 @@ impl Partition {
             Query::Describe => self.describe().encode(),
             Query::Due(now) => Found { offset: i64::from(self.is_due(now)), ..Found::none(ErrorCode::NONE) }.encode(),
             Query::Ends => self.ends().encode(),
+            Query::Settled => {
+                let offset = i64::try_from(self.place.settled).unwrap_or(i64::MAX);
+                Found { offset, ..Found::none(ErrorCode::NONE) }.encode()
+            }
         };
         Ok(ReadOutcome::Ready(answer))
     }
@@ -385,6 +415,7 @@ impl Partition {
         out.put_u8(VERSION);
         out.put_i32(self.epoch);
         self.config.encode(&mut out);
+        put_place(&self.place, &mut out);
         self.producers.encode(&mut out);
         let mut encoded = Vec::new();
         manifest.encode(&mut encoded);
@@ -401,38 +432,38 @@ impl Partition {
         }
         let epoch = bytes.try_get_i32().map_err(|_| cut())?;
         let config = PartitionConfig::decode(&mut bytes).ok_or_else(cut)?;
+        let place = take_place(&mut bytes).ok_or_else(cut)?;
         let producers = Producers::decode(&mut bytes).ok_or_else(cut)?;
         let manifest = Manifest::decode(&bytes).map_err(invalid)?;
-        let (disk, folder) = (Arc::clone(&self.disk), self.folder.clone());
         self.log = None;
-        let came = self.take_staged().map_err(invalid)?;
-        let open = if came { Log::install } else { Log::open };
-        self.log = Some(open(disk, folder, config.log(), &manifest).map_err(invalid)?);
-        (self.epoch, self.config, self.producers) = (epoch, config, producers);
+        self.log = Some(self.take_over(config, &manifest).map_err(refused)?);
+        (self.epoch, self.config, self.producers, self.place) = (epoch, config, producers, place);
         (self.drawn, self.saving, self.drawing) = (None, None, Bytes::new());
         self.saved = VecDeque::from([manifest]);
         Ok(())
     }
 
-    /// Gives the files that came with the snapshot the names that the log takes them by, and removes what came with others.
-    /// True if any came, now or before a crash.
-    fn take_staged(&mut self) -> Result<bool, verity_storage::Error> {
-        self.disk.create_dir(&self.folder)?;
-        let mut came = false;
-        for name in self.disk.list(&self.folder)? {
-            let path = format!("{}/{name}", self.folder);
-            if let Some(place) = name.strip_suffix(self.suffix.as_str()).filter(|_| !self.suffix.is_empty()) {
-                self.disk.rename(&path, &format!("{}/{place}{RECEIVED}", self.folder))?;
-                came = true;
-            } else if name.contains(STAGED) {
-                self.disk.remove(&path)?;
+    /// The log at `manifest`, made of the files that came with the snapshot and of those that are in place. Only once it is
+    /// sound do files go that came with this snapshot or older ones: until then, another may be tried. What came with a newer
+    /// one is about to be taken.
+    fn take_over(&self, config: PartitionConfig, manifest: &Manifest) -> Result<Log, LogError> {
+        let (disk, folder, suffix) = (Arc::clone(&self.disk), self.folder.clone(), self.suffix.as_str());
+        disk.create_dir(&folder)?;
+        let mut staged = disk.list(&folder)?;
+        staged.retain(|name| name.find(STAGED).is_some_and(|at| name[at..] <= *suffix));
+        let log = if staged.iter().any(|name| name.ends_with(suffix)) {
+            Log::install(disk, folder, config.log(), manifest, suffix)?
+        } else {
+            Log::open(disk, folder, config.log(), manifest)?
+        };
+        for name in staged {
+            match self.disk.remove(&format!("{}/{name}", self.folder)) {
+                // It has its place in the log.
+                Err(verity_storage::Error::NotFound { .. }) => {}
+                removed => removed?,
             }
-            came |= name.ends_with(RECEIVED);
         }
-        if came {
-            self.disk.sync_dir(&self.folder)?;
-        }
-        Ok(came)
+        Ok(log)
     }
 }
 
@@ -465,6 +496,10 @@ impl StateMachine for Partition {
             effects.event(Bytes::from_static(GROWN), bytes.freeze());
         }
         replies.into_iter().for_each(|(request, bytes)| effects.reply(request, bytes));
+    }
+
+    fn on_members(&mut self, _index: LogIndex, members: &Members, _context: &Bytes, _effects: &mut Effects) {
+        self.place.on_members(members);
     }
 
     fn read(&mut self, query: &[u8]) -> ReadOutcome {
@@ -510,10 +545,6 @@ impl StateMachine for Partition {
 
     fn retire(&mut self) {
         self.log = None;
-        // What cannot be removed is in nobody's way: the id is never used again.
-        for name in self.disk.list(&self.folder).unwrap_or_default() {
-            let _ = self.disk.remove(&format!("{}/{name}", self.folder));
-        }
     }
 
     fn snapshot_begin(&mut self) {
@@ -540,6 +571,7 @@ impl StateMachine for Partition {
         out.put_i64(self.end());
         out.put_i32(self.epoch);
         self.config.encode(&mut out);
+        put_place(&self.place, &mut out);
         self.producers.encode(&mut out);
         // Whether there are files yet depends on who has asked: a segment without bytes says nothing.
         let segments = self.log.iter().flat_map(Log::segments).filter(|facts| facts.length > 0);

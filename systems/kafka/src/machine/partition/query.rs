@@ -9,6 +9,7 @@
 //!   5 describe                                     sizes, and who produces
 //!   6 due      now:i64                             would `tend` change anything?
 //!   7 ends                                         how far it goes, and what holds its readers back
+//!   8 settled                                      the version of the goal that its group came to last
 //! ```
 //! Deliberately absent: waiting. A session that finds too little asks again when the partition says that it has grown.
 
@@ -59,6 +60,8 @@ pub enum Query {
     Due(i64),
     /// How far the log goes. Answer: [`Ends`].
     Ends,
+    /// The version of the goal that its group came to last. Answer: [`Found`] with it as offset.
+    Settled,
 }
 
 /// Batches.
@@ -190,6 +193,7 @@ impl Query {
                 out.put_i64(now);
             }
             Self::Ends => out.put_u8(7),
+            Self::Settled => out.put_u8(8),
         }
         out.freeze()
     }
@@ -212,6 +216,7 @@ impl Query {
             5 => Self::Describe,
             6 => Self::Due(bytes.try_get_i64().ok()?),
             7 => Self::Ends,
+            8 => Self::Settled,
             _ => return None,
         };
         bytes.is_empty().then_some(query)

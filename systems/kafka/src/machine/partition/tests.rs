@@ -15,6 +15,8 @@ use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, WallMs};
 use super::*;
 use crate::wire::{BatchBuilder, Batches, Codec, assign};
 
+mod takeover;
+
 const GROUP: GroupId = GroupId(9);
 const T: u64 = 1_700_000_000_000;
 
@@ -415,40 +417,6 @@ fn a_crash_loses_nothing_that_was_saved_or_is_in_the_order() {
         }
         assert_eq!(one.machine.digest(), other.machine.digest());
         assert_eq!(one.fetch(0, true), other.fetch(0, true));
-    }
-}
-
-#[test]
-fn a_peer_takes_the_files_over_and_is_the_same() {
-    let mut one = Rig::new(PartitionConfig { segment_bytes: 400, ..PartitionConfig::default() });
-    for round in 0..30 {
-        one.append(produced(7, 0, round, false));
-    }
-    one.machine.snapshot_begin();
-    let files = one.machine.attachments();
-    files.sync.expect("it has files")().expect("memory syncs");
-    let chunks: Vec<Bytes> = std::iter::from_fn(|| one.machine.snapshot_next(100)).collect();
-    for stop in [false, true] {
-        let mut other = rig();
-        other.append(batch(&["something else that was here"]));
-        for file in &files.files {
-            let mut bytes = vec![0; usize::try_from(file.length).unwrap()];
-            one.disk.open(&file.path).unwrap().read_at(0, &mut bytes).unwrap();
-            other.disk.create(&format!("{}.staged-77", file.path)).unwrap().write_at(0, &bytes).unwrap();
-        }
-        other.disk.create(&format!("{}/x.staged-66", group_folder(GROUP))).unwrap();
-        if stop {
-            // It fell over once the files had their names and before the log was taken over.
-            other.machine.staged(".staged-77");
-            other.machine.take_staged().unwrap();
-            other.machine = Partition::new(Arc::new(other.disk.clone()), GROUP, PartitionConfig::default());
-        }
-        other.machine.staged(".staged-77");
-        other.machine.restore(&mut chunks.clone().into_iter().map(Ok)).expect("the files are sound");
-        assert_eq!(other.machine.digest(), one.machine.digest());
-        assert_eq!(other.fetch(0, false), one.fetch(0, false));
-        let left = other.disk.list(&group_folder(GROUP)).unwrap();
-        assert!(left.iter().all(|name| !name.contains("staged")), "{left:?}");
     }
 }
 

@@ -127,7 +127,8 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         4 => (topic(), 0..3i32, prop::option::of(replicas())).prop_map(|(topic, partition, replicas)| {
             Command::Reassign { topic, partition, replicas, allow_replication_factor_change: true }
         }),
-        4 => (group, replicas()).prop_map(|(group, replicas)| Command::Reassigned { group, replicas }),
+        4 => (group, 0..4u64, replicas())
+            .prop_map(|(group, version, replicas)| Command::Reassigned { group, version, replicas }),
         5 => access_or_limits(),
     ]
 }

@@ -42,6 +42,17 @@ fn the_latest_leader_counts() {
     assert_eq!(leader(&rig), (2, 8));
 }
 
+/// Says that t-0 has come to the latest version of its goal.
+fn arrived(rig: &Rig, replicas: &[i32]) -> Command {
+    let version = rig.partition("t", 0).version;
+    Command::Reassigned { group: PARTITIONS, version, replicas: replicas.to_vec() }
+}
+
+fn arrive(rig: &mut Rig, replicas: &[i32]) {
+    let command = arrived(rig, replicas);
+    rig.ok(command);
+}
+
 #[test]
 fn a_partition_moves_by_way_of_both_homes() {
     let mut rig = rig();
@@ -54,16 +65,45 @@ fn a_partition_moves_by_way_of_both_homes() {
     assert_eq!(rig.heard.moving(Some("other")).count(), 0);
     let grow = Command::CreatePartitions { name: "t".into(), count: 2, assignments: None, validate_only: false };
     assert_eq!(rig.refused(grow).0, ErrorCode::REASSIGNMENT_IN_PROGRESS);
-    let early = Command::Reassigned { group: PARTITIONS, replicas: vec![1, 2] };
+    let early = arrived(&rig, &[1, 2]);
     assert_eq!(rig.refused(early).0, ErrorCode::INVALID_REQUEST);
-    rig.ok(Command::Reassigned { group: PARTITIONS, replicas: vec![2, 3] });
+    arrive(&mut rig, &[2, 3]);
     assert_eq!(rig.spawned[0].hosts, node_ids(&[2, 3]));
     let settled = rig.partition("t", 0);
     assert_eq!((settled.replicas.as_slice(), settled.target.as_ref(), settled.leader), (&[3, 2][..], None, NO_LEADER));
     assert!(!settled.is_moving());
     let before = rig.heard.version();
-    rig.ok(Command::Reassigned { group: PARTITIONS, replicas: vec![2, 3] });
+    arrive(&mut rig, &[2, 3]);
     assert_eq!(rig.heard.version(), before, "said twice is said once");
+}
+
+/// What was said of a goal that went away and came back does not count for what came of it.
+#[test]
+fn an_older_version_of_the_same_goal_lets_nobody_go() {
+    let mut rig = rig();
+    rig.ok(reassign(0, Some(&[3, 4])));
+    rig.ok(reassign(0, None));
+    let old = arrived(&rig, &[1, 2]);
+    rig.ok(reassign(0, Some(&[3, 4])));
+    rig.ok(reassign(0, None));
+    assert_eq!(rig.refused(old).0, ErrorCode::INVALID_REQUEST);
+    assert_eq!(rig.partition("t", 0).hosts.len(), 4);
+    arrive(&mut rig, &[1, 2]);
+    assert_eq!(rig.partition("t", 0).hosts.len(), 2);
+}
+
+/// Whoever left has forgotten its votes; whoever never did begins with the members, however late it comes.
+#[test]
+fn founders_are_those_who_never_left() {
+    let mut rig = rig();
+    led(&mut rig, PARTITIONS, 2, 5);
+    rig.ok(reassign(0, Some(&[2, 3])));
+    arrive(&mut rig, &[2, 3]);
+    rig.ok(reassign(0, Some(&[2, 1])));
+    let [spawn] = &rig.spawned[..] else { panic!("{:?}", rig.spawned) };
+    assert_eq!((&spawn.members.voters, &spawn.founders), (&node_ids(&[1, 2]), &node_ids(&[2])));
+    let members_for = |node| spawn.clone().for_node(NodeId(node)).map(|spawn| spawn.members.voters.len());
+    assert_eq!([1, 2, 3, 4].map(members_for), [Some(0), Some(2), Some(0), None]);
 }
 
 #[test]
@@ -77,7 +117,7 @@ fn whoever_stays_after_all_still_lets_the_new_ones_go_in_order() {
     assert_eq!(rig.heard.moving(None).count(), 0, "a client sees that nothing moves");
     assert!(rig.partition("t", 0).is_moving(), "whoever leads it sees that something is left to do");
     assert_eq!(rig.refused(reassign(0, None)), none);
-    rig.ok(Command::Reassigned { group: PARTITIONS, replicas: vec![1, 2] });
+    arrive(&mut rig, &[1, 2]);
     assert_eq!(rig.spawned[0].hosts, node_ids(&[1, 2]));
     assert_eq!(rig.partition("t", 0).leader, 1);
 }
@@ -90,7 +130,7 @@ fn a_move_may_change_its_mind_and_only_an_order_changes_at_once() {
     assert_eq!(rig.spawned[0].hosts, node_ids(&[1, 2, 3, 4]));
     let moving = rig.heard.moving(None).next().expect("it moves");
     assert_eq!((moving.adding, moving.removing), (vec![4], vec![1]));
-    rig.ok(Command::Reassigned { group: PARTITIONS, replicas: vec![4, 2] });
+    arrive(&mut rig, &[4, 2]);
     assert_eq!(rig.spawned[0].hosts, node_ids(&[2, 4]));
     rig.ok(reassign(0, Some(&[2, 4])));
     assert!(rig.spawned.is_empty());

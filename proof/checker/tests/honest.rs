@@ -98,10 +98,13 @@ impl Node {
         self.applied += 1;
         let mut changes = Vec::new();
         let out = if let TreeOp::Close { session } = entry.op {
-            self.ended.insert(session);
+            let was_open = self.ended.insert(session);
             let mine: Vec<String> =
                 self.ephemerals.iter().filter(|(_, owner)| **owner == session).map(|(path, _)| path.clone()).collect();
-            if lie == Lie::KeepsEphemerals && !mine.is_empty() {
+            if !was_open {
+                // It expired, or was closed, before.
+                TreeOut::Error(Code::SessionExpired)
+            } else if lie == Lie::KeepsEphemerals && !mine.is_empty() {
                 TreeOut::Done(Seen::default())
             } else {
                 mine.iter().for_each(|path| removed(path, &mut changes));

@@ -254,10 +254,12 @@ async fn carry_out(admin: &Admin, request: &MembersRequest) -> Result<MembersRep
     let done = async {
         let mut unled = 0;
         while !leaves || !is_out(admin, &wished, &mut unled).await? {
+            // First whether it is under way: it may end while one looks.
+            let changing = is_changing(admin).await?;
             if ensemble(admin).await?.version >= wished.version {
                 return report(admin).await;
             }
-            if !is_changing(admin).await? {
+            if !changing {
                 bail!(
                     "the new members did not answer in time; are they running, and reachable at their peer addresses?"
                 );

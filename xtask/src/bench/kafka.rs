@@ -347,10 +347,11 @@ impl Bench {
     /// What a reader must know to judge the figures.
     fn conditions(&self, before: &str, after: &str, start: Instant) -> String {
         format!(
-            "{}, shared by servers and tools; {} rounds of about {} s a turn; librdkafka {}; noida-db {}; Tansu {}.\n\
+            "{}, shared by servers and tools; {} round{} of about {} s a turn; librdkafka {}; noida-db {}; Tansu {}.\n\
              Load average (1, 5, 15 minutes) before the run: {before}; after: {after}. The run took {:.0} s.{}",
             machine(),
             self.options.rounds,
+            if self.options.rounds == 1 { "" } else { "s" },
             self.options.seconds,
             tool::VERSION,
             server::NOIDA_VERSION,

@@ -280,7 +280,8 @@ impl Bench {
                 }
             }
         }
-        delays.iter().for_each(|delay| println!("{}", report::delay_line(delay)));
+        let measured = delays.iter().filter(|delay| !delay.rounds.is_empty());
+        measured.for_each(|delay| println!("{}", report::delay_line(delay)));
         Ok(delays)
     }
 

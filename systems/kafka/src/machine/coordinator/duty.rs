@@ -3,8 +3,9 @@
 //! - upon leading: that is placed in the order, with the configuration; every member gets its full timeout anew, since
 //!   nobody knows when it was last heard of;
 //! - upon a whisper, or the event that a member is there: it lives for another timeout;
-//! - upon the end of a tick: members whose time is over are expired through the order, if the state agrees. Who waits for
-//!   a rebalance is not expired; who was not expired by the end of the next tick is proposed again;
+//! - upon the end of a tick: members whose time is over are expired through the order, if the state agrees. Who has sent
+//!   a command since gets the rest of its time, and who waits for a rebalance is asked for again later, as is who was
+//!   proposed and did not go;
 //! - upon the moment that the state asks for: a tick is proposed.
 //!
 //! Deliberately absent: any decision. Each proposal is checked against the state when its turn comes.
@@ -142,17 +143,18 @@ impl CoordinatorDuty {
             let watched = self.members.remove(&member).expect("both tables agree");
             let (group_id, member_id) = member.clone();
             let query = Query::Expirable { group_id, member_id, now: now.wall_ms().0 };
-            match ask(state, &query) {
-                Answer::Expirable { yes: None } => continue,
-                Answer::Expirable { yes: Some(true) } => {
+            let Answer::Expirable { after_ms } = ask(state, &query) else { unreachable!("as it was asked") };
+            let Some(after_ms) = after_ms else { continue };
+            let until = match after_ms {
+                0 => {
                     let (group_id, member_id) = member.clone();
                     out.push(DutyOutput::Propose(Command::ExpireMember { group_id, member_id }.encode()));
+                    // Until it is gone: a proposal may be lost.
+                    ended + RETRY_TICKS
                 }
-                Answer::Expirable { yes: Some(false) } => {}
-                _ => unreachable!("as it was asked"),
-            }
-            // Until it is gone: a proposal may be lost.
-            self.watch_until(member, watched.timeout_ms, ended + RETRY_TICKS);
+                _ => ended + after_ms.div_ceil(TICK_MS).min(RETRY_TICKS),
+            };
+            self.watch_until(member, watched.timeout_ms, until);
         }
     }
 

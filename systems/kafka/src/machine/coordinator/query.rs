@@ -304,7 +304,7 @@ choice! {
             /// So many.
             count_max: u32,
         } = 11,
-        /// The duty's: whether a member may be expired.
+        /// The duty's: when a member may be expired.
         Expirable {
             /// Of which group.
             group_id: String,
@@ -429,8 +429,8 @@ choice! {
         } = 14,
         /// To [`Query::Expirable`].
         Expirable {
-            /// None if the member is gone.
-            yes: Option<bool>,
+            /// In so many milliseconds, 0 for now; the greatest number while it waits for an answer. None if it is gone.
+            after_ms: Option<u64>,
         } = 15,
         /// To [`Query::Status`].
         Status {

@@ -76,7 +76,7 @@ impl Coordinator {
             Query::Waiting { group_id, member_id, ticket, sync } => self.waiting(&group_id, &member_id, ticket, sync),
             Query::Members { after, count_max } => Answer::Members { rows: self.members(after, count_max) },
             Query::Expirable { group_id, member_id, now } => {
-                Answer::Expirable { yes: self.expirable(&group_id, &member_id, now) }
+                Answer::Expirable { after_ms: self.expires_after(&group_id, &member_id, now) }
             }
             Query::Status => Answer::Status {
                 config: self.config,
@@ -320,14 +320,13 @@ impl Coordinator {
         from.flat_map(rows).filter(behind).take(count).collect()
     }
 
-    fn expirable(&self, group_id: &str, member_id: &str, now: u64) -> Option<bool> {
+    fn expires_after(&self, group_id: &str, member_id: &str, now: u64) -> Option<u64> {
         match &self.groups.get(group_id)?.kind {
-            Kind::Classic { group } => group.members.contains_key(member_id).then(|| group.expirable(member_id, now)),
+            Kind::Classic { group } => group.expires_after(member_id, now),
             Kind::Consumer { group } => {
-                let timeout = self.config().consumer_session_timeout_ms;
-                group.members.contains_key(member_id).then(|| group.expirable(member_id, now, timeout))
+                group.expires_after(member_id, now, self.config().consumer_session_timeout_ms)
             }
-            Kind::Share { group } => group.members.contains_key(member_id).then(|| group.expirable(member_id, now)),
+            Kind::Share { group } => group.expires_after(member_id, now),
         }
     }
 

@@ -13,6 +13,11 @@ pub(super) enum Key {
     Sweep,
 }
 
+/// How long after `now` somebody last seen at `seen` has been silent for `timeout_ms`; all in milliseconds.
+pub(super) fn silence_left(seen: u64, timeout_ms: u32, now: u64) -> u64 {
+    seen.saturating_add(u64::from(timeout_ms)).saturating_sub(now)
+}
+
 /// At most one moment for each key.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Timers {

@@ -97,7 +97,7 @@ impl Classic {
 
     /// A member was not heard of. Does nothing if it has sent a command meanwhile.
     pub(in super::super) fn expire(&mut self, turn: &mut Turn<'_>, member_id: &str) -> ErrorCode {
-        if !self.expirable(member_id, turn.now) {
+        if self.expires_after(member_id, turn.now) != Some(0) {
             return ErrorCode::UNKNOWN_MEMBER_ID;
         }
         self.drop_member(turn, member_id);

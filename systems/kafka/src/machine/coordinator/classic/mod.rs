@@ -30,6 +30,7 @@ use bytes::Bytes;
 
 use super::command::Protocol;
 use super::reply::JoinMember;
+use super::timers::silence_left;
 use crate::machine::codec::{choice, record};
 use crate::wire::ErrorCode;
 
@@ -259,12 +260,12 @@ impl Classic {
         }
     }
 
-    /// True if a member may be expired at `now`: nobody waits for an answer, and its last command is old enough.
-    pub(super) fn expirable(&self, member_id: &str, now: u64) -> bool {
-        self.members.get(member_id).is_some_and(|member| {
-            let silent = now.saturating_sub(member.seen) >= u64::from(member.session_timeout_ms);
-            member.join.is_none() && member.sync.is_none() && silent
-        })
+    /// How long after `now`, in milliseconds, a member may be expired: once its last command is old enough. While it
+    /// waits for an answer, never; None if there is no such member.
+    pub(super) fn expires_after(&self, member_id: &str, now: u64) -> Option<u64> {
+        let member = self.members.get(member_id)?;
+        let waits = member.join.is_some() || member.sync.is_some();
+        Some(if waits { u64::MAX } else { silence_left(member.seen, member.session_timeout_ms, now) })
     }
 
     /// True if a member reads the topic, or may.

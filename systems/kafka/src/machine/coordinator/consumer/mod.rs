@@ -28,6 +28,7 @@ mod reconcile;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{IdPartitions, TopicInfo};
+use super::timers::silence_left;
 use super::turn::Turn;
 use crate::machine::codec::{choice, record};
 use crate::wire::{ErrorCode, Uuid};
@@ -224,16 +225,15 @@ impl Consumer {
 
     /// A member was not heard of. Does nothing if it has sent a command meanwhile.
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>, member_id: &str) -> ErrorCode {
-        if !self.expirable(member_id, turn.now, turn.config.consumer_session_timeout_ms) {
+        if self.expires_after(member_id, turn.now, turn.config.consumer_session_timeout_ms) != Some(0) {
             return ErrorCode::UNKNOWN_MEMBER_ID;
         }
         self.drop_member(turn, member_id);
         ErrorCode::NONE
     }
 
-    pub(super) fn expirable(&self, member_id: &str, now: u64, timeout_ms: u32) -> bool {
-        let silent = |member: &ConsumerMember| now.saturating_sub(member.seen) >= u64::from(timeout_ms);
-        self.members.get(member_id).is_some_and(silent)
+    pub(super) fn expires_after(&self, member_id: &str, now: u64, timeout_ms: u32) -> Option<u64> {
+        self.members.get(member_id).map(|member| silence_left(member.seen, timeout_ms, now))
     }
 
     /// Members that have not given up what they were told to are out.

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::TopicInfo;
 use super::consumer::{Assignment, Topic, note};
+use super::timers::silence_left;
 use super::turn::Turn;
 use crate::machine::codec::record;
 use crate::wire::{ErrorCode, Uuid};
@@ -123,16 +124,15 @@ impl Share {
 
     /// A member was not heard of. Does nothing if it has sent a command meanwhile.
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>, member_id: &str) -> ErrorCode {
-        if !self.expirable(member_id, turn.now) {
+        if self.expires_after(member_id, turn.now) != Some(0) {
             return ErrorCode::UNKNOWN_MEMBER_ID;
         }
         self.drop_member(turn, member_id);
         ErrorCode::NONE
     }
 
-    pub(super) fn expirable(&self, member_id: &str, now: u64) -> bool {
-        let silent = |member: &ShareMember| now.saturating_sub(member.seen) >= u64::from(self.session_timeout_ms);
-        self.members.get(member_id).is_some_and(silent)
+    pub(super) fn expires_after(&self, member_id: &str, now: u64) -> Option<u64> {
+        self.members.get(member_id).map(|member| silence_left(member.seen, self.session_timeout_ms, now))
     }
 
     /// A topic is no more: it is assigned to nobody.

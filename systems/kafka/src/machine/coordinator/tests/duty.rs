@@ -92,6 +92,21 @@ fn who_whispers_lives_and_who_is_silent_does_not() {
     assert_eq!(world.duty.members(), 0);
 }
 
+/// A commit counts as a sign of life, but is no event for the duty.
+#[test]
+fn who_commits_and_falls_silent_gets_its_time_and_no_more() {
+    let mut world = World::new(Rig::new());
+    world.lead();
+    world.run(Command::Join { request: Join { member_id: String::new(), member_id_required: false, ..join("a") } });
+    assert_eq!(synced(&world.rig.sync("a", 1, &[("a", "A")])).assignment, "A");
+    world.pass(40);
+    world.run(Command::CommitOffsets { request: commit("a", 1, "t", 1) });
+    world.pass(SESSION_MS as u64 - 1);
+    assert_eq!(world.rig.describe().state, "Stable");
+    world.pass(10);
+    assert_eq!(world.rig.describe().state, "Empty");
+}
+
 #[test]
 fn members_that_come_are_watched() {
     let mut world = World::new(Rig::new());

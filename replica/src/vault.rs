@@ -239,7 +239,7 @@ pub fn open(
     let mut snapshots = SnapshotVault::new(Arc::clone(disk), store, node, seed, founder, recovered.groups);
     let mut asked = VecDeque::new();
     for spec in specs {
-        let boot = snapshots.boot(now.mono, spec, None)?;
+        let boot = snapshots.boot(now.mono, spec, None, LogIndex(0))?;
         asked.extend(asked_for(&boot));
         replica.add_group(now, boot);
     }

@@ -6,8 +6,9 @@
 //!   `Reject`. Slots may come in any order and leave gaps;
 //! - both answers wait until what they say is stable.
 //!
-//! Who knows no members yet promises and accepts nothing: it may have been a member before, and have forgotten what it
-//! promised. It learns first.
+//! Who is blank promises and accepts nothing: it may have been a member before, and have forgotten what it promised and
+//! accepted. It learns first, from whomever, and counts once it has everything up to its floor, before which it left. From
+//! there on a node that still takes it for the member it was is behind, and hears so.
 //!
 //! HAZARD: a value that is learned replaces what was accepted in its slot, so its ballot is kept with it. Were it
 //! lower than the ballot in which the value was chosen, a crash that takes the decided index back would let the slot
@@ -26,8 +27,7 @@ pub(crate) const WINDOW: u64 = 1 << 16;
 impl Paxos {
     /// Who is neither a voter nor knows more than this node was removed and does not know it.
     pub(crate) fn check_known(&self, from: NodeId, decided: u64) -> Result<(), Error> {
-        let blank = self.members.voters.is_empty();
-        if blank || self.members.voters.contains(&from) || decided > self.decided {
+        if self.is_blank() || self.members.voters.contains(&from) || decided > self.decided {
             return Ok(());
         }
         Err(Error::InvalidMessage(format!("node {from} is no voter of this group")))
@@ -46,7 +46,7 @@ impl Paxos {
         self.check_known(from, decided)?;
         self.note_ballot(ballot);
         self.note_ahead(from, decided);
-        if self.members.voters.is_empty() {
+        if self.is_blank() {
             return Ok(());
         }
         if ballot < self.promised {
@@ -104,7 +104,7 @@ impl Paxos {
             self.send(from, Frame::Reject { ballot, promised: self.promised }, Leave::Now);
             return Ok(());
         }
-        if self.members.voters.is_empty() {
+        if self.is_blank() {
             self.follow(ballot);
             self.learn_from_leader(from, ballot, decided);
             return Ok(());

@@ -234,7 +234,9 @@ impl Paxos {
             self.wake(false);
         }
         self.note_ahead(from, decided);
-        let (promised, hears) = (self.promised, self.hears());
+        // Who is blank answers, but to no round: it is there, and that is all.
+        let (round, hears) = if self.is_blank() { (0, true) } else { (round, self.hears()) };
+        let promised = self.promised;
         let pong = Frame::Pong { ballot, round, promised, decided: self.handed, hears, sleep: sleeps };
         self.send(from, pong, Leave::Now);
         Ok(())

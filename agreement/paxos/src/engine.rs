@@ -90,6 +90,8 @@ pub struct Paxos {
     founders: Members,
     /// The last snapshot that took the place of the log.
     pub(crate) installed: u64,
+    /// What this node may have forgotten reaches up to here.
+    floor: u64,
     pub(crate) incarnation: u64,
     incarnation_in: Option<PersistId>,
     incarnation_wanted: bool,
@@ -148,6 +150,7 @@ impl Paxos {
             sleep: Sleep::new(now),
             founders: state.founders.clone(),
             installed: state.installed,
+            floor: state.floor,
             incarnation: state.incarnation + 1,
             incarnation_in: None,
             incarnation_wanted: false,
@@ -180,8 +183,13 @@ impl Paxos {
         self.lead.as_ref().is_some_and(|lead| lead.noop.is_some())
     }
 
+    /// True for a node that knows too little to count: no members, or less than it may have forgotten.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.members.voters.is_empty() || self.decided < self.floor
+    }
+
     pub(crate) fn votes(&self) -> bool {
-        self.members.voters.contains(&self.id)
+        self.members.voters.contains(&self.id) && !self.is_blank()
     }
 
     pub(crate) fn send(&mut self, to: NodeId, frame: Frame, leave: Leave) {
@@ -285,6 +293,7 @@ impl Paxos {
             promised: self.promised,
             decided: self.decided,
             installed: self.installed,
+            floor: self.floor,
             incarnation: self.incarnation,
             founders: self.founders.clone(),
         };

@@ -180,17 +180,14 @@ impl Paxos {
         if meta.index.0 <= self.handed {
             return Ok(());
         }
-        if self.leads() {
-            // What a leader lacks was decided by another.
-            self.resign();
-        }
+        // What a leader lacks was decided by another. Members may have left meanwhile and come back with nothing, so that
+        // neither their promises nor what else is known of them counts any more.
+        self.resign();
+        self.peers.clear();
         self.log.trim(meta.index.0, meta.term.0);
         (self.handed, self.installed) = (meta.index.0, meta.index.0);
         if self.decided < meta.index.0 {
             self.decided = meta.index.0;
-            if let Some(lead) = &mut self.lead {
-                lead.note_decided(self.decided);
-            }
             self.enter(meta.members.clone());
         }
         self.snapshot = Some(meta.clone());

@@ -95,7 +95,7 @@ impl Paxos {
         self.peers.retain(|node, _| !gone.contains(node));
         self.seek = None;
         let Some(lead) = &mut self.lead else { return };
-        lead.close();
+        lead.close(&gone);
         if lead.noop.is_some() {
             // Those who leave hear of it once; if that is lost, they ask.
             let frame = self.learn_frame(self.decided);

@@ -123,8 +123,10 @@ impl Lead {
         self.stop = self.stop.filter(|stop| *stop > decided);
     }
 
-    /// Other members are in force: they must promise before anything is proposed to them.
-    pub(crate) fn close(&mut self) {
+    /// Other members are in force: they must promise before anything is proposed to them. Who leaves and comes back has
+    /// forgotten what it promised.
+    pub(crate) fn close(&mut self, gone: &[NodeId]) {
+        self.promises.retain(|node, _| !gone.contains(node));
         self.open = false;
         self.prepare_due = true;
     }

@@ -37,6 +37,8 @@ use crate::sleep::Sleep;
 use crate::state::{Log, State, entry_record, to_meta, truncate_record};
 use crate::{Config, Error};
 
+/// What a blank node says instead of a round: it is there, and acknowledges nothing. No leader begins so many.
+const NO_ROUND: u64 = (1 << 63) - 1;
 /// The most ticks that one `Input::Tick` makes up for; a node that was paused does not stand for election before it
 /// has read what waits for it.
 const TICKS_MAX: u64 = 2;
@@ -184,6 +186,11 @@ impl Raft {
         (self.dropped, self.last_error.as_ref())
     }
 
+    /// True for a node that knows too little to count: no members, or less than it may have forgotten.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.members.voters.is_empty() || self.node.raft.raft_log.committed < self.state.floor
+    }
+
     pub(crate) fn leads(&self) -> bool {
         self.node.raft.state == StateRole::Leader
     }
@@ -299,10 +306,11 @@ impl Raft {
             self.lost = None;
         }
         let term = m.term;
-        if kind == MessageType::MsgAppend && self.members.voters.is_empty() {
+        let blank = self.is_blank();
+        if kind == MessageType::MsgAppend && blank {
             return self.ask_for_snapshot(&m);
         }
-        self.echo = (round, false);
+        self.echo = (if blank { NO_ROUND } else { round }, false);
         // An error means that the engine ignored the message, as it ignores answers from strangers.
         if self.node.step(m).is_err() || term != self.node.raft.term {
             return;
@@ -318,7 +326,9 @@ impl Raft {
         }
     }
 
-    /// A node that knows no members cannot judge a change of them, so it begins with a snapshot.
+    /// A node that knows no members cannot judge a change of them, so it begins with a snapshot. So does one that may have
+    /// forgotten what it acknowledged: with one that reaches beyond that. A leader of the members that the group then had
+    /// has none, and gets no acknowledgement either.
     fn ask_for_snapshot(&mut self, append: &Message) {
         let core = &mut self.node.raft;
         if append.term < core.term {
@@ -334,7 +344,7 @@ impl Raft {
             term: core.term,
             index: append.index,
             reject: true,
-            request_snapshot: 1,
+            request_snapshot: self.state.floor.max(1),
             ..Message::default()
         };
         answer.set_msg_type(MessageType::MsgAppendResponse);
@@ -359,7 +369,9 @@ impl Raft {
             let core = &self.node.raft;
             let would_campaign = core.election_elapsed + 1 >= core.randomized_election_timeout();
             // Nobody has heard yet of a vote that is not on stable storage: time does not count against it.
-            if !self.leads() && (self.vote_outstanding().is_some() || would_campaign && !self.log_is_stable()) {
+            let unfit =
+                self.vote_outstanding().is_some() || would_campaign && (self.is_blank() || !self.log_is_stable());
+            if !self.leads() && unfit {
                 break;
             }
             if self.node.tick() && !self.leads() {
@@ -387,7 +399,11 @@ impl Raft {
     }
 
     fn is_sole_voter(&self) -> bool {
-        self.members.outgoing.is_empty() && self.members.voters.len() == 1 && self.members.voters.contains(&self.id)
+        let members = &self.members;
+        members.outgoing.is_empty()
+            && members.voters.len() == 1
+            && members.voters.contains(&self.id)
+            && !self.is_blank()
     }
 
     /// HAZARD: this is the one place where a follower gives up a leader before its election timeout. It waits until

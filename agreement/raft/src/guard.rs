@@ -10,8 +10,8 @@
 //! - upon a snapshot: it has members, it is behind nothing we committed otherwise, and we take part in it;
 //! - upon a vote's answer: our own log is stable, since the engine asserts it when it becomes leader;
 //! - upon `TimeoutNow`: it comes from the leader whom we follow;
-//! - upon a request for a vote: no lease that we acknowledged still runs, unless the leader itself hands over. Who knows
-//!   no members yet votes for nobody: it may have been a member before, and have forgotten for whom it voted.
+//! - upon a request for a vote: no lease that we acknowledged still runs, unless the leader itself hands over. Who is
+//!   blank votes for nobody: it may have been a member before, and have forgotten for whom it voted.
 //!
 //! Requests from nodes that are no members pass, since our members may be old; answers from them do not.
 
@@ -56,6 +56,7 @@ impl Raft {
             {
                 invalid("a vote while entries of this node are not stable")
             }
+            MessageType::MsgTimeoutNow if self.is_blank() => invalid("a transfer to a node that does not vote yet"),
             MessageType::MsgTimeoutNow if m.term != core.term || m.from != core.leader_id || !self.log_is_stable() => {
                 invalid("a transfer that the leader of this term did not ask for")
             }
@@ -109,7 +110,7 @@ impl Raft {
     /// this life or, as far as we can tell, in the one before.
     pub(crate) fn holds_vote(&self, m: &Message, now: Mono) -> bool {
         let asks = matches!(m.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
-        if asks && self.members.voters.is_empty() {
+        if asks && self.is_blank() {
             return true;
         }
         asks && m.context != TRANSFER && self.heard_leader_at.is_some_and(|at| now < at + self.config.hold())

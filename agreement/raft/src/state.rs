@@ -1,6 +1,6 @@
 //! What a node remembers of its log, and how it is written down.
 //!
-//! - `State`: the hard state of Raft §5.1 (term, vote, commit), the members as of the log's base, the incarnation.
+//! - `State`: the hard state of Raft §5.1 (term, vote, commit), the members as of the log's base, the incarnation, the floor.
 //! - `Entry`: kind, term and data.
 //! - `Truncate`: a conflict (Raft §5.3), or a snapshot that replaced the log.
 //!
@@ -24,7 +24,7 @@ use crate::message::{
     check_members, put_entry, put_members, put_number, take_entry, take_members, take_number, take_place, to_conf_state,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// How many entries a check looks at.
 const SLICE: usize = 32;
 const CUT_BY_CONFLICT: u8 = 0;
@@ -35,6 +35,8 @@ const CUT_BY_SNAPSHOT: u8 = 1;
 pub(crate) struct State {
     pub(crate) hard: HardState,
     pub(crate) incarnation: u64,
+    /// What this node may have forgotten reaches up to here.
+    pub(crate) floor: u64,
     /// Members as of the log's base; empty on a node that waits for its first snapshot.
     pub(crate) base: Members,
 }
@@ -43,7 +45,7 @@ impl State {
     pub(crate) fn to_record(&self) -> Record {
         let mut out = BytesMut::with_capacity(64);
         out.put_u8(VERSION);
-        for number in [self.hard.term, self.hard.vote, self.hard.commit, self.incarnation] {
+        for number in [self.hard.term, self.hard.vote, self.hard.commit, self.incarnation, self.floor] {
             put_number(&mut out, number);
         }
         out.put_u8(u8::from(!self.base.voters.is_empty()));
@@ -61,6 +63,7 @@ impl State {
         let mut state = State::default();
         (state.hard.term, state.hard.vote) = (take_place(bytes)?, take_number(bytes)?);
         (state.hard.commit, state.incarnation) = (take_place(bytes)?, take_number(bytes)?);
+        state.floor = take_place(bytes)?;
         if take_number(bytes)? == 1 {
             state.base = take_members(bytes)?;
         }
@@ -130,7 +133,7 @@ impl Log {
             }
         }
         let fresh = state.is_none() && entries.is_empty();
-        let mut state = state.unwrap_or_default();
+        let mut state = state.unwrap_or_else(|| State { floor: boot.floor.0, ..State::default() });
         let base = boot.snapshot.as_ref().map_or((0, 0), |meta| (meta.index.0, meta.term.0));
         if installed > base.0 {
             let (at, have) = (installed, base.0);

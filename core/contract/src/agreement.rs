@@ -286,6 +286,10 @@ pub struct Boot {
     /// Who is to lead a new group first: it stands at once, while the others wait for an election timeout. A matter of speed
     /// alone. Ignored if `snapshot` or `records` say that the group is not new.
     pub first_leader: Option<NodeId>,
+    /// An index up to which this node may have taken part already, and has forgotten it. Until it has learned everything up
+    /// to there it counts for nobody: a leader that was away meanwhile would take it for the member that it was, and have a
+    /// majority of members that are no longer in force. Ignored if there are `records`, which say it themselves.
+    pub floor: LogIndex,
     /// The latest snapshot on stable storage. Its index is applied; `Commit` begins behind it.
     pub snapshot: Option<SnapshotMeta>,
     /// Every record of the group that the write-ahead log still holds, in the order in which they were written.

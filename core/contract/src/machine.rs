@@ -78,6 +78,8 @@ pub struct Spawn {
     pub founders: BTreeSet<NodeId>,
     /// Who is to lead it first; see [`Boot::first_leader`](crate::Boot::first_leader).
     pub first_leader: Option<NodeId>,
+    /// What it had applied when it last let a host go; see [`Boot::floor`](crate::Boot::floor).
+    pub floor: LogIndex,
     /// Which nodes host it; others that once did let it go.
     pub hosts: BTreeSet<NodeId>,
     /// What it is made from, in the system's own bytes.

@@ -17,7 +17,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use verity_types::{Mono, NodeId};
+use verity_types::{LogIndex, Mono, NodeId};
 
 use crate::agreement::{Agreement, BarrierId, Boot, Change, Committed, Input, Members, Output, Record};
 
@@ -71,6 +71,7 @@ impl<E: Agreement> Net<E> {
             id: NodeId(id),
             members: Members::of_voters((1..=self.voters).map(NodeId)),
             first_leader: None,
+            floor: LogIndex(0),
             snapshot: None,
             records: self.records.get(&id).cloned().unwrap_or_default(),
             seed: id * 7_919,

@@ -208,7 +208,7 @@ impl SnapshotVault {
         }
         let spec = founder(spawn).map_err(engine)?;
         assert_eq!(spec.id, spawn.group, "a group is made under its own name");
-        self.boot(now, spec, spawn.first_leader)
+        self.boot(now, spec, spawn.first_leader, spawn.floor)
     }
 
     /// Starts a group from what is left of it, or from nothing.
@@ -217,13 +217,14 @@ impl SnapshotVault {
         now: Mono,
         mut spec: GroupSpec,
         first_leader: Option<NodeId>,
+        floor: LogIndex,
     ) -> Result<GroupBoot, OpenError> {
         let recovered = self.parked.remove(&spec.id).unwrap_or_default();
         let restored = self.restore(spec.id, spec.machine.as_mut(), recovered.trimmed)?;
         let (snapshot, restored) = restored.map_or_else(Default::default, |(meta, restored)| (Some(meta), restored));
         let records = recovered.records;
         let seed = self.seed ^ spec.id.0.rotate_left(17);
-        let boot = Boot { id: self.node, members: spec.members, first_leader, snapshot, records, seed };
+        let boot = Boot { id: self.node, members: spec.members, first_leader, floor, snapshot, records, seed };
         let engine = (spec.engine)(boot, now).map_err(|reason| OpenError::Engine { group: spec.id, reason })?;
         Ok(GroupBoot { id: spec.id, engine, machine: spec.machine, duty: spec.duty, restored, config: spec.config })
     }

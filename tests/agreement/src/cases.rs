@@ -51,6 +51,16 @@ fn commit(world: &mut World, value: u64) {
     panic!("a whole group commits within {RECOVERY_MS} ms");
 }
 
+/// Changes the members; `context` must not have been told before.
+fn change(world: &mut World, voters: &[u64], learners: &[u64], context: &'static [u8]) {
+    let end = world.now_ms() + RECOVERY_MS;
+    while world.now_ms() < end && !world.change(voters, learners, context) {
+        world.run(20);
+    }
+    let done = |w: &World| w.contexts.values().any(|told| told == context);
+    assert!(world.run_until(RECOVERY_MS, done), "the change '{}' ends", context.escape_ascii());
+}
+
 /// Everyone who takes part holds the same machine.
 fn converge(world: &mut World) {
     let same = |w: &World| {
@@ -250,12 +260,7 @@ pub fn members_change(factory: Factory, seed: u64) {
         for value in 1..=12 {
             commit(&mut world, 1 + step * 100 + value);
         }
-        let end = world.now_ms() + RECOVERY_MS;
-        while world.now_ms() < end && !world.change(voters, learners, context) {
-            world.run(20);
-        }
-        let done = |w: &World| w.contexts.values().any(|told| told == context);
-        assert!(world.run_until(RECOVERY_MS, done), "the change '{}' ends", context.escape_ascii());
+        change(&mut world, voters, learners, context);
         let members = |w: &World| w.leader().and_then(|leader| w.status(leader)).map(|status| status.members);
         let wished = Members {
             voters: voters.iter().copied().map(NodeId).collect(),
@@ -284,6 +289,58 @@ pub fn a_blank_node_joins(factory: Factory, seed: u64) {
     world.start(NodeId(4));
     commit(&mut world, 12);
     converge(&mut world);
+}
+
+/// A node that left the group and comes back with nothing hears first from one that was away all that time, takes it for the
+/// voter it was, and leads still, or stands. The two are a majority of the members of that time. With `floor`, nothing comes
+/// of it; without, [`World`] sees two orders or a stale read.
+pub fn a_node_that_comes_back_counts_for_nobody_at_first(factory: Factory, seed: u64, floor: bool) {
+    let mut world = World::new(seed, 4, Members::of_voters([1, 2, 3].map(NodeId)), factory);
+    world.blank_joiners = true;
+    (1..=10).for_each(|value| commit(&mut world, value));
+    let old = settle(&mut world);
+    world.isolate(old);
+    // In its own eyes no time passes: it goes on leading once it wakes.
+    let asleep = seed.is_multiple_of(2);
+    if asleep {
+        world.pause(old, 3 * RECOVERY_MS);
+    }
+    assert!(world.run_until(RECOVERY_MS, |w| w.leader().is_some_and(|leader| leader != old)), "the others go on");
+    let new = settle(&mut world);
+    let gone = NodeId(6 - old.0 - new.0);
+    world.start(NodeId(4));
+    commit(&mut world, 11);
+    change(&mut world, &[1, 2, 3], &[4], b"learner");
+    assert!(world.run_until(RECOVERY_MS, |w| w.machine(NodeId(4)).len() >= 11), "the newcomer catches up");
+    change(&mut world, &[old.0, new.0, 4], &[], b"gone");
+    (12..=20).for_each(|value| commit(&mut world, value));
+    let committed = world.committed();
+    world.isolate(gone);
+    world.mend_link(old, gone);
+    world.forget(gone, if floor { committed } else { 0 });
+    if asleep {
+        world.wake(old);
+    }
+    for value in 100..160 {
+        for id in [old, gone] {
+            if world.propose(id, value + 100 * id.0) {
+                world.barrier(id);
+            }
+        }
+        let ms = 20 + world.rng.below(60);
+        world.run(ms);
+    }
+    assert!((100..1_000).all(|value| !world.has(value)), "nothing comes of what the two agree on");
+    world.heal();
+    change(&mut world, &[1, 2, 3, 4], &[], b"back");
+    world.crash(gone);
+    world.start(gone);
+    commit(&mut world, 21);
+    converge(&mut world);
+    // It counts now.
+    world.isolate(old);
+    assert!(world.run_until(RECOVERY_MS, |w| w.leader().is_some_and(|leader| leader != old)), "the others go on");
+    commit(&mut world, 22);
 }
 
 /// Leadership moves where it is asked to, and nothing is lost.

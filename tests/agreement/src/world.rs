@@ -78,6 +78,8 @@ pub struct World {
     factory: Factory,
     initial: Members,
     first_leader: Option<NodeId>,
+    /// Nodes that came back with nothing, and what they may have forgotten.
+    floors: BTreeMap<NodeId, LogIndex>,
     nodes: BTreeMap<NodeId, Node>,
     cut: BTreeSet<(NodeId, NodeId)>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -129,6 +131,7 @@ impl World {
             factory,
             initial: members,
             first_leader: None,
+            floors: BTreeMap::new(),
             nodes: (1..=nodes).map(|id| (NodeId(id), Node::default())).collect(),
             cut: BTreeSet::new(),
             queue: BinaryHeap::new(),
@@ -200,10 +203,11 @@ impl World {
         node.members = snapshot.as_ref().map_or_else(|| self.initial.clone(), |meta| meta.members.clone());
         node.stable = 0;
         node.leads = false;
-        let blank = self.blank_joiners && !self.initial.contains(id);
+        let blank = self.blank_joiners && !self.initial.contains(id) || self.floors.contains_key(&id);
         let members = if blank { Members::default() } else { self.initial.clone() };
-        let boot =
-            Boot { id, members, first_leader: self.first_leader, snapshot, records: node.disk.records.clone(), seed };
+        let floor = self.floors.get(&id).copied().unwrap_or_default();
+        let records = node.disk.records.clone();
+        let boot = Boot { id, members, first_leader: self.first_leader, floor, snapshot, records, seed };
         let engine = (self.factory)(boot, clock).expect("an engine starts from what it persisted");
         let interval = engine.tick_interval().0;
         node.engine = Some(engine);
@@ -222,6 +226,14 @@ impl World {
         self.barriers.retain(|_, (at, _)| *at != id);
     }
 
+    /// A node lets the group go and comes back with nothing but the index up to which it may have taken part.
+    pub fn forget(&mut self, id: NodeId, floor: u64) {
+        self.crash(id);
+        self.nodes.get_mut(&id).expect("a node of this world").disk = Disk::default();
+        self.floors.insert(id, LogIndex(floor));
+        self.start(id);
+    }
+
     /// A killed process: its peers' connections break. The hint comes soon, and is lost at times.
     pub fn crash_and_tell(&mut self, id: NodeId) {
         self.crash(id);
@@ -235,6 +247,17 @@ impl World {
         self.nodes.get_mut(&id).expect("a node of this world").paused_until = self.now + ms * MS;
     }
 
+    /// A node that does nothing goes on, with all that waits for it.
+    pub fn wake(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        let until = std::mem::replace(&mut node.paused_until, self.now);
+        let waits = |at: u64, seq: &u64| at >= until && self.events.get(seq).is_some_and(|(of, ..)| *of == id);
+        let queue = std::mem::take(&mut self.queue);
+        let moved =
+            queue.into_iter().map(|Reverse((at, seq))| Reverse((if waits(at, &seq) { self.now } else { at }, seq)));
+        self.queue = moved.collect();
+    }
+
     /// Messages from `from` to `to` vanish from now on.
     pub fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
         self.cut.insert((from, to));
@@ -244,6 +267,11 @@ impl World {
     pub fn cut_link(&mut self, a: NodeId, b: NodeId) {
         self.cut_one_way(a, b);
         self.cut_one_way(b, a);
+    }
+
+    /// The two reach each other again.
+    pub fn mend_link(&mut self, a: NodeId, b: NodeId) {
+        self.cut.retain(|link| *link != (a, b) && *link != (b, a));
     }
 
     /// Cuts `id` off from everyone.

@@ -100,6 +100,14 @@ fn a_blank_node_joins() {
 }
 
 #[test]
+fn a_node_that_comes_back_counts_for_nobody_at_first() {
+    (0..20).for_each(|seed| cases::a_node_that_comes_back_counts_for_nobody_at_first(raft, seed, true));
+    let fails =
+        |seed| catch_unwind(|| cases::a_node_that_comes_back_counts_for_nobody_at_first(raft, seed, false)).is_err();
+    assert!((0..8).filter(|seed| fails(*seed)).count() > 3, "without a floor it is taken for the member it was");
+}
+
+#[test]
 fn a_cut_off_learner_forgets_its_leader() {
     (0..5).for_each(|seed| cases::a_cut_off_learner_forgets_its_leader(raft, seed));
 }

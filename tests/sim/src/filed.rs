@@ -41,6 +41,7 @@ impl Nursery {
             members: self.members.clone(),
             founders: hosts.clone(),
             first_leader: None,
+            floor: LogIndex(0),
             hosts,
             blueprint: Bytes::new(),
         }

@@ -342,7 +342,15 @@ fn asked_for(disk: &MemoryDisk, left: RecoveredGroup) -> SnapshotAnswer {
     (vault.founder, vault.parked) = (Some(founder), BTreeMap::from([(GROUP, left)]));
     let members = Members::of_voters([NodeId(2)]);
     let (founders, hosts) = (members.all(), members.all());
-    let spawn = Spawn { group: GROUP, members, founders, first_leader: None, hosts, blueprint: Bytes::new() };
+    let spawn = Spawn {
+        group: GROUP,
+        members,
+        founders,
+        first_leader: None,
+        floor: LogIndex(0),
+        hosts,
+        blueprint: Bytes::new(),
+    };
     vault.carry_out(SnapshotWork::Found { spawn, now: Mono(0) })
 }
 

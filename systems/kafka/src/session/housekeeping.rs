@@ -168,9 +168,8 @@ fn say_goal(node: &Node, group: GroupId) {
 /// Takes a partition that moves one step further.
 async fn bring_to(node: &Node, group: GroupId, version: u64, replicas: Vec<i32>) {
     let members: BTreeSet<u64> = replicas.iter().filter_map(|id| u64::try_from(*id).ok()).collect();
-    let facts = node.inspect(group).await.ok().and_then(|bytes| GroupFacts::decode(bytes).ok());
     let goal_members = Members::of_voters(members.iter().copied().map(NodeId));
-    let arrived = facts.is_some_and(|facts| facts.settled && facts.members == goal_members);
+    let arrived = facts_of(node, group).await.is_some_and(|facts| facts.settled && facts.members == goal_members);
     if !has_settled(node, group, version).await {
         node.whisper(group, partition::Goal { version, members, arrived, leader: None }.encode());
         if !arrived {
@@ -181,9 +180,15 @@ async fn bring_to(node: &Node, group: GroupId, version: u64, replicas: Vec<i32>)
             return;
         }
     }
-    let command = Command::Reassigned { group: group.0, version, replicas };
+    // As of now: the group came to its goal before that.
+    let Some(applied) = facts_of(node, group).await.map(|facts| facts.applied.0) else { return };
+    let command = Command::Reassigned { group: group.0, version, replicas, applied };
     let cluster = node.state().config.cluster;
     drop(node.propose(cluster, command.encode()).by(node.in_ms(COMMAND_MS)).await);
+}
+
+async fn facts_of(node: &Node, group: GroupId) -> Option<GroupFacts> {
+    GroupFacts::decode(node.inspect(group).await.ok()?).ok()
 }
 
 /// True if the group of a partition has come to this version of its goal.

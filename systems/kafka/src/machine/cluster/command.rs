@@ -126,6 +126,8 @@ choice! {
             version: u64,
             /// These.
             replicas: Vec<i32>,
+            /// The group had applied this much by then.
+            applied: u64,
         } = 11,
         /// A rule about who may do what.
         CreateAcl {

@@ -62,6 +62,8 @@ record! {
         pub target: Option<Vec<i32>>,
         /// How often it was told where to belong: the version of its goal.
         pub version: u64,
+        /// What the group had applied when it last let nodes go.
+        pub floor: u64,
         /// Which nodes host the group: those that hold it, those that shall, and those that did and have not left yet.
         pub hosts: BTreeSet<i32>,
         /// Who led it last; [`NO_LEADER`] if nobody said so yet.

@@ -39,7 +39,7 @@ use std::collections::BTreeSet;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use verity_contract::{Effects, Members, ReadOutcome, RequestId, RestoreError, Spawn, StateMachine};
-use verity_types::{Digest, GroupId, NodeId};
+use verity_types::{Digest, GroupId, LogIndex, NodeId};
 
 pub use access::{ACL_COUNT_MAX, Access, Acl, AclFilter, CLUSTER_NAME, operation, pattern, permission, resource};
 pub use blueprint::Blueprint;
@@ -89,6 +89,7 @@ fn spawn_of(topic: &Topic, index: i32, partition: &Partition) -> Spawn {
         members: Members::of_voters(nodes(&partition.members)),
         founders: nodes(&partition.founders),
         first_leader: partition.first_leader(),
+        floor: LogIndex(partition.floor),
         hosts: nodes(&partition.hosts),
         blueprint: topic.blueprint(index).encode(),
     }
@@ -133,7 +134,9 @@ impl Cluster {
             Command::Reassign { topic, partition, replicas, allow_replication_factor_change } => {
                 moves::reassign(image, &topic, partition, replicas, allow_replication_factor_change)
             }
-            Command::Reassigned { group, version, replicas } => moves::reassigned(image, group, version, &replicas),
+            Command::Reassigned { group, version, replicas, applied } => {
+                moves::reassigned(image, group, version, &replicas, applied)
+            }
             Command::CreateAcl { acl } => access::create(image, acl),
             Command::DeleteAcls { filter } => access::delete(image, &filter),
             Command::AlterScram { user, deletions, upsertions } => scram::alter(image, &user, &deletions, upsertions),

@@ -7,6 +7,7 @@
 //! - upon `Reassigned`: the old nodes let the group go. Nothing else takes a node out: a group never loses a voter that
 //!   still counts. It says which version of the goal the group has come to, in its own order; from then on the group heeds
 //!   no goal before that one, whoever still knows of it;
+//!   What the group had applied by then is the floor: a node that comes back to it has forgotten what it accepted until then;
 //! - upon `Reassign` to nowhere: the partition stays where it was. Nodes that were to come still leave the same way.
 //!
 //! The order of replicas says who should lead. Elections themselves are the groups' own.
@@ -127,7 +128,7 @@ fn cancel(topic: Uuid, index: i32, partition: &Partition) -> Planned {
     Ok(Plan::of([Delta::Partition { topic, index, partition: stays }]))
 }
 
-pub(super) fn reassigned(image: &ClusterImage, group: u64, version: u64, replicas: &[i32]) -> Planned {
+pub(super) fn reassigned(image: &ClusterImage, group: u64, version: u64, replicas: &[i32], applied: u64) -> Planned {
     let Some((topic, index, partition)) = image.partition_of(group) else {
         return Err(super::topics::unknown_topic());
     };
@@ -141,6 +142,7 @@ pub(super) fn reassigned(image: &ClusterImage, group: u64, version: u64, replica
     let mut settled = partition.clone();
     settled.replicas = partition.goal().to_vec();
     settled.target = None;
+    settled.floor = settled.floor.max(applied);
     settled.founders.retain(|id| goal.contains(id));
     settled.hosts = goal;
     if !settled.hosts.contains(&settled.leader) {

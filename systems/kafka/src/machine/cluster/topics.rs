@@ -257,6 +257,7 @@ fn found(image: &ClusterImage, plan: &mut Plan, topic: Uuid, first: i32, replica
             replicas,
             target: None,
             version: 0,
+            floor: 0,
             leader: NO_LEADER,
             epoch: 0,
         };

@@ -323,9 +323,7 @@ impl Coordinator {
     fn expires_after(&self, group_id: &str, member_id: &str, now: u64) -> Option<u64> {
         match &self.groups.get(group_id)?.kind {
             Kind::Classic { group } => group.expires_after(member_id, now),
-            Kind::Consumer { group } => {
-                group.expires_after(member_id, now, self.config().consumer_session_timeout_ms)
-            }
+            Kind::Consumer { group } => group.expires_after(member_id, now, self.config().consumer_session_timeout_ms),
             Kind::Share { group } => group.expires_after(member_id, now),
         }
     }

@@ -127,8 +127,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         4 => (topic(), 0..3i32, prop::option::of(replicas())).prop_map(|(topic, partition, replicas)| {
             Command::Reassign { topic, partition, replicas, allow_replication_factor_change: true }
         }),
-        4 => (group, 0..4u64, replicas())
-            .prop_map(|(group, version, replicas)| Command::Reassigned { group, version, replicas }),
+        4 => (group, 0..4u64, replicas(), 0..9u64).prop_map(|(group, version, replicas, applied)| {
+            Command::Reassigned { group, version, replicas, applied }
+        }),
         5 => access_or_limits(),
     ]
 }

@@ -45,7 +45,7 @@ fn the_latest_leader_counts() {
 /// Says that t-0 has come to the latest version of its goal.
 fn arrived(rig: &Rig, replicas: &[i32]) -> Command {
     let version = rig.partition("t", 0).version;
-    Command::Reassigned { group: PARTITIONS, version, replicas: replicas.to_vec() }
+    Command::Reassigned { group: PARTITIONS, version, replicas: replicas.to_vec(), applied: 7 * version }
 }
 
 fn arrive(rig: &mut Rig, replicas: &[i32]) {
@@ -104,6 +104,7 @@ fn founders_are_those_who_never_left() {
     assert_eq!((&spawn.members.voters, &spawn.founders), (&node_ids(&[1, 2]), &node_ids(&[2])));
     let members_for = |node| spawn.clone().for_node(NodeId(node)).map(|spawn| spawn.members.voters.len());
     assert_eq!([1, 2, 3, 4].map(members_for), [Some(0), Some(2), Some(0), None]);
+    assert_eq!(spawn.floor, LogIndex(7), "what the group had applied when it let 1 go");
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //!
 //! Who is blank promises and accepts nothing: it may have been a member before, and have forgotten what it promised and
 //! accepted. It learns first, from whomever, and counts once it has everything up to its floor, before which it left. From
-//! there on a node that still takes it for the member it was is behind, and hears so.
+//! then on a leader that still counts it as the member it was has decided less than this node. Each answer says how much that
+//! is, and no leader counts an answer of somebody ahead of it: a true one never hears such.
 //!
 //! HAZARD: a value that is learned replaces what was accepted in its slot, so its ballot is kept with it. Were it
 //! lower than the ballot in which the value was chosen, a crash that takes the decided index back would let the slot
@@ -117,7 +118,8 @@ impl Paxos {
                 self.record(slot, Entry { ballot, value });
             }
         }
-        // A slot that is decided here holds the value that the leader proposes, and needs no second acceptance.
+        // A slot that is decided here needs no second acceptance: it holds what the leader proposes, unless that leader has
+        // decided less than this node, which then counts for nothing.
         self.send(from, Frame::Accepted { ballot, first, last, decided: self.handed }, Leave::Stable);
         self.learn_from_leader(from, ballot, decided);
         Ok(())

@@ -262,7 +262,7 @@ impl Paxos {
                 if voter {
                     self.resign();
                 }
-            } else if let Some(peer) = self.peers.get_mut(&from) {
+            } else if let Some(peer) = self.peers.get_mut(&from).filter(|_| decided <= self.decided) {
                 peer.round = peer.round.max(round);
                 peer.asleep = sleep;
                 self.sleep_if_all_do();

@@ -185,7 +185,7 @@ impl Paxos {
 
     /// True for a node that knows too little to count: no members, or less than it may have forgotten.
     pub(crate) fn is_blank(&self) -> bool {
-        self.members.voters.is_empty() || self.decided < self.floor
+        self.members.voters.is_empty() || self.handed < self.floor
     }
 
     pub(crate) fn votes(&self) -> bool {

@@ -182,6 +182,7 @@ impl Paxos {
         }
         // What a leader lacks was decided by another. Members may have left meanwhile and come back with nothing, so that
         // neither their promises nor what else is known of them counts any more.
+        let stood = self.lead.as_ref().is_some_and(|lead| lead.noop.is_none());
         self.resign();
         self.peers.clear();
         self.log.trim(meta.index.0, meta.term.0);
@@ -189,6 +190,10 @@ impl Paxos {
         if self.decided < meta.index.0 {
             self.decided = meta.index.0;
             self.enter(meta.members.clone());
+        }
+        if stood {
+            // Those who promised wait for this node.
+            self.campaign();
         }
         self.snapshot = Some(meta.clone());
         self.behind.tries = 0;

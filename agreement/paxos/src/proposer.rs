@@ -250,6 +250,12 @@ impl Paxos {
         if first > last {
             return Err(Error::InvalidMessage(format!("the slots {first} to {last} are none")));
         }
+        if decided > self.decided {
+            // Whoever is ahead of its leader may hold another value there.
+            self.note_ahead(from, decided);
+            self.fetch();
+            return Ok(());
+        }
         let Some(lead) = self.lead.as_mut().filter(|lead| lead.ballot == ballot) else { return Ok(()) };
         lead.flight.range_mut(first..=last).for_each(|(_, flight)| {
             flight.accepted.insert(from);

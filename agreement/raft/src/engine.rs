@@ -137,7 +137,11 @@ impl Raft {
         let base = log.base.0;
         state.incarnation += 1;
         let engine = config.engine(boot.id, base);
-        let eager = if fresh && boot.first_leader == Some(boot.id) { config.ticks(config.election_min) } else { 0 };
+        let eager = if fresh && boot.floor.0 == 0 && boot.first_leader == Some(boot.id) {
+            config.ticks(config.election_min)
+        } else {
+            0
+        };
         let quiet = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&engine, log, &quiet).map_err(|error| Error::Storage(error.to_string()))?;
         let hard = node.raft.hard_state();
@@ -675,7 +679,7 @@ impl Raft {
         let core = &self.node.raft;
         let long_ago =
             self.heard_leader_at.is_none_or(|at| self.now >= at + self.config.election_max + self.config.election_max);
-        !core.promotable() && core.state == StateRole::Follower && !self.sleep.asleep && long_ago
+        (!core.promotable() || self.is_blank()) && core.state == StateRole::Follower && !self.sleep.asleep && long_ago
     }
 
     fn tell_role(&mut self, out: &mut Vec<Output>) {

@@ -288,7 +288,7 @@ pub struct Boot {
     pub first_leader: Option<NodeId>,
     /// An index up to which this node may have taken part already, and has forgotten it. Until it has learned everything up
     /// to there it counts for nobody: a leader that was away meanwhile would take it for the member that it was, and have a
-    /// majority of members that are no longer in force. Ignored if there are `records`, which say it themselves.
+    /// majority of members that are no longer in force. Ignored if there are `records`: they remember it.
     pub floor: LogIndex,
     /// The latest snapshot on stable storage. Its index is applied; `Commit` begins behind it.
     pub snapshot: Option<SnapshotMeta>,

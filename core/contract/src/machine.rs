@@ -90,7 +90,10 @@ impl Spawn {
     /// What is asked of this node; `None` if it is not to host the group.
     #[must_use]
     pub fn for_node(mut self, node: NodeId) -> Option<Self> {
-        if !self.founders.contains(&node) {
+        if self.founders.contains(&node) {
+            // Who never left has forgotten nothing.
+            self.floor = LogIndex(0);
+        } else {
             self.members = Members::default();
         }
         self.hosts.contains(&node).then_some(self)

@@ -247,14 +247,18 @@ impl World {
         self.nodes.get_mut(&id).expect("a node of this world").paused_until = self.now + ms * MS;
     }
 
-    /// A node that does nothing goes on, with all that waits for it.
+    /// A node that does nothing goes on, with all that waits for it; it sees last what time it is.
     pub fn wake(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         let until = std::mem::replace(&mut node.paused_until, self.now);
-        let waits = |at: u64, seq: &u64| at >= until && self.events.get(seq).is_some_and(|(of, ..)| *of == id);
+        let now = self.now;
+        let due = |at: u64, seq: &u64| match self.events.get(seq) {
+            Some((of, _, Event::Tick)) if *of == id && at >= until => now + 5 * MS,
+            Some((of, ..)) if *of == id && at >= until => now,
+            _ => at,
+        };
         let queue = std::mem::take(&mut self.queue);
-        let moved =
-            queue.into_iter().map(|Reverse((at, seq))| Reverse((if waits(at, &seq) { self.now } else { at }, seq)));
+        let moved = queue.into_iter().map(|Reverse((at, seq))| Reverse((due(at, &seq), seq)));
         self.queue = moved.collect();
     }
 

@@ -7,7 +7,7 @@
 //! - upon `Reassigned`: the old nodes let the group go. Nothing else takes a node out: a group never loses a voter that
 //!   still counts. It says which version of the goal the group has come to, in its own order; from then on the group heeds
 //!   no goal before that one, whoever still knows of it;
-//!   What the group had applied by then is the floor: a node that comes back to it has forgotten what it accepted until then;
+//!   What the group had applied by then is remembered as its floor, for nodes that come back to it with nothing;
 //! - upon `Reassign` to nowhere: the partition stays where it was. Nodes that were to come still leave the same way.
 //!
 //! The order of replicas says who should lead. Elections themselves are the groups' own.

@@ -25,7 +25,9 @@ use crate::roster::Roster;
 use crate::snapshot::TRANSFER_WAIT_MAX;
 use crate::status::GroupStatus;
 use crate::vault::{LogWork, SnapshotWork};
+use held::Held;
 
+mod held;
 mod hosting;
 mod snapshots;
 #[cfg(test)]
@@ -251,8 +253,10 @@ pub struct Replica {
     next_ticket: u64,
     /// What waits for each peer: first what is urgent, then what is not.
     outbox: BTreeMap<(NodeId, bool), BytesMut>,
-    /// Bytes that all groups' logs hold, as far as counted.
-    log_bytes: u64,
+    /// What all groups' logs hold.
+    held: Held,
+    /// Groups whose snapshots are under way.
+    saving: BTreeSet<GroupId>,
     /// Enough snapshots are under way to make room: none is looked for until one of them ends.
     relief_waits: bool,
     /// Bytes that may still be applied in this turn.
@@ -283,7 +287,8 @@ impl Replica {
             tickets: VecDeque::new(),
             next_ticket: 0,
             outbox: BTreeMap::new(),
-            log_bytes: 0,
+            held: Held::default(),
+            saving: BTreeSet::new(),
             relief_waits: false,
             apply_bytes: APPLY_BYTES,
             wakes: BTreeSet::new(),
@@ -338,7 +343,7 @@ impl Replica {
             Input::SnapshotWritten(group) => self.on_snapshot_written(group),
             Input::SnapshotSaved { group, meta } => self.on_snapshot_saved(now, group, meta),
             Input::SnapshotFailed(group) => {
-                self.relief_waits = false;
+                self.end_saving(group);
                 self.with(group, |group| group.saving = None);
             }
             Input::SnapshotData { group, to, index, offset, file, total, bytes } => {

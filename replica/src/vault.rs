@@ -250,7 +250,7 @@ pub fn open(
             replica.add_child(now, parent, boot);
         }
     }
-    replica.note_stored(snapshots.stored()?);
+    replica.note_stored(snapshots.stored());
     let log = LogVault { wal, appended: Ticket(0) };
     let passed_over = snapshots.take_passed_over();
     Ok(Opened { replica, log, snapshots, identity, torn, passed_over })

@@ -10,10 +10,13 @@
 //! HAZARD: passing over a damaged snapshot is sound only as long as the log from the one before it is still there. The
 //! caller compares the index with the log's trim point.
 //!
+//! Which snapshots there are is read from the folder once and then kept in memory: it may hold thousands, and reading it
+//! costs more than writing one. Nobody else writes there.
+//!
 //! Deliberately absent: what the bytes mean, and increments.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use verity_contract::SnapshotMeta;
@@ -53,6 +56,20 @@ pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     config: SnapshotConfig,
     cluster: ClusterId,
+    /// Those that are whole, and so have their names.
+    known: Arc<Mutex<BTreeSet<(GroupId, LogIndex)>>>,
+}
+
+/// Group and index that a snapshot's file is named after.
+fn named(name: &str) -> Option<(GroupId, LogIndex)> {
+    let (group, index) = name.strip_suffix(DONE)?.split_once('-')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    let found = (GroupId(number(group)?), LogIndex(number(index)?));
+    (name == file_name(found.0, found.1, DONE)).then_some(found)
+}
+
+fn file_name(group: GroupId, index: LogIndex, suffix: &str) -> String {
+    format!("{:016x}-{:016x}{suffix}", group.0, index.0)
 }
 
 impl SnapshotStore {
@@ -66,12 +83,14 @@ impl SnapshotStore {
     pub fn open(disk: Arc<dyn Disk>, config: SnapshotConfig, cluster: ClusterId) -> Result<Self, Error> {
         assert!(config.keep > 0, "at least one snapshot is kept");
         disk.create_dir(&config.dir)?;
-        for name in disk.list(&config.dir)? {
+        let names = disk.list(&config.dir)?;
+        for name in &names {
             if name.ends_with(WRITING) || name.ends_with(RECEIVING) {
-                disk.remove(&join(&config.dir, &name))?;
+                disk.remove(&join(&config.dir, name))?;
             }
         }
-        Ok(Self { disk, config, cluster })
+        let known = names.iter().filter_map(|name| named(name)).collect();
+        Ok(Self { disk, config, cluster, known: Arc::new(Mutex::new(known)) })
     }
 
     /// Begins a snapshot. A second one of the same group and index discards the first.
@@ -103,7 +122,7 @@ impl SnapshotStore {
     /// and none checks; the device's.
     pub fn latest(&self, group: GroupId, below: Option<LogIndex>) -> Result<Option<SnapshotMeta>, Error> {
         let mut damage = None;
-        for index in self.indices(group)?.into_iter().rev().filter(|index| below.is_none_or(|below| *index < below)) {
+        for index in self.indices(group).into_iter().rev().filter(|index| below.is_none_or(|below| *index < below)) {
             match self.chunks(group, index).and_then(SnapshotChunks::verify) {
                 Ok(meta) => return Ok(Some(meta)),
                 Err(error @ Error::Corrupt { .. }) => damage = damage.or(Some(error)),
@@ -114,26 +133,20 @@ impl SnapshotStore {
     }
 
     /// The indices of the group's snapshots, in order, checked or not.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn indices(&self, group: GroupId) -> Result<Vec<LogIndex>, Error> {
-        let prefix = format!("{:016x}-", group.0);
-        let names = self.disk.list(&self.config.dir)?;
-        let index = |name: &String| u64::from_str_radix(name.strip_prefix(&prefix)?.strip_suffix(DONE)?, 16).ok();
-        let mut indices: Vec<LogIndex> = names.iter().filter_map(index).map(LogIndex).collect();
-        indices.sort_unstable();
-        Ok(indices)
+    #[must_use]
+    pub fn indices(&self, group: GroupId) -> Vec<LogIndex> {
+        let all = (group, LogIndex(0))..=(group, LogIndex(u64::MAX));
+        self.known().range(all).map(|(_, index)| *index).collect()
     }
 
     /// The groups that there are snapshots of, checked or not.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn groups(&self) -> Result<BTreeSet<GroupId>, Error> {
-        let names = self.disk.list(&self.config.dir)?;
-        let group = |name: &String| u64::from_str_radix(name.strip_suffix(DONE)?.split_once('-')?.0, 16).ok();
-        Ok(names.iter().filter_map(group).map(GroupId).collect())
+    #[must_use]
+    pub fn groups(&self) -> BTreeSet<GroupId> {
+        self.known().iter().map(|(group, _)| *group).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<(GroupId, LogIndex)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The verified chunks of a snapshot, as they were written but for splitting at [`BLOCK_MAX`].
@@ -180,8 +193,7 @@ impl SnapshotStore {
     /// # Errors
     /// The device's.
     pub fn remove(&self, group: GroupId) -> Result<(), Error> {
-        let indices = self.indices(group)?;
-        self.remove_files(group, &indices)
+        self.remove_files(group, &self.indices(group))
     }
 
     /// Removes the snapshots of a group behind `index`, durably, and answers which there were.
@@ -189,7 +201,7 @@ impl SnapshotStore {
     /// # Errors
     /// The device's.
     pub fn remove_after(&self, group: GroupId, index: LogIndex) -> Result<Vec<LogIndex>, Error> {
-        let mut indices = self.indices(group)?;
+        let mut indices = self.indices(group);
         indices.retain(|other| *other > index);
         self.remove_files(group, &indices)?;
         Ok(indices)
@@ -198,19 +210,21 @@ impl SnapshotStore {
     fn remove_files(&self, group: GroupId, indices: &[LogIndex]) -> Result<(), Error> {
         for index in indices {
             self.disk.remove(&self.path(group, *index, DONE))?;
+            self.known().remove(&(group, *index));
         }
         if indices.is_empty() { Ok(()) } else { self.disk.sync_dir(&self.config.dir) }
     }
 
     fn path(&self, group: GroupId, index: LogIndex, suffix: &str) -> String {
-        join(&self.config.dir, &format!("{:016x}-{:016x}{suffix}", group.0, index.0))
+        join(&self.config.dir, &file_name(group, index, suffix))
     }
 
     /// Gives a synced file its name, durably, and lets older ones go.
     fn promote(&self, temporary: &str, group: GroupId, index: LogIndex) -> Result<(), Error> {
         self.disk.rename(temporary, &self.path(group, index, DONE))?;
+        self.known().insert((group, index));
         self.disk.sync_dir(&self.config.dir)?;
-        let mut indices = self.indices(group)?;
+        let mut indices = self.indices(group);
         let newer = indices.iter().filter(|other| **other > index).count();
         indices.truncate((indices.len() - newer).saturating_sub(self.config.keep));
         self.remove_files(group, &indices)

@@ -186,12 +186,11 @@ impl Replica {
             *self.abandoned.entry(id).or_default() += 1;
         }
         self.active.remove(&id);
-        // A snapshot of it may have been under way.
-        self.relief_waits = false;
+        self.end_saving(id);
         let mut machine = None;
         if let Some(mut group) = self.groups.remove(&id) {
             self.ticks.remove(&(group.tick_at, id));
-            self.log_bytes -= group.counted_bytes;
+            self.held.count(id, group.counted_bytes, 0);
             let lost = group.lane.drain().map(|waiting| (waiting.service, waiting.token));
             let lost: Vec<_> = lost.chain(group.reads.drain().map(|read| (read.service, read.token))).collect();
             for (service, token) in lost {

@@ -23,7 +23,7 @@ impl Replica {
         let mut due = Vec::new();
         for id in &self.active {
             let Some(group) = self.groups.get_mut(id) else { continue };
-            self.log_bytes = self.log_bytes + group.held_bytes - group.counted_bytes;
+            self.held.count(*id, group.counted_bytes, group.held_bytes);
             group.counted_bytes = group.held_bytes;
             if group.wants_snapshot(now.mono) && group.may_snapshot() {
                 due.push(*id);
@@ -41,23 +41,28 @@ impl Replica {
             self.out.push(Output::Snapshot(SnapshotWork::Begin { group: group.id, meta: meta.clone() }));
             let header = group.header(&attachments.files);
             self.out.push(Output::Snapshot(SnapshotWork::Chunk { group: group.id, bytes: header }));
+            self.saving.insert(id);
             group.saving = Some(Saving { meta, finished: false, attachments, bytes: 0 });
         }
     }
 
     /// The group whose snapshot frees the most, while logs take more than [`LOG_BYTES_MAX`]; a few at a time.
     fn relief(&mut self) -> Option<GroupId> {
-        if self.log_bytes <= LOG_BYTES_MAX || self.relief_waits {
+        if self.held.total() <= LOG_BYTES_MAX || self.relief_waits {
             return None;
         }
-        let under_way = self.groups.values().filter(|group| group.saving.is_some()).count();
-        // Looking at all groups in each turn would cost more than all else when there are many.
-        self.relief_waits = under_way >= SAVING_MAX;
+        self.relief_waits = self.saving.len() >= SAVING_MAX;
         if self.relief_waits {
             return None;
         }
-        let may = self.groups.values().filter(|group| group.may_snapshot() && group.log_bytes > 0);
-        may.max_by_key(|group| group.held_bytes).map(|group| group.id)
+        let may = |id: &GroupId| self.groups.get(id).is_some_and(|group| group.may_snapshot() && group.log_bytes > 0);
+        self.held.largest_first().find(may)
+    }
+
+    /// A snapshot is under way no more: there may be room for another.
+    pub(super) fn end_saving(&mut self, id: GroupId) {
+        self.saving.remove(&id);
+        self.relief_waits = false;
     }
 
     /// How much of a log may stay behind a snapshot, so that all groups' logs stay far below [`LOG_BYTES_MAX`].
@@ -80,7 +85,7 @@ impl Replica {
 
     pub(super) fn on_snapshot_saved(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
         let keep = self.log_bytes_kept();
-        self.relief_waits = false;
+        self.end_saving(id);
         let Some(group) = self.groups.get_mut(&id) else { return };
         let bytes = group.saving.take().map_or(0, |saving| saving.bytes);
         if group.saved.as_ref().is_some_and(|saved| saved.index >= meta.index) {

@@ -168,10 +168,10 @@ impl SnapshotVault {
     }
 
     /// The groups that there is something of, in the log or in snapshots, and that nobody has asked for yet.
-    pub(super) fn stored(&self) -> Result<BTreeSet<GroupId>, StorageError> {
-        let mut groups = self.store.groups()?;
+    pub(super) fn stored(&self) -> BTreeSet<GroupId> {
+        let mut groups = self.store.groups();
         groups.extend(self.parked.keys());
-        Ok(groups)
+        groups
     }
 
     /// Which snapshots were passed over since this was asked last, a line each.

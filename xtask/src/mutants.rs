@@ -14,7 +14,7 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which system's worlds are to catch each mutant, and on which engine.
-const MUTANTS: [(&str, &str, &str); 19] = [
+const MUTANTS: [(&str, &str, &str); 21] = [
     ("vote-not-persisted", "zookeeper", "raft"),
     ("commit-without-quorum", "zookeeper", "paxos"),
     ("stale-read-without-barrier", "zookeeper", "raft"),
@@ -34,6 +34,8 @@ const MUTANTS: [(&str, &str, &str); 19] = [
     ("fetch-omits-aborted", "kafka", "raft"),
     ("producer-forgotten", "kafka", "raft"),
     ("markers-taken-for-written", "kafka", "raft"),
+    ("commit-ignores-generation", "kafka", "raft"),
+    ("commit-forgotten", "kafka", "raft"),
 ];
 
 pub(crate) fn run_suite() -> Result<()> {

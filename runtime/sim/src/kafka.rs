@@ -10,12 +10,12 @@
 //!   which ends what was open;
 //! - an operator moves partitions: each time to other nodes, in another order, so that another of them is to lead
 //!   ([`KafkaClients::with_operator`]);
-//! - a consumer reads one topic after the other from where it was, as committed or not.
+//! - a consumer reads one topic after the other from where it was, as committed or not;
+//! - members of a consumer group share the topics among them ([`group`]).
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
-//!
-//! Deliberately absent: consumer groups. Who reads where is decided beforehand.
 
+mod group;
 mod laws;
 mod mutants;
 mod wire;
@@ -38,6 +38,7 @@ use crate::mutant::{Mutant, mutate};
 use crate::twice::{Began, mutate_machine};
 use crate::workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
 use crate::zookeeper::EngineFn;
+use group::{Call, GROUP, Groups, Member};
 use laws::{Fate, Laws};
 use wire::{Producer, next_answer, put_string, request, take_fetched, take_string};
 
@@ -46,6 +47,8 @@ const COORDINATOR: GroupId = GroupId(3);
 const TOPICS: usize = 2;
 /// How many replicas a partition has.
 const REPLICAS: usize = 3;
+/// How many members the consumer group has.
+const MEMBERS: usize = 2;
 /// An operator acts at one of so many wakes.
 const OPERATOR_TURNS: usize = 40;
 const MILLI: u64 = 1_000_000;
@@ -66,6 +69,10 @@ mod code {
     /// The sequence is not the next one: what came before is not there.
     pub(super) const OUT_OF_ORDER: i16 = 45;
     pub(super) const DUPLICATE: i16 = 46;
+    pub(super) const ILLEGAL_GENERATION: i16 = 22;
+    pub(super) const UNKNOWN_MEMBER_ID: i16 = 25;
+    pub(super) const INVALID_SESSION_TIMEOUT: i16 = 26;
+    pub(super) const REBALANCE_IN_PROGRESS: i16 = 27;
 }
 
 /// What a client asks.
@@ -79,6 +86,7 @@ enum Ask {
     End { commit: bool },
     Fetch { topic: usize, from: i64 },
     Move { topic: usize, replicas: [i32; REPLICAS] },
+    Group(Call),
 }
 
 /// What a client is for.
@@ -87,6 +95,7 @@ enum Part {
     Plain,
     Transactional,
     Consumer { committed: bool },
+    Member,
     Operator,
 }
 
@@ -123,6 +132,7 @@ struct Client {
     transaction: Option<Transaction>,
     transactions: u64,
     positions: [i64; TOPICS],
+    member: Member,
     turn: usize,
     /// How often it could have asked something new.
     wakes: usize,
@@ -142,6 +152,8 @@ pub struct KafkaClients {
     pace: u64,
     clients: Vec<Client>,
     laws: Laws,
+    groups: Groups,
+    now: u64,
     winding_down: bool,
     answered: u64,
 }
@@ -165,6 +177,7 @@ impl Client {
             transaction: None,
             transactions: 0,
             positions: [0; TOPICS],
+            member: Member::default(),
             turn: 0,
             wakes: 0,
             rereads: false,
@@ -197,7 +210,9 @@ impl Client {
     fn target(&self, ask: Ask) -> Result<Option<u64>, Ask> {
         match ask {
             Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => Ok(None),
-            Ask::Init | Ask::Add(_) | Ask::End { .. } => self.coordinator.map(Some).ok_or(Ask::Coordinator),
+            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) => {
+                self.coordinator.map(Some).ok_or(Ask::Coordinator)
+            }
             Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => {
                 self.leaders[topic].map(Some).ok_or(Ask::Leader(topic))
             }
@@ -208,7 +223,7 @@ impl Client {
     fn forget(&mut self, ask: Ask) {
         match ask {
             Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => self.node = None,
-            Ask::Init | Ask::Add(_) | Ask::End { .. } => self.coordinator = None,
+            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) => self.coordinator = None,
             Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => self.leaders[topic] = None,
         }
     }
@@ -222,12 +237,15 @@ impl KafkaClients {
             [Part::Plain, Part::Transactional, Part::Consumer { committed: true }, Part::Consumer { committed: false }];
         // Somebody must read everything in the end, both ways.
         let clients = (0..clients.max(parts.len())).map(|id| Client::new(parts[id % parts.len()]));
+        let clients = clients.chain((0..MEMBERS).map(|_| Client::new(Part::Member)));
         Self {
             engine,
             nodes: nodes as u64,
             pace,
             clients: clients.collect(),
             laws: Laws::default(),
+            groups: Groups::default(),
+            now: 0,
             winding_down: false,
             answered: 0,
         }
@@ -274,6 +292,7 @@ impl KafkaClients {
                 Some(Ask::Produce { topic, value })
             }
             Part::Transactional => self.next_of_transaction(id, rng),
+            Part::Member => self.next_of_member(id, rng),
             Part::Operator => {
                 let mut nodes: Vec<i32> = (1..=i32::try_from(self.nodes).expect("a world is small")).collect();
                 rng.shuffle(&mut nodes);
@@ -350,9 +369,11 @@ impl KafkaClients {
                 put_string(out, &format!("t{topic}"));
             }),
             Ask::Coordinator => request(wire::FIND_COORDINATOR, correlation, |out| {
-                put_string(out, &name);
-                out.put_u8(1);
+                let (key, kind) = if client.part == Part::Member { (GROUP, 0) } else { (name.as_str(), 1) };
+                put_string(out, key);
+                out.put_u8(kind);
             }),
+            Ask::Group(call) => client.member.bytes(call, correlation),
             Ask::Init => request(wire::INIT_PRODUCER_ID, correlation, |out| {
                 if transactional {
                     put_string(out, &name);
@@ -521,6 +542,7 @@ impl KafkaClients {
                 self.clients[id].asking = None;
             }
             Ask::Fetch { topic, from } => self.on_fetch(id, topic, from, body),
+            Ask::Group(call) => self.on_group_answer(id, call, body),
         }
     }
 
@@ -594,6 +616,9 @@ impl KafkaClients {
             self.clients[id].asking = Some((ask, None));
         }
         if self.clients[id].asking.is_none() {
+            if self.clients[id].member.silent_until > now {
+                return;
+            }
             self.clients[id].wakes += 1;
             let rests = self.clients[id].part == Part::Operator && !self.winding_down;
             if rests && !self.clients[id].wakes.is_multiple_of(OPERATOR_TURNS) {
@@ -626,6 +651,9 @@ impl KafkaClients {
         client.asking = Some((wanted, Some(correlation)));
         let bytes = self.bytes(id, ask, correlation);
         out.push(ClientOutput::Bytes(bytes));
+        if let Ask::Group(call) = ask {
+            self.on_group_call(id, call);
+        }
         if let Ask::Produce { topic, .. } = ask
             && topic + 1 == TOPICS
         {
@@ -689,7 +717,8 @@ impl Workload for KafkaClients {
                 duty: Some(duty),
             }
         };
-        let coordinator = CoordinatorDuty::new(CoordinatorConfig::default());
+        let config = CoordinatorConfig { session_timeout_ms_min: 500, ..CoordinatorConfig::default() };
+        let coordinator = CoordinatorDuty::new(config);
         let machine = mutants::coordinator(Box::new(Coordinator::new()), mutant);
         let groups = vec![
             spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _),
@@ -736,6 +765,7 @@ impl Workload for KafkaClients {
         rng: &mut Rng,
         out: &mut Vec<ClientOutput>,
     ) {
+        self.now = now;
         match input {
             ClientInput::Bytes(bytes) => {
                 self.clients[id].buffer.extend_from_slice(&bytes);
@@ -783,6 +813,7 @@ impl Workload for KafkaClients {
     }
 
     fn judge(&mut self) -> Result<(), String> {
+        self.groups.wrong.pop_front().map_or(Ok(()), Err)?;
         self.laws.judge(TOPICS)
     }
 }

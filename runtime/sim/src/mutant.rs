@@ -57,11 +57,15 @@ pub enum Mutant {
     ProducerForgotten,
     /// The coordinator takes a transaction for ended once the first of its partitions has its marker.
     MarkersTakenForWritten,
+    /// The coordinator lets a member of an earlier generation commit.
+    CommitIgnoresGeneration,
+    /// The coordinator forgets some commits that it acknowledged.
+    CommitForgotten,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 22] = [
+    pub const ALL: [(Mutant, &'static str); 24] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -84,6 +88,8 @@ impl Mutant {
         (Mutant::FetchOmitsAborted, "fetch-omits-aborted"),
         (Mutant::ProducerForgotten, "producer-forgotten"),
         (Mutant::MarkersTakenForWritten, "markers-taken-for-written"),
+        (Mutant::CommitIgnoresGeneration, "commit-ignores-generation"),
+        (Mutant::CommitForgotten, "commit-forgotten"),
     ];
 
     /// The mutant of this name.

@@ -119,7 +119,9 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::FetchIgnoresLastStable
         | Mutant::FetchOmitsAborted
         | Mutant::ProducerForgotten
-        | Mutant::MarkersTakenForWritten => Some(System::Kafka),
+        | Mutant::MarkersTakenForWritten
+        | Mutant::CommitIgnoresGeneration
+        | Mutant::CommitForgotten => Some(System::Kafka),
         _ => None,
     }
 }

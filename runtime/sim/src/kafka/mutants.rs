@@ -4,9 +4,12 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use verity_contract::{Command as Ordered, Effects, ReadOutcome, StateMachine};
-use verity_kafka::machine::coordinator::{Command as Coordination, TopicPartitions};
+use verity_kafka::machine::coordinator::{
+    Answer, Command as Coordination, CommitOffsets, FetchTopic, MemberName, OffsetRow, Query as Question,
+    TopicPartitions,
+};
 use verity_kafka::machine::partition::{Command, Query, Wanted};
-use verity_kafka::wire::BatchHeader;
+use verity_kafka::wire::{BatchHeader, ErrorCode, Uuid};
 
 use super::TOPICS;
 use super::wire::CHECKED;
@@ -33,7 +36,9 @@ pub(super) fn partition(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) 
 /// The coordinator, with its bug if the mutant is one of the coordinator's.
 pub(super) fn coordinator(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) -> Box<dyn StateMachine> {
     match mutant {
-        Some(Mutant::MarkersTakenForWritten) => Box::new(Buggy { machine, bug: OfCoordinator }),
+        Some(mutant @ (Mutant::MarkersTakenForWritten | Mutant::CommitIgnoresGeneration | Mutant::CommitForgotten)) => {
+            Box::new(Buggy { machine, bug: OfCoordinator(mutant) })
+        }
         _ => machine,
     }
 }
@@ -106,20 +111,69 @@ fn omit_aborted(mut answer: Bytes) -> Bytes {
     out.freeze()
 }
 
-struct OfCoordinator;
+struct OfCoordinator(Mutant);
+
+fn ask(machine: &mut dyn StateMachine, question: &Question) -> Option<Answer> {
+    match machine.read(&question.encode()) {
+        ReadOutcome::Ready(bytes) => Answer::decode(&bytes).ok(),
+        _ => None,
+    }
+}
+
+/// A member that belongs to the group, and its generation.
+fn somebody(machine: &mut dyn StateMachine, group_id: &str, from: i32) -> Option<(MemberName, i32)> {
+    let question = Question::DescribeGroups { group_ids: vec![group_id.to_owned()] };
+    let Some(Answer::Groups { groups }) = ask(machine, &question) else { return None };
+    let member = groups.into_iter().flat_map(|group| group.members).next()?;
+    let member = MemberName { member_id: member.member_id, instance_id: None };
+    (from..from + 100).find_map(|generation| {
+        let question = Question::Heartbeat { group_id: group_id.to_owned(), generation, member: member.clone() };
+        let belongs = matches!(ask(machine, &question), Some(Answer::Heartbeat { error: ErrorCode::NONE }));
+        belongs.then(|| (member.clone(), generation))
+    })
+}
+
+/// What is committed of partition 0 of a topic.
+fn committed(machine: &mut dyn StateMachine, group_id: &str, topic: &str) -> Option<OffsetRow> {
+    let topics = Some(vec![FetchTopic { topic: topic.to_owned(), topic_id: Uuid::ZERO, partitions: vec![0] }]);
+    let (group_id, member_id) = (group_id.to_owned(), String::new());
+    let question = Question::FetchOffsets { group_id, member_id, member_epoch: -1, topics, stable: false };
+    let Some(Answer::Offsets { topics, .. }) = ask(machine, &question) else { return None };
+    let held = topics.into_iter().flat_map(|topic| topic.partitions).next().filter(|held| held.offset >= 0)?;
+    Some(OffsetRow { partition: 0, offset: held.offset, leader_epoch: held.leader_epoch, metadata: held.metadata })
+}
+
+impl OfCoordinator {
+    /// What the coordinator hears instead.
+    fn command(&self, machine: &mut dyn StateMachine, ordered: &Ordered) -> Option<Bytes> {
+        let changed = match (self.0, Coordination::decode(&ordered.bytes).ok()?) {
+            (Mutant::MarkersTakenForWritten, Coordination::MarkersWritten { transaction, number, .. }) => {
+                let all = |topic| TopicPartitions { topic: format!("t{topic}"), partitions: vec![0] };
+                Coordination::MarkersWritten { transaction, number, topics: (0..TOPICS).map(all).collect() }
+            }
+            (Mutant::CommitIgnoresGeneration, Coordination::CommitOffsets { request }) => {
+                let (member, generation) = somebody(machine, &request.group_id, request.generation)?;
+                Coordination::CommitOffsets { request: CommitOffsets { member, generation, ..request } }
+            }
+            (Mutant::CommitForgotten, Coordination::CommitOffsets { mut request })
+                if ordered.index.0.is_multiple_of(8) =>
+            {
+                let topic = request.topics.first_mut()?;
+                topic.partitions = vec![committed(machine, &request.group_id, &topic.topic)?];
+                Coordination::CommitOffsets { request }
+            }
+            _ => return None,
+        };
+        Some(changed.encode())
+    }
+}
 
 impl Bug for OfCoordinator {
     fn apply(&mut self, machine: &mut dyn StateMachine, batch: &[Ordered], effects: &mut Effects) {
-        let changed = |ordered: &Ordered| {
-            let Ok(Coordination::MarkersWritten { transaction, number, .. }) = Coordination::decode(&ordered.bytes)
-            else {
-                return ordered.clone();
-            };
-            let all = |topic| TopicPartitions { topic: format!("t{topic}"), partitions: vec![0] };
-            let topics = (0..TOPICS).map(all).collect();
-            let bytes = Coordination::MarkersWritten { transaction, number, topics }.encode();
-            Ordered { bytes, ..ordered.clone() }
-        };
-        machine.apply(&batch.iter().map(changed).collect::<Vec<_>>(), effects);
+        // One by one, since what it hears depends on what came before.
+        for ordered in batch {
+            let bytes = self.command(machine, ordered).unwrap_or_else(|| ordered.bytes.clone());
+            machine.apply(&[Ordered { bytes, ..ordered.clone() }], effects);
+        }
     }
 }

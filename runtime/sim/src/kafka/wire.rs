@@ -11,13 +11,19 @@ pub(super) const PRODUCE: (i16, i16) = (0, 7);
 pub(super) const PRODUCE_ADDING: (i16, i16) = (0, 12);
 pub(super) const FETCH: (i16, i16) = (1, 4);
 pub(super) const METADATA: (i16, i16) = (3, 1);
+pub(super) const OFFSET_COMMIT: (i16, i16) = (8, 3);
+pub(super) const OFFSET_FETCH: (i16, i16) = (9, 3);
 pub(super) const FIND_COORDINATOR: (i16, i16) = (10, 1);
+/// The last version in which a member joins at once and learns its id with it.
+pub(super) const JOIN_GROUP: (i16, i16) = (11, 3);
+pub(super) const HEARTBEAT: (i16, i16) = (12, 2);
+pub(super) const LEAVE_GROUP: (i16, i16) = (13, 2);
+pub(super) const SYNC_GROUP: (i16, i16) = (14, 2);
 pub(super) const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
 /// The last version that leaves the epoch as it is.
 pub(super) const END_TXN_OLD: (i16, i16) = (26, 4);
 pub(super) const END_TXN: (i16, i16) = (26, 5);
-
 pub(super) const ALTER_REASSIGNMENTS: (i16, i16) = (45, 0);
 
 const BATCH_HEADER: usize = 61;
@@ -219,6 +225,13 @@ pub(super) fn take_produced(body: &mut Bytes) -> Option<(i16, i64)> {
 pub(super) fn take_string(bytes: &mut Bytes) -> String {
     let length = usize::try_from(bytes.get_i16()).unwrap_or(0);
     String::from_utf8_lossy(&bytes.split_to(length)).into_owned()
+}
+
+/// The head of an answer about the one partition of one topic.
+pub(super) fn skip_one_topic(body: &mut Bytes) {
+    body.advance(4);
+    take_string(body);
+    body.advance(8);
 }
 
 /// The answer to a fetch of one partition.

@@ -29,7 +29,7 @@ from clusters import Cluster  # noqa: E402
 # Numbers of a run at once, and of the short runs beside it; most tests wait for time to pass.
 JOBS, JOBS_BESIDE = int(os.environ.get("JOBS", "6")), 2
 # A number that takes longer has failed.
-PATIENCE_S = 300
+PATIENCE_S = 450
 # These begin first, since they take longest.
 LONG = ["0103", "0033", "0041", "0081", "0076", "0052", "0084", "0091", "0030", "0093", "0094", "0109", "0107"]
 CONSUMER = re.compile(r"create_consumer|RD_KAFKA_CONSUMER|KafkaConsumer|consume_msgs_easy")

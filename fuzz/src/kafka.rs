@@ -528,7 +528,9 @@ impl World {
             SessionOutput::FileRange { range, .. } => {
                 range.read(usize::MAX).expect("the file is there");
             }
-            SessionOutput::Propose { token, group, command } if self.leads => self.apply(group, Some(token), command),
+            SessionOutput::Propose { token, group, command } if self.leads => {
+                self.apply(group, Some(token), command.join())
+            }
             SessionOutput::Propose { token, .. } => {
                 let result = Err(Failure::Unavailable);
                 self.work.push_back(SessionInput::Completed { token, result });

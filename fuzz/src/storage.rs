@@ -81,7 +81,8 @@ fn go_on(disk: &MemoryDisk) {
         Err(error) => panic!("neither damage nor strange: {error}"),
     };
     let group = GroupId(u64::MAX - 7);
-    let record = Record { kind: RecordKind::Entry, index: LogIndex(u64::MAX), payload: Bytes::from_static(b"new") };
+    let record =
+        Record { kind: RecordKind::Entry, index: LogIndex(u64::MAX), payload: Bytes::from_static(b"new").into() };
     wal.append_and_sync(&[(group, vec![record.clone()])]).expect("memory takes it");
     wal.invariants();
     drop(wal);
@@ -213,7 +214,7 @@ impl Written {
                         (RecordKind::Entry, *next - 1)
                     }
                 };
-                let payload = Bytes::from(vec![script.byte(); usize::from(script.byte()) * 4]);
+                let payload = Bytes::from(vec![script.byte(); usize::from(script.byte()) * 4]).into();
                 round.push((GroupId(u64::from(group)), Record { kind, index: LogIndex(index), payload }));
             }
             self.write(round);
@@ -262,7 +263,7 @@ fn log_tail(mut script: Script<'_>, data: &[u8]) {
         let index = written.next[usize::try_from(group).expect("three groups")];
         written.next[usize::try_from(group).expect("three groups")] += 1;
         let payload = Bytes::from(vec![script.byte(); 40]);
-        let record = Record { kind: RecordKind::Entry, index: LogIndex(index), payload };
+        let record = Record { kind: RecordKind::Entry, index: LogIndex(index), payload: payload.into() };
         written.all.push((GroupId(group), record.clone()));
         written.wal.append(&[(GroupId(group), vec![record])]).expect("memory takes it");
     }

@@ -393,7 +393,7 @@ impl World {
             }
             SessionOutput::Propose { token, group, command } => {
                 assert!(group == GROUP && self.tokens.insert(token), "a token names one question");
-                self.pending.push_back((Some(token), command));
+                self.pending.push_back((Some(token), command.join()));
             }
             SessionOutput::Read { token, query, consistency, .. } => {
                 assert!(self.tokens.insert(token), "a token names one question");

@@ -10,7 +10,7 @@
 //! Deliberately absent: checksums (the log and the peer connection have theirs) and any view into a command.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use verity_contract::RequestId;
+use verity_contract::{Pieces, RequestId};
 use verity_types::{Incarnation, NodeId, WallMs};
 
 /// An entry is closed when its commands reach this many bytes.
@@ -27,7 +27,7 @@ pub struct Proposal {
     /// Who asks.
     pub request: RequestId,
     /// The system's own bytes.
-    pub command: Bytes,
+    pub command: Pieces,
 }
 
 /// The content of one log entry.
@@ -92,7 +92,7 @@ pub(crate) fn encode_runs(proposals: &[Proposal], out: &mut BytesMut) {
         out.put_u32(u32::try_from(count).expect("a batch is bounded by BATCH_COMMANDS_MAX or the lane"));
         for proposal in run {
             out.put_u32(u32::try_from(proposal.command.len()).expect("a command is bounded by its session"));
-            out.put_slice(&proposal.command);
+            proposal.command.put(out);
         }
         rest = tail;
     }
@@ -116,7 +116,7 @@ pub(crate) fn decode_runs(mut bytes: Bytes) -> Option<Vec<Proposal>> {
                 return None;
             }
             let sequence = first.checked_add(offset)?;
-            let command = bytes.split_to(length);
+            let command = bytes.split_to(length).into();
             proposals.push(Proposal { request: RequestId { origin, incarnation, sequence }, command });
         }
     }
@@ -131,7 +131,7 @@ mod tests {
     fn proposal(origin: u64, sequence: u64, command: &[u8]) -> Proposal {
         Proposal {
             request: RequestId { origin: NodeId(origin), incarnation: Incarnation(7), sequence },
-            command: Bytes::copy_from_slice(command),
+            command: Bytes::copy_from_slice(command).into(),
         }
     }
 

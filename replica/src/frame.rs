@@ -209,7 +209,7 @@ mod tests {
         let request = RequestId { origin: NodeId(2), sequence: 5, ..RequestId::default() };
         vec![
             Frame::Agreement { group, bytes: Bytes::from_static(b"vote") },
-            Frame::Forward { group, proposals: vec![Proposal { request, command: Bytes::from_static(b"set") }] },
+            Frame::Forward { group, proposals: vec![Proposal { request, command: Bytes::from_static(b"set").into() }] },
             Frame::Whisper { group, bytes: Bytes::from_static(b"alive") },
             Frame::SnapshotChunk {
                 group,

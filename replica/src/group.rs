@@ -325,7 +325,7 @@ impl Group {
             .proposals
             .into_iter()
             .filter(|proposal| self.lanes.admit(proposal.request))
-            .map(|p| verity_contract::Command { index, time, request: p.request, bytes: p.command })
+            .map(|p| verity_contract::Command { index, time, request: p.request, bytes: p.command.join() })
             .collect();
         if !commands.is_empty() {
             self.machine.apply(&commands, effects);

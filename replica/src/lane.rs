@@ -12,8 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use verity_contract::RequestId;
+use verity_contract::{Pieces, RequestId};
 use verity_types::{Incarnation, Mono, Nanos, NodeId, Token};
 
 use crate::batch::Proposal;
@@ -34,7 +33,7 @@ pub(crate) struct Waiting {
     pub(crate) sequence: u64,
     pub(crate) service: ServiceId,
     pub(crate) token: Token,
-    pub(crate) command: Bytes,
+    pub(crate) command: Pieces,
 }
 
 /// This node's own lane to one group.
@@ -74,7 +73,7 @@ impl Lane {
     }
 
     /// Takes a command in; gives it back as `Err` if the lane is full.
-    pub(crate) fn push(&mut self, now: Mono, service: ServiceId, token: Token, command: Bytes) -> Result<(), Bytes> {
+    pub(crate) fn push(&mut self, now: Mono, service: ServiceId, token: Token, command: Pieces) -> Result<(), Pieces> {
         if self.waiting.len() >= LANE_PROPOSALS_MAX || self.bytes + command.len() > LANE_BYTES_MAX {
             return Err(command);
         }
@@ -219,6 +218,8 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn request(incarnation: u64, sequence: u64) -> RequestId {
@@ -241,7 +242,7 @@ mod tests {
     fn everything_waiting_is_sent_again_in_order() {
         let mut lane = Lane::new(NodeId(2), Incarnation(1));
         for token in 1..=3 {
-            lane.push(Mono(0), ServiceId(0), Token(token), Bytes::from_static(b"x")).expect("the lane has room");
+            lane.push(Mono(0), ServiceId(0), Token(token), Bytes::from_static(b"x").into()).expect("the lane has room");
         }
         assert_eq!(lane.unsent(usize::MAX).count(), 3);
         assert!(!lane.has_unsent());
@@ -256,7 +257,8 @@ mod tests {
     fn a_window_bounds_what_is_under_way() {
         let mut lane = Lane::new(NodeId(2), Incarnation(1));
         for token in 1..=6 {
-            lane.push(Mono(0), ServiceId(0), Token(token), Bytes::from_static(b"four")).expect("the lane has room");
+            lane.push(Mono(0), ServiceId(0), Token(token), Bytes::from_static(b"four").into())
+                .expect("the lane has room");
         }
         assert_eq!(lane.unsent(10).count(), 3, "the third passes the window, as one that is larger must");
         assert_eq!(lane.unsent(10).count(), 0);
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn a_full_lane_refuses() {
         let mut lane = Lane::new(NodeId(2), Incarnation(1));
-        let big = Bytes::from(vec![0; LANE_BYTES_MAX / 2]);
+        let big = Pieces::from(Bytes::from(vec![0; LANE_BYTES_MAX / 2]));
         assert!(lane.push(Mono(0), ServiceId(0), Token(1), big.clone()).is_ok());
         assert!(lane.push(Mono(0), ServiceId(0), Token(2), big.clone()).is_ok());
         assert!(lane.push(Mono(0), ServiceId(0), Token(3), big).is_err());
@@ -285,7 +287,7 @@ mod tests {
     fn a_snapshot_that_is_ahead_ends_the_wait() {
         let mut lane = Lane::new(NodeId(2), Incarnation(4));
         for token in 1..=3 {
-            lane.push(Mono(0), ServiceId(0), Token(token), Bytes::new()).expect("the lane has room");
+            lane.push(Mono(0), ServiceId(0), Token(token), Pieces::default()).expect("the lane has room");
         }
         assert!(lane.skip_to(Mono(0), Some((Incarnation(3), 9))).is_empty());
         assert_eq!(lane.skip_to(Mono(0), Some((Incarnation(4), 2))).len(), 2);

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, GroupRole, PersistId, Service,
-    SessionInput, SessionOutput, SnapshotMeta,
+    self as contract, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, Gather, GroupRole, PersistId,
+    Pieces, Service, SessionInput, SessionOutput, SnapshotMeta,
 };
-use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
+use verity_types::{ConnId, Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
 use crate::batch::Proposal;
 use crate::change::{Changing, Next};
@@ -306,6 +306,12 @@ impl Replica {
         id
     }
 
+    /// What a service wants to become of bytes that a connection brought.
+    #[must_use]
+    pub fn gather(&self, service: ServiceId, conn: ConnId, bytes: &[u8]) -> Gather {
+        self.services[service.0].gather(conn, bytes)
+    }
+
     /// The earliest moment at which [`Input::Tick`] is wanted.
     #[must_use]
     pub fn next_wake(&self) -> Mono {
@@ -385,7 +391,7 @@ impl Replica {
 
     /// Places a command of the driver's own, for an operator, in a group's order. [`Output::Answer`] follows.
     pub fn propose(&mut self, now: Now, group: GroupId, token: Token, command: Bytes) {
-        self.on_propose(now, OPERATOR, token, group, command);
+        self.on_propose(now, OPERATOR, token, group, command.into());
     }
 
     /// Asks a group's state machine on behalf of an operator. [`Output::Answer`] follows.
@@ -800,7 +806,7 @@ impl Replica {
         self.session_out = outputs;
     }
 
-    fn on_propose(&mut self, now: Now, service: ServiceId, token: Token, group: GroupId, command: Bytes) {
+    fn on_propose(&mut self, now: Now, service: ServiceId, token: Token, group: GroupId, command: Pieces) {
         let failure = match self.groups.get_mut(&group) {
             None => Failure::NoSuchGroup,
             Some(hosted) => match hosted.lane.push(now.mono, service, token, command) {
@@ -903,7 +909,7 @@ impl Replica {
             match output {
                 DutyOutput::Propose(command) if group.ready => {
                     self.active.insert(id);
-                    group.inbox.push(Proposal { request: contract::RequestId::default(), command });
+                    group.inbox.push(Proposal { request: contract::RequestId::default(), command: command.into() });
                 }
                 DutyOutput::Reconfigure { change, addresses } if group.ready => {
                     group.changing = Some(Changing::new(now.mono, &group.members, change, addresses));

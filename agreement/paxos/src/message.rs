@@ -22,7 +22,7 @@
 //! frame.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use verity_contract::codec::{self, put_blob, take_blob, take_byte};
+use verity_contract::codec::{self, take_blob, take_byte};
 pub(crate) use verity_contract::codec::{put_members, put_number};
 use verity_contract::{Members, SnapshotMeta};
 use verity_types::{LogIndex, NodeId, Term};
@@ -178,6 +178,12 @@ pub(crate) fn check_members(members: &Members) -> Result<(), Error> {
 }
 
 pub(crate) fn put_value(out: &mut BytesMut, value: &Value) {
+    put_value_head(out, value);
+    out.put_slice(&value.payload);
+}
+
+/// What stands in front of a value's payload.
+pub(crate) fn put_value_head(out: &mut BytesMut, value: &Value) {
     out.put_u8(match value.kind {
         Kind::Noop => ENTRY_NOOP,
         Kind::Normal => ENTRY_NORMAL,
@@ -187,7 +193,7 @@ pub(crate) fn put_value(out: &mut BytesMut, value: &Value) {
     if let Kind::Members(members) = &value.kind {
         put_members(out, members);
     }
-    put_blob(out, &value.payload);
+    put_number(out, value.payload.len() as u64);
 }
 
 pub(crate) fn take_value(bytes: &mut Bytes) -> Result<Value, Error> {

@@ -13,12 +13,12 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use verity_contract::{Boot, Members, Record, RecordKind};
+use verity_contract::{Boot, Members, Pieces, Record, RecordKind};
 use verity_types::LogIndex;
 
 use crate::Error;
 use crate::message::{
-    Ballot, Kind, Value, check_members, put_ballot, put_members, put_number, put_value, take_ballot, take_members,
+    Ballot, Kind, Value, check_members, put_ballot, put_members, put_number, put_value_head, take_ballot, take_members,
     take_number, take_value,
 };
 
@@ -50,7 +50,7 @@ impl State {
         if !self.founders.voters.is_empty() {
             put_members(&mut out, &self.founders);
         }
-        Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze() }
+        Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze().into() }
     }
 
     fn from_payload(mut bytes: Bytes) -> Result<Self, Error> {
@@ -75,10 +75,11 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn to_record(&self, slot: u64) -> Record {
-        let mut out = BytesMut::with_capacity(self.value.size() + 16);
-        put_ballot(&mut out, self.ballot);
-        put_value(&mut out, &self.value);
-        Record { kind: RecordKind::Entry, index: LogIndex(slot), payload: out.freeze() }
+        let mut head = BytesMut::with_capacity(32);
+        put_ballot(&mut head, self.ballot);
+        put_value_head(&mut head, &self.value);
+        let payload = Pieces { head: head.freeze(), body: self.value.payload.clone() };
+        Record { kind: RecordKind::Entry, index: LogIndex(slot), payload }
     }
 
     fn from_payload(mut bytes: Bytes) -> Result<Self, Error> {
@@ -110,10 +111,11 @@ impl Log {
         let mut state: Option<State> = None;
         let mut entries = BTreeMap::new();
         for record in &boot.records {
+            let payload = record.payload.clone().join();
             match record.kind {
-                RecordKind::State => state = Some(State::from_payload(record.payload.clone()).map_err(damaged)?),
+                RecordKind::State => state = Some(State::from_payload(payload).map_err(damaged)?),
                 RecordKind::Entry => {
-                    let entry = Entry::from_payload(record.payload.clone()).map_err(damaged)?;
+                    let entry = Entry::from_payload(payload).map_err(damaged)?;
                     entries.insert(record.index.0, entry);
                 }
                 RecordKind::Truncate => {

@@ -16,7 +16,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType, Snapshot};
 use verity_contract::Members;
-use verity_contract::codec::{self, put_blob, take_blob, take_byte};
+use verity_contract::codec::{self, take_blob, take_byte};
 pub(crate) use verity_contract::codec::{put_members, put_number, take_number};
 use verity_types::NodeId;
 
@@ -98,13 +98,19 @@ fn take_flag(bytes: &mut Bytes) -> Result<bool, Error> {
 
 /// Kind, term and data of an entry; its index is told by its place.
 pub(crate) fn put_entry(out: &mut BytesMut, entry: &Entry) {
+    put_entry_head(out, entry);
+    out.put_slice(&entry.data);
+}
+
+/// What stands in front of an entry's data.
+pub(crate) fn put_entry_head(out: &mut BytesMut, entry: &Entry) {
     out.put_u8(match entry.get_entry_type() {
         EntryType::EntryNormal if entry.data.is_empty() && entry.context.is_empty() => ENTRY_NOOP,
         EntryType::EntryNormal => ENTRY_NORMAL,
         EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => ENTRY_CHANGE,
     });
     put_number(out, entry.term);
-    put_blob(out, &entry.data);
+    put_number(out, entry.data.len() as u64);
 }
 
 pub(crate) fn take_entry(bytes: &mut Bytes, index: u64) -> Result<Entry, Error> {

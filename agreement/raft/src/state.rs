@@ -16,12 +16,13 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
-use verity_contract::{Boot, Members, Record, RecordKind, SnapshotMeta};
+use verity_contract::{Boot, Members, Pieces, Record, RecordKind, SnapshotMeta};
 use verity_types::{LogIndex, NodeId, Term};
 
 use crate::Error;
 use crate::message::{
-    check_members, put_entry, put_members, put_number, take_entry, take_members, take_number, take_place, to_conf_state,
+    check_members, put_entry_head, put_members, put_number, take_entry, take_members, take_number, take_place,
+    to_conf_state,
 };
 
 const VERSION: u8 = 2;
@@ -52,7 +53,7 @@ impl State {
         if !self.base.voters.is_empty() {
             put_members(&mut out, &self.base);
         }
-        Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze() }
+        Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze().into() }
     }
 
     fn from_payload(mut bytes: Bytes) -> Result<Self, Error> {
@@ -74,22 +75,23 @@ impl State {
 /// Takes term and vote out of a `State` record, so that tests can show what comes of a vote that is forgotten.
 #[doc(hidden)]
 pub fn forget_vote(record: &mut Record) {
-    let mut state = State::from_payload(record.payload.clone()).expect("a record of this engine");
+    let mut state = State::from_payload(record.payload.clone().join()).expect("a record of this engine");
     (state.hard.term, state.hard.vote) = (0, 0);
     *record = state.to_record();
 }
 
 /// The record of an entry.
 pub(crate) fn entry_record(entry: &Entry) -> Record {
-    let mut out = BytesMut::with_capacity(entry.data.len() + 16);
-    put_entry(&mut out, entry);
-    Record { kind: RecordKind::Entry, index: LogIndex(entry.index), payload: out.freeze() }
+    let mut head = BytesMut::with_capacity(16);
+    put_entry_head(&mut head, entry);
+    let payload = Pieces { head: head.freeze(), body: entry.data.clone() };
+    Record { kind: RecordKind::Entry, index: LogIndex(entry.index), payload }
 }
 
 /// The record that voids what stands behind `index`.
 pub(crate) fn truncate_record(index: u64, by_snapshot: bool) -> Record {
     let payload = Bytes::from_static(if by_snapshot { &[CUT_BY_SNAPSHOT] } else { &[CUT_BY_CONFLICT] });
-    Record { kind: RecordKind::Truncate, index: LogIndex(index), payload }
+    Record { kind: RecordKind::Truncate, index: LogIndex(index), payload: payload.into() }
 }
 
 /// The log as the engine reads it.
@@ -115,17 +117,18 @@ impl Log {
         let mut entries: VecDeque<Entry> = VecDeque::new();
         let mut installed = 0;
         for record in &boot.records {
+            let mut payload = record.payload.clone().join();
             match record.kind {
-                RecordKind::State => state = Some(State::from_payload(record.payload.clone()).map_err(damaged)?),
+                RecordKind::State => state = Some(State::from_payload(payload).map_err(damaged)?),
                 RecordKind::Entry => {
-                    let entry = take_entry(&mut record.payload.clone(), record.index.0).map_err(damaged)?;
+                    let entry = take_entry(&mut payload, record.index.0).map_err(damaged)?;
                     push_recovered(&mut entries, entry)?;
                 }
                 RecordKind::Truncate => {
                     while entries.back().is_some_and(|entry| entry.index > record.index.0) {
                         entries.pop_back();
                     }
-                    if record.payload.first() == Some(&CUT_BY_SNAPSHOT) {
+                    if payload.first() == Some(&CUT_BY_SNAPSHOT) {
                         installed = record.index.0;
                         entries.clear();
                     }

@@ -17,6 +17,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use verity_types::{LogIndex, Mono, NodeId, Term};
 
+use crate::Pieces;
+
 /// Names one `Persist` of one engine. Ids grow by one and never repeat within an incarnation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersistId(pub u64);
@@ -44,7 +46,7 @@ pub struct Record {
     /// The log index that it belongs to; 0 for [`RecordKind::State`].
     pub index: LogIndex,
     /// The engine's bytes.
-    pub payload: Bytes,
+    pub payload: Pieces,
 }
 
 /// Who takes part in a group.

@@ -17,6 +17,7 @@ pub mod codec;
 mod duty;
 mod facts;
 mod machine;
+mod pieces;
 mod range;
 mod session;
 #[cfg(feature = "testing")]
@@ -32,5 +33,6 @@ pub use machine::{
     Attachment, Attachments, Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, Spawn, StateMachine,
     SyncFiles,
 };
+pub use pieces::Pieces;
 pub use range::{FileBytes, FileRange};
-pub use session::{Consistency, Door, Failure, GroupRole, Peer, Service, SessionInput, SessionOutput};
+pub use session::{Consistency, Door, Failure, Gather, GroupRole, Peer, Service, SessionInput, SessionOutput};

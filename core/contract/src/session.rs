@@ -17,7 +17,7 @@ use bytes::Bytes;
 use verity_clock::Now;
 use verity_types::{ConnId, GroupId, LogIndex, Mono, NodeId, Term, Token};
 
-use crate::FileRange;
+use crate::{FileRange, Pieces};
 
 /// Which of a service's listeners a connection came in by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,7 +156,7 @@ pub enum SessionOutput {
         /// The group.
         group: GroupId,
         /// The system's own bytes.
-        command: Bytes,
+        command: Pieces,
     },
     /// Ask a group's state machine.
     Read {
@@ -193,10 +193,35 @@ pub enum SessionOutput {
     Close(ConnId),
 }
 
+/// How bytes that came in are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gather {
+    /// So many, from their beginning, now.
+    pub deliver: usize,
+    /// What is left is kept until it is about so many; no more may come.
+    pub until: usize,
+}
+
+impl Gather {
+    /// All of them, now.
+    #[must_use]
+    pub fn all(bytes: &[u8]) -> Self {
+        Self { deliver: bytes.len(), until: 0 }
+    }
+}
+
 /// All sessions of one protocol on one node.
 pub trait Service: Send {
     /// Takes one input and appends what follows from it to `out`.
     fn on(&mut self, now: Now, input: SessionInput, out: &mut Vec<SessionOutput>);
+
+    /// What is to become of bytes that came in and were not delivered. By default all are delivered at once. A service
+    /// whose requests are long has them gathered where they are read, so that each comes whole and is never copied. It must
+    /// take them cut anywhere all the same.
+    fn gather(&self, conn: ConnId, bytes: &[u8]) -> Gather {
+        let _ = conn;
+        Gather::all(bytes)
+    }
 
     /// Asserts what must always hold.
     fn invariants(&self);

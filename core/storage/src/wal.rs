@@ -40,6 +40,8 @@ pub use recovery::{Recovered, RecoveredGroup, TornTail};
 const BUFFER_MAX: usize = 1 << 20;
 /// A buffer that grew beyond this for a large round is given back.
 const BUFFER_KEPT: usize = 2 * BUFFER_MAX;
+/// A payload of at least so many bytes is written from where it lies.
+const DIRECT_MIN: usize = 64 << 10;
 /// A file's live records move when they fill less than one in this many of its bytes.
 const SPARSE: u64 = 4;
 /// Sparse files are left alone until there are this many, so that little records do not move often.
@@ -178,7 +180,7 @@ impl Wal {
         let result = round.iter().try_for_each(|(group, records)| {
             records.iter().try_for_each(|record| {
                 self.stats.records += 1;
-                self.push(record.kind.into(), *group, record.index, None, &record.payload)
+                self.push(record.kind.into(), *group, record.index, None, record.payload.slices())
             })
         });
         let result = result.and_then(|()| if self.current.seq == file { Ok(()) } else { self.move_live() });
@@ -213,7 +215,7 @@ impl Wal {
         if upto <= self.trimmed(group) {
             return Ok(());
         }
-        let result = self.push(Kind::Trim, group, upto, None, &[]);
+        let result = self.push(Kind::Trim, group, upto, None, [&[], &[]]);
         self.poison_on_error(result)
     }
 
@@ -226,7 +228,7 @@ impl Wal {
         if !self.index.groups.contains_key(&group) {
             return Ok(());
         }
-        let result = self.push(Kind::Retire, group, LogIndex(0), None, &[]);
+        let result = self.push(Kind::Retire, group, LogIndex(0), None, [&[], &[]]);
         self.poison_on_error(result)
     }
 
@@ -324,16 +326,17 @@ impl Wal {
         }
     }
 
-    /// Adds one record to the round; `order` is given for one that moves.
+    /// Adds one record to the round; `order` is given for one that moves. A large payload is written at once, from where it lies.
     fn push(
         &mut self,
         kind: Kind,
         group: GroupId,
         index: LogIndex,
         order: Option<u64>,
-        payload: &[u8],
+        payload: [&[u8]; 2],
     ) -> Result<(), Error> {
-        let size = record_size(payload.len()) as u64;
+        let payload_len = payload.iter().map(|piece| piece.len()).sum();
+        let size = record_size(payload_len) as u64;
         if self.current.end() + size > self.current.capacity {
             self.rotate(size)?;
         } else if self.current.buffer.len() >= BUFFER_MAX {
@@ -351,9 +354,18 @@ impl Wal {
             order,
             round: self.round,
             round_start: u32::try_from(self.round_start).expect("files have 32-bit offsets"),
-            payload_len: u32::try_from(payload.len()).expect("payloads are bounded"),
+            payload_len: u32::try_from(payload_len).expect("payloads are bounded"),
         };
-        format::encode(&mut self.current.buffer, self.current.seed, &header, payload);
+        let [head, body] = payload;
+        format::encode_head(&mut self.current.buffer, self.current.seed, &header, payload);
+        self.current.buffer.extend_from_slice(head);
+        if body.len() < DIRECT_MIN {
+            self.current.buffer.extend_from_slice(body);
+        } else {
+            self.flush()?;
+            self.write(body)?;
+        }
+        format::pad(&mut self.current.buffer, payload_len);
         let size = u32::try_from(size).expect("payloads are bounded");
         self.index.apply(&header, Place { seq: self.current.seq, offset, size, order });
         self.stats.bytes += u64::from(size);
@@ -361,24 +373,31 @@ impl Wal {
         Ok(())
     }
 
-    /// Writes the buffer; the file grows by whole steps of zeros.
+    /// Writes the buffer.
     fn flush(&mut self) -> Result<(), Error> {
-        let current = &mut self.current;
-        if current.buffer.is_empty() {
+        if self.current.buffer.is_empty() {
             return Ok(());
         }
-        let end = current.end();
-        current.file.write_at(current.written, &current.buffer)?;
+        let mut buffer = std::mem::take(&mut self.current.buffer);
+        let result = self.write(&buffer);
+        buffer.clear();
+        if buffer.capacity() <= BUFFER_KEPT {
+            self.current.buffer = buffer;
+        }
+        result
+    }
+
+    /// Writes these bytes behind what is written; the file grows by whole steps of zeros.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let current = &mut self.current;
+        let end = current.end() + bytes.len() as u64;
+        current.file.write_at(current.written, bytes)?;
         if end > current.allocated {
             let target = (end + self.config.preallocate).min(current.capacity).max(end);
             write_zeros(&*current.file, end, target)?;
             current.allocated = target;
         }
         current.written = end;
-        current.buffer.clear();
-        if current.buffer.capacity() > BUFFER_KEPT {
-            current.buffer = Vec::new();
-        }
         Ok(())
     }
 
@@ -445,7 +464,7 @@ impl Wal {
             let (header, payload) = format::decode(&bytes[at..], sealed.seed)
                 .ok_or_else(|| Error::corrupt(&path, at as u64, "a synced record does not check"))?;
             if self.index.is_live(&header, sealed.seq, u32::try_from(at).expect("files have 32-bit offsets")) {
-                self.push(header.kind, header.group, header.index, Some(header.order), payload)?;
+                self.push(header.kind, header.group, header.index, Some(header.order), [&[], payload])?;
                 self.stats.moved += 1;
             }
             at += header.size();

@@ -31,6 +31,8 @@ const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
+/// A buffer for what a service has gathered has at most so many times what has come of it.
+const GROWTH: usize = 16;
 /// After so many bytes of one connection, others have their turn.
 const TURN_BYTES: usize = 512 * 1024;
 
@@ -205,24 +207,26 @@ pub(crate) struct PeerAddr {
 
 async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut stream: impl AsyncRead + Unpin) {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let mut turn = 0;
+    let (mut turn, mut until) = (0, 0);
     while !handle.closing.get() {
         if !handle.may_read() {
             handle.reader.notified().await;
             continue;
         }
-        if buffer.capacity() < READ_BYTES / 4 {
-            buffer.reserve(READ_BYTES);
-        }
+        make_room(&mut buffer, until);
         tokio::select! {
             read = stream.read_buf(&mut buffer) => match read {
                 Ok(0) | Err(_) => break,
-                Ok(_) => {
-                    let bytes = buffer.split().freeze();
-                    count(&shared.traffic.client_received, bytes.len());
-                    turn += bytes.len();
-                    let input = SessionInput::Bytes { conn, bytes };
-                    shared.input(Input::Session { service: handle.service, input });
+                Ok(read) => {
+                    count(&shared.traffic.client_received, read);
+                    turn += read;
+                    let gather = shared.with(|core| core.replica.gather(handle.service, conn, &buffer));
+                    until = gather.until;
+                    if gather.deliver > 0 {
+                        let bytes = buffer.split_to(gather.deliver).freeze();
+                        let input = SessionInput::Bytes { conn, bytes };
+                        shared.input(Input::Session { service: handle.service, input });
+                    }
                     if turn >= TURN_BYTES {
                         turn = 0;
                         tokio::task::yield_now().await;
@@ -233,6 +237,14 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
         }
     }
     handle.close();
+}
+
+/// Makes room for more, so that `until` bytes will lie in one piece.
+fn make_room(buffer: &mut BytesMut, until: usize) {
+    let missing = until.saturating_sub(buffer.len()).min(GROWTH * buffer.len());
+    if buffer.capacity() - buffer.len() < missing.max(READ_BYTES / 4) {
+        buffer.reserve(missing.max(READ_BYTES));
+    }
 }
 
 /// Part of an answer has left, and the rest cannot be read: all that can be done for the client is to end its connection.

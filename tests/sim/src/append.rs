@@ -117,7 +117,11 @@ impl Service for ListService {
                 if self.spawned.is_some() {
                     // Nobody waits for the answer.
                     self.next += 1;
-                    out.push(SessionOutput::Propose { token: Token(self.next), group: GROUP, command: Bytes::new() });
+                    out.push(SessionOutput::Propose {
+                        token: Token(self.next),
+                        group: GROUP,
+                        command: Bytes::new().into(),
+                    });
                 }
                 self.buffers.insert(conn, BytesMut::new());
             }
@@ -136,7 +140,7 @@ impl Service for ListService {
                     let bytes = Bytes::copy_from_slice(&value.to_be_bytes());
                     let group = self.spawned.unwrap_or(GROUP);
                     out.push(match op {
-                        b'a' => SessionOutput::Propose { token, group, command: bytes },
+                        b'a' => SessionOutput::Propose { token, group, command: bytes.into() },
                         _ => SessionOutput::Read {
                             token,
                             group,

@@ -71,9 +71,9 @@ fn holes_rubbish_and_cuts_are_refused() {
     let mut hole = records();
     hole.retain(|record| record.kind != RecordKind::Entry || record.index.0 != 3);
     let mut rubbish = records();
-    rubbish[0].payload = Bytes::from_static(&[9, 9, 9]);
+    rubbish[0].payload = Bytes::from_static(&[9, 9, 9]).into();
     let mut cut = records();
-    cut.push(Record { kind: RecordKind::Truncate, index: LogIndex(9), payload: Bytes::new() });
+    cut.push(Record { kind: RecordKind::Truncate, index: LogIndex(9), payload: Bytes::new().into() });
     for records in [hole, rubbish, cut] {
         assert!(matches!(start(records, None), Err(Error::Storage(_))));
     }

@@ -48,7 +48,7 @@ fn holes_and_rubbish_are_refused() {
     let mut hole = records();
     hole.retain(|record| record.kind != RecordKind::Entry || record.index.0 != 3);
     let mut rubbish = records();
-    rubbish[0].payload = Bytes::from_static(&[9, 9, 9]);
+    rubbish[0].payload = Bytes::from_static(&[9, 9, 9]).into();
     let mut behind = records();
     behind.push(truncate_record(9, true));
     for records in [hole, rubbish, behind] {

@@ -126,13 +126,15 @@ pub(crate) fn record_size(payload_len: usize) -> usize {
     (RECORD_HEADER + payload_len).next_multiple_of(ALIGN)
 }
 
-/// Appends a record to `out`.
-pub(crate) fn encode(out: &mut Vec<u8>, seed: Seed, header: &RecordHeader, payload: &[u8]) {
-    assert_eq!(header.payload_len as usize, payload.len(), "a record's header describes its payload");
+/// Appends to `out` what stands in front of a record's payload, which comes in two pieces.
+pub(crate) fn encode_head(out: &mut Vec<u8>, seed: Seed, header: &RecordHeader, payload: [&[u8]; 2]) {
+    let [first, second] = payload;
+    assert_eq!(header.payload_len as usize, first.len() + second.len(), "a record's header describes its payload");
+    let crc = crc32c::crc32c_append(crc32c::crc32c(first), second);
     let mut head = [0; RECORD_HEADER];
     head[0..2].copy_from_slice(&MAGIC.to_le_bytes());
     head[2] = header.kind as u8;
-    head[8..12].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+    head[8..12].copy_from_slice(&crc.to_le_bytes());
     head[12..16].copy_from_slice(&header.payload_len.to_le_bytes());
     head[16..24].copy_from_slice(&header.group.0.to_le_bytes());
     head[24..32].copy_from_slice(&header.index.0.to_le_bytes());
@@ -141,11 +143,21 @@ pub(crate) fn encode(out: &mut Vec<u8>, seed: Seed, header: &RecordHeader, paylo
     head[48..52].copy_from_slice(&header.round_start.to_le_bytes());
     let crc = seed.header_crc(&head);
     head[4..8].copy_from_slice(&crc.to_le_bytes());
-    let end = out.len() + header.size();
-    out.reserve(header.size());
     out.extend_from_slice(&head);
+}
+
+/// Appends to `out` what stands behind a payload of `payload_len` bytes.
+pub(crate) fn pad(out: &mut Vec<u8>, payload_len: usize) {
+    let padding = record_size(payload_len) - RECORD_HEADER - payload_len;
+    out.extend_from_slice(&[0; ALIGN][..padding]);
+}
+
+/// Appends a whole record to `out`.
+#[cfg(test)]
+pub(crate) fn encode(out: &mut Vec<u8>, seed: Seed, header: &RecordHeader, payload: &[u8]) {
+    encode_head(out, seed, header, [payload, &[]]);
     out.extend_from_slice(payload);
-    out.resize(end, 0);
+    pad(out, payload.len());
 }
 
 /// The header at the front of `bytes`, if its checksum holds, with the checksum of its payload.

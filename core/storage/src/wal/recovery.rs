@@ -284,7 +284,7 @@ fn read_live(
                 .ok_or_else(|| Error::corrupt(&path, at as u64, "a record does not read the same twice"))?;
             let offset = u32::try_from(at).expect("files have 32-bit offsets");
             if let Some(kind) = header.kind.record_kind().filter(|_| index.is_live(&header, seq, offset)) {
-                let record = Record { kind, index: header.index, payload: Bytes::copy_from_slice(payload) };
+                let record = Record { kind, index: header.index, payload: Bytes::copy_from_slice(payload).into() };
                 found.entry(header.group).or_default().insert(header.order, record);
             }
             at += header.size();

@@ -25,7 +25,7 @@ fn open(disk: &(impl Disk + Clone + 'static), config: WalConfig) -> Result<(Wal,
 }
 
 fn record(kind: RecordKind, index: u64, payload: &[u8]) -> Record {
-    Record { kind, index: LogIndex(index), payload: Bytes::copy_from_slice(payload) }
+    Record { kind, index: LogIndex(index), payload: Bytes::copy_from_slice(payload).into() }
 }
 
 fn entry(index: u64, payload: &[u8]) -> Record {
@@ -163,7 +163,7 @@ proptest! {
         prop_assert_eq!(&recovered.groups, &model.holds());
         for (group, held) in &recovered.groups {
             for record in held.records.iter().filter(|record| record.kind == RecordKind::Entry) {
-                prop_assert_eq!(wal.entry(*group, record.index).unwrap(), Some(record.payload.clone()));
+                prop_assert_eq!(wal.entry(*group, record.index).unwrap(), Some(record.payload.clone().join()));
             }
         }
     }
@@ -376,7 +376,7 @@ fn a_failed_sync_or_write_poisons() {
 fn an_oversize_record_is_refused_before_anything_is_taken() {
     let disk = MemoryDisk::new();
     let (mut wal, _) = open(&disk, small()).unwrap();
-    let huge = Record { payload: Bytes::from(vec![0; PAYLOAD_MAX + 1]), ..entry(2, b"") };
+    let huge = Record { payload: Bytes::from(vec![0; PAYLOAD_MAX + 1]).into(), ..entry(2, b"") };
     let refused = wal.append(&[(GroupId(1), vec![entry(1, b"x"), huge])]);
     assert!(matches!(refused, Err(Error::TooLarge { what: "log record", .. })));
     wal.sync().unwrap();

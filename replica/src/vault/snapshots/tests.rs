@@ -361,7 +361,7 @@ fn whoever_starts_a_group_behind_its_newest_snapshot_says_so() {
     assert!(send(&mut sender(7, b"seven"), &mut node, 7, usize::MAX));
     assert!(send(&mut sender(9, b"nine"), &mut node, 9, usize::MAX));
     disk.remove(&staged(9)).unwrap();
-    let vote = Record { kind: RecordKind::State, index: LogIndex(0), payload: Bytes::new() };
+    let vote = Record { kind: RecordKind::State, index: LogIndex(0), payload: Bytes::new().into() };
     let left = RecoveredGroup { records: vec![vote], trimmed: LogIndex(7) };
     let answer = asked_for(&disk, left);
     assert!(answer.error.is_some_and(|line| line.contains("started from the snapshot at 7")));

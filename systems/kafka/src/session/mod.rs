@@ -54,7 +54,7 @@ mod transactions;
 mod versions;
 
 use verity_clock::Now;
-use verity_contract::{Service, SessionInput, SessionOutput};
+use verity_contract::{Gather, Service, SessionInput, SessionOutput};
 use verity_types::{ConnId, GroupId};
 
 pub use config::{Config, Listener, Meter, RequestKind};
@@ -296,6 +296,12 @@ impl Service for Kafka {
             }
         }
         out.append(&mut self.node.state().out);
+    }
+
+    fn gather(&self, conn: ConnId, bytes: &[u8]) -> Gather {
+        let state = self.node.state();
+        let open = state.connections.get(&conn).filter(|connection| !connection.closing);
+        open.map_or(Gather::all(bytes), |connection| connection.frames.gather(bytes))
     }
 
     fn invariants(&self) {

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use verity_clock::Now;
-use verity_contract::{Consistency, Failure, FileRange, GroupRole, SessionOutput};
+use verity_contract::{Consistency, Failure, FileRange, GroupRole, Pieces, SessionOutput};
 use verity_types::{ConnId, GroupId, Mono, Nanos, Token};
 
 use super::budget::Budget;
@@ -281,7 +281,8 @@ impl Node {
     }
 
     /// Places a command in a group's order.
-    pub(super) fn propose(&self, group: GroupId, command: Bytes) -> Answer {
+    pub(super) fn propose(&self, group: GroupId, command: impl Into<Pieces>) -> Answer {
+        let command = command.into();
         self.ask(|token| SessionOutput::Propose { token, group, command })
     }
 

@@ -5,6 +5,8 @@
 //! - upon a frame that is cut: its parts are gathered as they come, in a buffer that grows with what has come and not with
 //!   what was announced.
 //!
+//! Whoever reads from a socket asks [`Frames::gather`] first, and then usually has whole frames to push.
+//!
 //! Whoever takes all complete frames after each push holds at most one incomplete frame here. Whoever does not (the
 //! connection is paused) is bounded by [`BACKLOG_MAX`] and [`CHUNK_COUNT_MAX`].
 
@@ -12,6 +14,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use thiserror::Error;
+use verity_contract::Gather;
 
 /// The largest frame unless configured otherwise: Kafka's `socket.request.max.bytes`.
 pub const FRAME_SIZE_MAX: usize = 100 << 20;
@@ -42,10 +45,46 @@ pub enum FrameError {
     Backlog,
 }
 
+/// Where a stream stands: between two frames, within a length, or within a frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Edge {
+    /// What there is of a length.
+    prefix: [u8; PREFIX],
+    have: usize,
+    /// What is missing of a frame.
+    missing: usize,
+}
+
+impl Edge {
+    /// Goes on by these bytes. A length that is an error is found when the frame is taken.
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.missing > 0 {
+                let passed = self.missing.min(bytes.len());
+                self.missing -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            self.prefix[self.have] = *first;
+            self.have = (self.have + 1) % PREFIX;
+            if self.have == 0 {
+                self.missing = usize::try_from(i32::from_be_bytes(self.prefix)).unwrap_or(0);
+            }
+            bytes = rest;
+        }
+    }
+
+    fn is_between(&self) -> bool {
+        self.have == 0 && self.missing == 0
+    }
+}
+
 /// Cuts a stream into frames.
 #[derive(Debug)]
 pub struct Frames {
     max: usize,
+    /// Where the stream stands behind what was pushed.
+    edge: Edge,
     /// The beginning of a frame that is cut, with its length in front.
     partial: BytesMut,
     chunks: VecDeque<Bytes>,
@@ -63,7 +102,7 @@ impl Frames {
     /// Takes frames of up to `max` bytes.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, partial: BytesMut::new(), chunks: VecDeque::new(), queued: 0, failed: None }
+        Self { max, edge: Edge::default(), partial: BytesMut::new(), chunks: VecDeque::new(), queued: 0, failed: None }
     }
 
     /// Takes frames of up to `max` bytes from here on.
@@ -96,10 +135,27 @@ impl Frames {
             return self.fail(FrameError::Backlog);
         }
         if !chunk.is_empty() {
+            self.edge.pass(&chunk);
             self.queued += chunk.len();
             self.chunks.push_back(chunk);
         }
         Ok(())
+    }
+
+    /// What is to become of bytes that follow on what was pushed: whole frames are pushed, and one that is cut waits for its
+    /// rest, so that it lies in one chunk. What cannot be judged is pushed.
+    #[must_use]
+    pub fn gather(&self, bytes: &[u8]) -> Gather {
+        let mut whole = 0;
+        while self.edge.is_between() && whole < bytes.len() {
+            match self.announced(&bytes[whole..]) {
+                Ok(Some(size)) if whole + PREFIX + size <= bytes.len() => whole += PREFIX + size,
+                Ok(Some(size)) => return Gather { deliver: whole, until: PREFIX + size },
+                Ok(None) => return Gather { deliver: whole, until: PREFIX },
+                Err(_) => break,
+            }
+        }
+        Gather::all(bytes)
     }
 
     /// The next complete frame, without its length; `None` until more has come.
@@ -118,7 +174,7 @@ impl Frames {
                 Ok(_) => {}
             }
         }
-        self.gather()
+        self.fill()
     }
 
     /// The length that `head` begins with, once it is whole.
@@ -145,7 +201,7 @@ impl Frames {
     }
 
     /// Moves bytes from the chunks to the partial frame until it is whole.
-    fn gather(&mut self) -> Result<Option<Bytes>, FrameError> {
+    fn fill(&mut self) -> Result<Option<Bytes>, FrameError> {
         loop {
             let size = match self.announced(&self.partial) {
                 Ok(size) => size,

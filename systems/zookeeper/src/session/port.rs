@@ -85,7 +85,7 @@ impl Port {
 
     pub(super) fn propose(&mut self, command: Bytes, waits: Waits) {
         let token = self.wait(waits);
-        self.out.push(SessionOutput::Propose { token, group: self.group, command });
+        self.out.push(SessionOutput::Propose { token, group: self.group, command: command.into() });
     }
 
     pub(super) fn read(&mut self, query: Bytes, consistency: Consistency, waits: Waits) {

@@ -15,11 +15,15 @@
 //! Deliberately absent: Kafka's own requests. One batch is one command, whichever version of Produce brought it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use verity_contract::Pieces;
 
 use super::config::PartitionConfig;
 use super::place::Settle;
 use crate::machine::codec;
 use crate::wire::ErrorCode;
+
+/// A batch of at least so many bytes is not copied into its command.
+const SHARED_MIN: usize = 4 << 10;
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,14 +83,24 @@ impl Command {
     /// In bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.pieces().join()
+    }
+
+    /// In bytes, of which a large batch is shared and not copied. A small one would keep the buffer that it came in.
+    #[must_use]
+    pub fn pieces(&self) -> Pieces {
         let mut out = BytesMut::new();
         match self {
             Self::Append { epoch, guard, batch } => {
-                out.reserve(14 + batch.len());
+                let shared = batch.len() >= SHARED_MIN;
+                out.reserve(14 + if shared { 0 } else { batch.len() });
                 out.put_u8(1);
                 out.put_i32(*epoch);
                 out.put_u8(u8::from(guard.is_some()));
                 guard.iter().for_each(|guard| out.put_i64(*guard));
+                if shared {
+                    return Pieces { head: out.freeze(), body: batch.clone() };
+                }
                 out.put_slice(batch);
             }
             Self::Marker { epoch, producer_id, producer_epoch, coordinator_epoch, decision, commit } => {
@@ -112,7 +126,7 @@ impl Command {
                 out.put_slice(&codec::encode(settle));
             }
         }
-        out.freeze()
+        out.freeze().into()
     }
 
     /// From bytes; `None` for others.

@@ -252,8 +252,10 @@ impl Rig {
                 assert!(!client.closed, "nothing is said to who was hung up on");
                 client.frames.push(bytes).expect("answers are frames");
             }
-            SessionOutput::Propose { token, group, command } if self.stalled => self.held.push((token, group, command)),
-            SessionOutput::Propose { token, group, command } => self.apply(group, Some(token), command),
+            SessionOutput::Propose { token, group, command } if self.stalled => {
+                self.held.push((token, group, command.join()))
+            }
+            SessionOutput::Propose { token, group, command } => self.apply(group, Some(token), command.join()),
             SessionOutput::Read { token, group, query, .. } => {
                 let completed = |result| SessionInput::Completed { token, result };
                 self.work.push_back(match self.groups.get_mut(&group).map(|hosted| hosted.machine.read(&query)) {

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use verity_contract::Gather;
 
 use crate::wire::{BACKLOG_MAX, FrameError, Frames};
 
@@ -39,6 +40,53 @@ proptest! {
         prop_assert_eq!(found, bodies);
         prop_assert_eq!(frames.pending(), 0);
     }
+}
+
+proptest! {
+    /// Read as the node reads: what is not delivered is kept, and what is kept comes to its end.
+    #[test]
+    fn what_is_gathered_comes_in_whole_frames(
+        bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..8),
+        cuts in prop::collection::vec(1usize..40, 0..60),
+        late in prop::option::of(0usize..60),
+    ) {
+        let stream: Vec<u8> = bodies.iter().flat_map(|body| framed(body)).collect();
+        let mut frames = Frames::new(64);
+        let (mut found, mut kept) = (Vec::new(), BytesMut::new());
+        // Some of it came before anybody asked.
+        let mut at = late.unwrap_or(0).min(stream.len());
+        frames.push(Bytes::copy_from_slice(&stream[..at])).unwrap();
+        let mut cuts = cuts.into_iter();
+        while at < stream.len() {
+            let end = at.saturating_add(cuts.next().unwrap_or(usize::MAX)).min(stream.len()).max(at + 1);
+            kept.extend_from_slice(&stream[at..end]);
+            at = end;
+            let gather = frames.gather(&kept);
+            let delivered = kept.split_to(gather.deliver);
+            prop_assert!(kept.is_empty() || gather.until > kept.len(), "what is kept waits for more");
+            frames.push(delivered.freeze()).unwrap();
+            while let Some(frame) = frames.next_frame().unwrap() {
+                found.push(frame.to_vec());
+            }
+            prop_assert!(late.is_some() || frames.pending() == 0, "nothing is cut");
+        }
+        while let Some(frame) = frames.next_frame().unwrap() {
+            found.push(frame.to_vec());
+        }
+        prop_assert_eq!(found, bodies);
+        prop_assert!(kept.is_empty());
+    }
+}
+
+#[test]
+fn a_length_that_cannot_be_is_delivered_to_be_refused() {
+    let mut frames = Frames::new(10);
+    let bytes = [framed(b"one"), vec![0, 0, 0, 11, 1]].concat();
+    assert_eq!(frames.gather(&bytes), Gather::all(&bytes));
+    frames.push(bytes.into()).unwrap();
+    assert!(frames.next_frame().unwrap().is_some());
+    assert_eq!(frames.next_frame(), Err(FrameError::TooLarge { size: 11, max: 10 }));
+    assert_eq!(Frames::new(10).gather(&[0, 0]), Gather { deliver: 0, until: 4 });
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl World {
             }
             SessionOutput::Propose { token, group, command } => {
                 assert_eq!(group, GROUP);
-                self.pending.push_back((at, Some(token), command));
+                self.pending.push_back((at, Some(token), command.join()));
             }
             SessionOutput::Read { token, query, consistency, .. } => match consistency {
                 Consistency::Local => node.work.push_back(Work::Read(token, query)),

@@ -15,8 +15,8 @@ use verity_clock::{Interval, Now};
 use verity_contract::Members;
 use verity_raft::Raft;
 use verity_replica::{
-    Batch, Frame, GroupConfig, GroupSpec, Input, LogWork, Opened, Output, SnapshotWork, decode_frames, encode_frame,
-    open,
+    Batch, Frame, GroupConfig, GroupSpec, Input, LogWork, Opened, Opening, Output, SnapshotWork, decode_frames,
+    encode_frame, open,
 };
 use verity_storage::{ClusterId, Disk, MemoryDisk};
 use verity_types::{GroupId, Mono, Nanos, NodeId};
@@ -141,7 +141,8 @@ impl Node {
             machine: Box::new(Tree::with_index_seed(TreeConfig::default(), 1)),
             duty: Some(Box::new(ZooKeeperDuty::new(DutyConfig::default()))),
         };
-        let mut opened = open(&disk, CLUSTER, NodeId(id), 7, now, vec![group], None).expect("a new folder opens");
+        let opening = Opening { cluster: CLUSTER, node: NodeId(id), seed: 7, log_bytes: 1 << 20 };
+        let mut opened = open(&disk, opening, now, vec![group], None).expect("a new folder opens");
         let config = Config::new(NodeId(id), opened.identity.incarnation, GROUP, [7; 32]);
         opened.replica.add_service(Box::new(ZooKeeper::new(config)));
         let mut node =

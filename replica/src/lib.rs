@@ -37,6 +37,6 @@ pub use roster::{Roster, put_roster, take_roster};
 pub use snapshot::{Restored, restore_group};
 pub use status::{GroupStatus, LaneStatus};
 pub use vault::{
-    EngineFactory, Founder, GroupSpec, LogVault, LogWork, OpenError, Opened, ServiceFactory, SnapshotAnswer,
+    EngineFactory, Founder, GroupSpec, LogVault, LogWork, OpenError, Opened, Opening, ServiceFactory, SnapshotAnswer,
     SnapshotVault, SnapshotWork, open,
 };

@@ -57,6 +57,8 @@ pub struct ReplicaConfig {
     pub id: NodeId,
     /// Its start count.
     pub incarnation: Incarnation,
+    /// About so many bytes of all groups' logs are held in memory.
+    pub log_bytes: u64,
 }
 
 /// What happens to a node.

@@ -28,6 +28,12 @@ mod snapshots;
 
 pub use snapshots::{SnapshotAnswer, SnapshotVault};
 
+/// The log's files may take so many times what is held of it in memory before live records move to make room: what is
+/// trimmed late, or lies beside what is, takes none of the disk's time.
+const WAL_SIZE: u64 = 2;
+/// Or so many bytes, if that is more.
+const WAL_SIZE_MIN: u64 = 256 << 20;
+
 /// Work on the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogWork {
@@ -216,26 +222,39 @@ pub struct Opened {
     pub passed_over: Vec<String>,
 }
 
-/// Opens a node's folder and brings its groups back, those included that machines asked `founder` for. `seed` feeds the
-/// engines' randomness and the log's salt.
+/// What a folder is opened as.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// The cluster that it is of.
+    pub cluster: ClusterId,
+    /// The node that it is of.
+    pub node: NodeId,
+    /// Feeds the engines' randomness and the log's salt.
+    pub seed: u64,
+    /// About so many bytes of all groups' logs are held in memory. On disk they take a few times as much.
+    pub log_bytes: u64,
+}
+
+/// Opens a node's folder and brings its groups back, those included that machines asked `founder` for.
 ///
 /// # Errors
 /// [`OpenError`], in one line for an operator.
 pub fn open(
     disk: &Arc<dyn Disk>,
-    cluster: ClusterId,
-    node: NodeId,
-    seed: u64,
+    opening: Opening,
     now: Now,
     specs: Vec<GroupSpec>,
     founder: Option<Founder>,
 ) -> Result<Opened, OpenError> {
+    let Opening { cluster, node, seed, log_bytes } = opening;
     let identity = Identity::open(disk.as_ref(), cluster, node)?;
     let seed = seed_of(seed, node, identity.incarnation);
-    let (wal, recovered) = Wal::open(Arc::clone(disk), WalConfig::with_salt(seed), &identity)?;
+    let size_target = log_bytes.saturating_mul(WAL_SIZE).max(WAL_SIZE_MIN);
+    let config = WalConfig { size_target, ..WalConfig::with_salt(seed) };
+    let (wal, recovered) = Wal::open(Arc::clone(disk), config, &identity)?;
     let store = SnapshotStore::open(Arc::clone(disk), SnapshotConfig::default(), cluster)?;
     let torn = recovered.torn.map(|torn| format!("{}: dropped an unfinished write at byte {}", torn.path, torn.offset));
-    let mut replica = Replica::new(ReplicaConfig { id: node, incarnation: identity.incarnation });
+    let mut replica = Replica::new(ReplicaConfig { id: node, incarnation: identity.incarnation, log_bytes });
     let mut snapshots = SnapshotVault::new(Arc::clone(disk), store, node, seed, founder, recovered.groups);
     let mut asked = VecDeque::new();
     for spec in specs {

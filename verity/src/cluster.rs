@@ -154,6 +154,7 @@ impl Cluster {
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),
+            log_bytes: compose::log_bytes(self.options.nodes.into()),
             port: Box::new(move |base| port(base, id, offset)),
         };
         let spec = compose::node(&self.options.plan, place).with_context(|| format!("node {id} cannot start"))?;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ const PLAIN: Door = Door(0);
 const TLS: Door = Door(1);
 /// Raft groups have at most this many voters; every further node learns.
 const VOTERS_MAX: u16 = 3;
+/// What logs may take in memory, in bytes.
+const LOG_BYTES: RangeInclusive<u64> = 32 << 20..=384 << 20;
 
 /// How the nodes of a group come to one order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -122,6 +125,8 @@ pub(crate) struct Place {
     pub(crate) administrators: IpAddr,
     /// The folder, for `conf`.
     pub(crate) data_dir: Option<String>,
+    /// About so many bytes of its groups' logs are held in memory.
+    pub(crate) log_bytes: u64,
     /// Moves a port of the settings to this node's.
     pub(crate) port: Box<dyn Fn(u16) -> Result<u16> + Send + Sync>,
 }
@@ -222,6 +227,13 @@ pub(crate) fn group_name(group: GroupId) -> String {
     }
 }
 
+/// How many bytes of logs a node holds in memory that shares the machine with so many others, itself included: a
+/// sixty-fourth of the memory in all, within [`LOG_BYTES`]. Logs that are held long are written to snapshots rarely.
+pub(crate) fn log_bytes(nodes: u64) -> u64 {
+    let memory = verity_node::machine_memory().unwrap_or(0);
+    (memory / 64 / nodes.max(1)).clamp(*LOG_BYTES.start(), *LOG_BYTES.end())
+}
+
 /// Everything that a node is made of.
 pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     layout::check_agreement(place.disk.as_ref(), plan.agreement)?;
@@ -256,6 +268,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         cluster: place.cluster,
         disk: place.disk,
         seed: plan.seed,
+        log_bytes: place.log_bytes,
         peer_addr: place.peer_addr,
         peers: place.seats.into_iter().map(|(node, seat)| (node, seat.peer)).collect(),
         peer_tls: place.peer_tls,

@@ -13,6 +13,7 @@
 //! peer = "127.0.0.1:7071"         # where this node listens for its peers
 //! admin = "127.0.0.1:7070"
 //! observer = false                # with voters = []: it shall learn and not vote
+//! log_memory_mib = 0              # what logs may take in memory; 0: a sixty-fourth of the machine's, 32 to 384
 //!
 //! [peers]                         # where the nodes listen for each other
 //! 1 = "127.0.0.1:7071"
@@ -103,6 +104,8 @@ pub(crate) use zookeeper::ZooKeeper;
 
 /// The keys of a file that are in no section, as the environment spells them.
 const TOP_KEYS: [&str; 4] = ["cluster", "voters", "agreement", "systems"];
+/// No machine has more memory for logs.
+const LOG_MEMORY_MIB_MAX: u64 = 1 << 20;
 /// What is measured is sent at least once a day.
 const INTERVAL_S_MAX: u64 = 86_400;
 
@@ -152,6 +155,8 @@ pub(crate) struct Node {
     pub(crate) admin: SocketAddr,
     #[serde(default)]
     pub(crate) observer: bool,
+    #[serde(default)]
+    pub(crate) log_memory_mib: u64,
 }
 
 /// `[tls]`
@@ -278,6 +283,9 @@ impl Settings {
         }
         if !peers.contains_key(&NodeId(id)) {
             bail!("node {id} has no address in [peers]");
+        }
+        if self.node.log_memory_mib > LOG_MEMORY_MIB_MAX {
+            bail!("node.log_memory_mib is at most {LOG_MEMORY_MIB_MAX}");
         }
         if self.lab.disk != LabDisk::Real && !self.lab.enabled {
             bail!("lab.disk loses data on purpose; set lab.enabled = true as well, or take it out");

@@ -12,8 +12,6 @@ use crate::frame::Frame;
 use crate::snapshot::{CHUNK_BYTES, Saving, Sending, restore_group};
 use crate::vault::{LogWork, SnapshotWork};
 
-/// About so many bytes of all groups' logs are held in memory.
-pub(super) const LOG_BYTES_MAX: u64 = 128 << 20;
 /// So many snapshots may be under way for that reason.
 const SAVING_MAX: usize = 2;
 
@@ -46,9 +44,9 @@ impl Replica {
         }
     }
 
-    /// The group whose snapshot frees the most, while logs take more than [`LOG_BYTES_MAX`]; a few at a time.
+    /// The group whose snapshot frees the most, while logs take more memory than they may; a few at a time.
     fn relief(&mut self) -> Option<GroupId> {
-        if self.held.total() <= LOG_BYTES_MAX || self.relief_waits {
+        if self.held.total() <= self.config.log_bytes || self.relief_waits {
             return None;
         }
         self.relief_waits = self.saving.len() >= SAVING_MAX;
@@ -65,9 +63,9 @@ impl Replica {
         self.relief_waits = false;
     }
 
-    /// How much of a log may stay behind a snapshot, so that all groups' logs stay far below [`LOG_BYTES_MAX`].
+    /// How much of a log may stay behind a snapshot, so that all groups' logs stay far below what they may take.
     fn log_bytes_kept(&self) -> u64 {
-        LOG_BYTES_MAX / 4 / self.groups.len().max(1) as u64
+        self.config.log_bytes / 4 / self.groups.len().max(1) as u64
     }
 
     pub(super) fn on_snapshot_written(&mut self, id: GroupId) {

@@ -7,7 +7,6 @@ use verity_contract::{
 };
 use verity_types::Term;
 
-use super::snapshots::LOG_BYTES_MAX;
 use super::*;
 use crate::group::GroupConfig;
 use crate::snapshot::Restored;
@@ -15,6 +14,7 @@ use crate::snapshot::Restored;
 const NODE: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
 const MIB: usize = 1024 * 1024;
+const LOG_BYTES: u64 = 64 << 20;
 
 fn now() -> Now {
     Now { mono: Mono(1_000_000_000), wall: Interval::around(1_700_000_000_000_000_000, 0) }
@@ -100,7 +100,7 @@ struct Rig {
 impl Rig {
     /// A node that leads so many groups, none of which takes a snapshot by itself.
     fn new(groups: u64) -> Self {
-        let mut replica = Replica::new(ReplicaConfig { id: NODE, incarnation: Incarnation(1) });
+        let mut replica = Replica::new(ReplicaConfig { id: NODE, incarnation: Incarnation(1), log_bytes: LOG_BYTES });
         let config = GroupConfig { snapshot_log_bytes: u64::MAX, rest: (Nanos(0), u64::MAX), ..GroupConfig::default() };
         for id in (1..=groups).map(GroupId) {
             let (engine, machine) = (Box::<Sure>::default(), Box::new(Blank));
@@ -170,8 +170,8 @@ fn logs_of_all_groups_share_a_bound() {
     }
     // 360 MiB went through, and by themselves the groups would keep 240.
     let slack = 2 * MIB as u64;
-    assert!(rig.log_bytes_max <= LOG_BYTES_MAX + slack, "{} bytes of logs at once", rig.log_bytes_max);
-    assert!(rig.log_bytes_max > LOG_BYTES_MAX / 2, "what fits is kept");
+    assert!(rig.log_bytes_max <= LOG_BYTES + slack, "{} bytes of logs at once", rig.log_bytes_max);
+    assert!(rig.log_bytes_max > LOG_BYTES / 2, "what fits is kept");
     rig.replica.retire(GroupId(1));
     rig.run();
     let held: u64 = rig.replica.groups.values().map(|group| group.held_bytes).sum();

@@ -13,6 +13,7 @@ mod conn;
 mod core;
 mod faults;
 mod figures;
+mod memory;
 mod node;
 mod outgoing;
 mod pause;
@@ -25,6 +26,7 @@ mod tls;
 pub use clock::{CLOCK_SKEW_MS_MAX, HostClock};
 pub use faults::{DISK_DELAY_MAX, Faults};
 pub use figures::{Counted, Figures, Histogram, Requests, Timings};
+pub use memory::machine_memory;
 pub use node::{
     AskError, Count, DoorSpec, Meter, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, TRACE, start,
 };

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use verity_contract::{Consistency, Door, Failure};
-use verity_replica::{Founder, GroupSpec, GroupStatus, Opened, ServiceFactory, ServiceId};
+use verity_replica::{Founder, GroupSpec, GroupStatus, Opened, Opening, ServiceFactory, ServiceId};
 use verity_storage::{ClusterId, Disk, Identity};
 use verity_types::{GroupId, NodeId};
 
@@ -91,6 +91,8 @@ pub struct NodeSpec {
     pub disk: Arc<dyn Disk>,
     /// Feeds the engines' randomness. Differs from node to node and start to start.
     pub seed: u64,
+    /// About so many bytes of all groups' logs are held in memory.
+    pub log_bytes: u64,
     /// Where it listens for peers.
     pub peer_addr: SocketAddr,
     /// Where its peers listen.
@@ -350,7 +352,8 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
     }
     let doors = bound.iter().filter_map(|bound| bound.listener.local_addr().ok()).collect();
     let now = clock.now();
-    let opened = verity_replica::open(&spec.disk, spec.cluster, spec.id, spec.seed, now, spec.groups, spec.founder)?;
+    let opening = Opening { cluster: spec.cluster, node: spec.id, seed: spec.seed, log_bytes: spec.log_bytes };
+    let opened = verity_replica::open(&spec.disk, opening, now, spec.groups, spec.founder)?;
     for line in opened.torn.iter().chain(&opened.passed_over) {
         tracing::warn!(node = %spec.id, "{line}");
     }

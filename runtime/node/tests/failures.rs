@@ -39,6 +39,7 @@ fn node() -> NodeHandle {
         cluster: ClusterId([1; 16]),
         disk: Arc::new(MemoryDisk::new()),
         seed: 1,
+        log_bytes: 1 << 20,
         peer_addr: free,
         peers: BTreeMap::new(),
         peer_tls: None,

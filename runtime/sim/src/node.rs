@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_clock::{Interval, Now};
 use verity_contract::{GroupRole, RecordKind, SessionOutput};
-use verity_replica::{Input, LogVault, LogWork, Opened, Output, Replica, SnapshotVault, SnapshotWork, Ticket};
+use verity_replica::{Input, LogVault, LogWork, Opened, Opening, Output, Replica, SnapshotVault, SnapshotWork, Ticket};
 use verity_storage::disk::{Crash, Faults as DiskFaults};
 use verity_storage::{ClusterId, Disk, FaultyDisk, MemoryDisk};
 use verity_types::{GroupId, Mono, NodeId, Term};
@@ -134,11 +134,12 @@ impl SimNode {
         cluster: ClusterId,
         seed: u64,
         true_ns: u64,
+        log_bytes: u64,
         setup: NodeSetup,
     ) -> Result<(), String> {
         let disk: Arc<dyn Disk> = Arc::new(self.faulty.clone());
-        let opened =
-            verity_replica::open(&disk, cluster, self.id, seed, self.now(true_ns), setup.groups, setup.founder);
+        let opening = Opening { cluster, node: self.id, seed, log_bytes };
+        let opened = verity_replica::open(&disk, opening, self.now(true_ns), setup.groups, setup.founder);
         let Opened { mut replica, log, snapshots, identity, .. } = opened.map_err(|error| error.to_string())?;
         for service in setup.services {
             replica.add_service(service(identity.incarnation));

@@ -32,6 +32,8 @@ const MILLI: u64 = 1_000_000;
 const DRIFT_PPM: i64 = 10_000;
 /// A node that is down for so long does not come back in any world.
 const FOR_GOOD: u64 = 1_000_000_000 * MILLI;
+/// More than a world's logs ever take.
+const LOG_BYTES: u64 = 64 << 20;
 const CLUSTER: ClusterId = ClusterId(*b"verity simulator");
 
 /// How a world is run.
@@ -556,9 +558,11 @@ impl<'w> World<'w> {
                 group.config.log_bytes_kept = self.rng.u64(0..8_000);
             }
         }
+        // Where it is small, the largest of a node's logs make room for the others.
+        let log_bytes = if self.swarm.snapshots && self.rng.bool() { 4 << self.rng.u32(10..14) } else { LOG_BYTES };
         self.trace.event(self.now, "start", id.0, &[]);
         let seed = self.options.seed.wrapping_mul(31).wrapping_add(id.0);
-        if let Err(reason) = self.nodes[node].start(CLUSTER, seed, self.now, setup) {
+        if let Err(reason) = self.nodes[node].start(CLUSTER, seed, self.now, log_bytes, setup) {
             if self.nodes[node].has_failed() {
                 // It did not get as far as a life of its own.
                 return self.fail(node);

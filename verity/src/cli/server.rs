@@ -247,6 +247,10 @@ fn place(settings: &Settings) -> Result<Place> {
         clients: settings.node.clients,
         administrators: settings.node.admin.ip(),
         data_dir: Some(settings.node.data_dir.display().to_string()),
+        log_bytes: match settings.node.log_memory_mib {
+            0 => compose::log_bytes(1),
+            mib => mib << 20,
+        },
         port: Box::new(Ok),
     })
 }

@@ -296,7 +296,7 @@ fn files_that_cannot_be_synced_stop_the_node() {
     let input = vault.carry_out(SnapshotWork::Finish { group: GROUP, meta: meta(3), attachments }).input;
     assert!(matches!(input, Some(Input::SyncFailed { group: GROUP, .. })), "{input:?}");
     assert_eq!(vault.store.indices(GROUP), []);
-    let mut replica = Replica::new(ReplicaConfig { id: NodeId(1), incarnation: Incarnation(1) });
+    let mut replica = Replica::new(ReplicaConfig { id: NodeId(1), incarnation: Incarnation(1), log_bytes: 1 << 20 });
     let now = verity_clock::Now { mono: Mono(0), wall: verity_clock::Interval::around(0, 0) };
     let mut out = Vec::new();
     replica.on(now, input.expect("it was looked at"), &mut out);

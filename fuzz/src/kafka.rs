@@ -416,7 +416,10 @@ impl World {
         if !self.open.contains_key(&seat) {
             self.dial(seat, 0);
         }
-        self.work.push_back(SessionInput::Bytes { conn: self.open[&seat], bytes });
+        let conn = self.open[&seat];
+        let gather = self.kafka.gather(conn, &bytes);
+        assert!(gather.deliver <= bytes.len() && (gather.deliver == bytes.len() || gather.until > 0));
+        self.work.push_back(SessionInput::Bytes { conn, bytes });
     }
 
     fn hang_up(&mut self, seat: u8) {

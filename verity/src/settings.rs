@@ -13,7 +13,8 @@
 //! peer = "127.0.0.1:7071"         # where this node listens for its peers
 //! admin = "127.0.0.1:7070"
 //! observer = false                # with voters = []: it shall learn and not vote
-//! log_memory_mib = 0              # what logs may take in memory; 0: a sixty-fourth of the machine's, 32 to 384
+//! log_memory_mib = 0              # what logs may take in memory, and twice that (256 at least) on disk;
+//!                                 # 0: a sixty-fourth of the machine's, 32 to 384
 //!
 //! [peers]                         # where the nodes listen for each other
 //! 1 = "127.0.0.1:7071"

@@ -191,5 +191,5 @@ pub fn ready(server: SocketAddr, topic: &str, partitions: i32, replicas: i16) ->
 /// When it is not kept.
 pub fn produce_one(leader: SocketAddr, topic: &str) -> Result<()> {
     let mut connection = Connection::open(leader, Duration::from_millis(250))?;
-    produced(connection.call(produce(topic, 0, 0, &super::wire::batch(["first"], 0)))?)
+    produced(connection.call(produce(topic, 0, 0, &super::wire::batch(["first"], super::wire::now_ms())))?)
 }

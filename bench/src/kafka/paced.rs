@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::client::{Connection, produce, produced, ready};
-use super::wire::{FETCH, Frame, batch, values};
+use super::wire::{FETCH, Frame, batch, now_ms, values};
 use crate::process;
 
 const MESSAGE_SIZE: usize = 100;
@@ -162,7 +162,7 @@ impl Run<'_> {
                 value
             });
             let partition = (number as usize) % leaders.len();
-            let request = produce(&self.pace.topic, partition as i32, number as i32, &batch(messages, 0));
+            let request = produce(&self.pace.topic, partition as i32, number as i32, &batch(messages, now_ms()));
             let sender = senders.get_mut(&leaders[partition]).expect("each leader has a connection");
             sender.write_all(&request.finish())?;
         }

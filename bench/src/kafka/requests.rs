@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::client::{Connection, produce, produced, ready};
-use super::wire::batch;
+use super::wire::{batch, now_ms};
 use crate::process;
 
 /// How many requests are under way.
@@ -38,7 +38,7 @@ pub fn run(server: SocketAddr, topic: &str, partitions: i32, count: i32, pids: &
     ensure!(partitions > 0 && count > 0, "a load needs a partition and a request");
     ready(server, topic, partitions, 1)?;
     let record_count = (BATCH_SIZE - BATCH_OVERHEAD) / (MESSAGE_SIZE + RECORD_OVERHEAD);
-    let batch = batch(std::iter::repeat_n([b'x'; MESSAGE_SIZE], record_count), 0);
+    let batch = batch(std::iter::repeat_n([b'x'; MESSAGE_SIZE], record_count), now_ms());
     let mut request = produce(topic, 0, 0, &batch).finish();
     // The partition stands in front of the batch and its length.
     let partition_at = request.len() - batch.len() - 8;

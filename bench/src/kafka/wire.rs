@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: flexible versions, compression, and every field that a load does not look at.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Context, Result, ensure};
 
 /// A request's number and the version that is spoken here.
@@ -187,6 +189,14 @@ fn put_varint(out: &mut Vec<u8>, value: i64) {
         raw >>= 7;
     }
     out.push(raw as u8);
+}
+
+/// Now, as records say it. What is older than the topic keeps would be let go of while it is measured.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "a client's records bear the time")]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A batch of these values, without keys, compression or a producer's name.

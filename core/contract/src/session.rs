@@ -198,7 +198,7 @@ pub enum SessionOutput {
 pub struct Gather {
     /// So many, from their beginning, now.
     pub deliver: usize,
-    /// What is left is kept until it is about so many; no more may come.
+    /// What is left comes again with more, and room is made for so many in all: a hint, which nobody waits for.
     pub until: usize,
 }
 

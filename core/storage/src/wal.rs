@@ -1,7 +1,8 @@
 //! The write-ahead log: one per node, shared by all of its groups.
 //!
-//! - upon [`Wal::append`]: the records of many groups join the round that is being gathered;
-//! - upon [`Wal::sync`]: the round is written and synced, by one `fdatasync`; only now may it be acknowledged;
+//! - upon [`Wal::append`]: the records of many groups join the round that is being gathered; a large one is written at once;
+//! - upon [`Wal::sync`]: what is left of the round is written, and all synced, by one `fdatasync`; only now may it be
+//!   acknowledged;
 //! - upon [`Wal::trim`] and [`Wal::retire`]: what a group needs no longer is marked; the mark joins the round;
 //! - upon a full file: it is synced, and the next one begins, a spare one if there is one, so that in the usual case a
 //!   write changes no metadata;
@@ -40,8 +41,6 @@ pub use recovery::{Recovered, RecoveredGroup, TornTail};
 const BUFFER_MAX: usize = 1 << 20;
 /// A buffer that grew beyond this for a large round is given back.
 const BUFFER_KEPT: usize = 2 * BUFFER_MAX;
-/// A payload of at least so many bytes is written from where it lies.
-const DIRECT_MIN: usize = 64 << 10;
 /// A file's live records move when they fill less than one in this many of its bytes.
 const SPARSE: u64 = 4;
 /// Sparse files are left alone until there are this many, so that little records do not move often.
@@ -59,6 +58,8 @@ pub struct WalConfig {
     /// Beyond this length of all files together, live records of the oldest file move, however many they are. A log whose
     /// live records alone are longer grows all the same: only a trim shortens those.
     pub size_target: u64,
+    /// A payload's body of at least so many bytes is written from where it lies, without waiting for its round's end.
+    pub direct_min: usize,
     /// Dead files kept for reuse.
     pub spares_max: usize,
     /// Drawn at random at each start. Makes what clients write unable to pass for records.
@@ -74,6 +75,7 @@ impl WalConfig {
             file_size: 32 << 20,
             preallocate: 1 << 20,
             size_target: 256 << 20,
+            direct_min: 64 << 10,
             spares_max: 2,
             salt,
         }
@@ -298,6 +300,7 @@ impl Wal {
     pub fn invariants(&self) {
         self.index.invariants();
         assert!(self.current.end() <= self.current.capacity, "records end within their file");
+        assert!(self.current.end().is_multiple_of(format::ALIGN as u64), "a record's padding is part of it");
         assert!(self.round_start <= self.current.end(), "the round begins before its end");
         let seqs = self.sealed.iter().map(|sealed| sealed.seq).chain([self.current.seq]);
         assert!(seqs.clone().zip(seqs.skip(1)).all(|(one, two)| one + 1 == two), "files follow each other");
@@ -359,7 +362,7 @@ impl Wal {
         let [head, body] = payload;
         format::encode_head(&mut self.current.buffer, self.current.seed, &header, payload);
         self.current.buffer.extend_from_slice(head);
-        if body.len() < DIRECT_MIN {
+        if body.len() < self.config.direct_min {
             self.current.buffer.extend_from_slice(body);
         } else {
             self.flush()?;

@@ -31,7 +31,7 @@ const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
-/// A buffer for what a service has gathered has at most so many times what has come of it.
+/// A buffer for what is gathered is made at most so many times as large as what has come of it.
 const GROWTH: usize = 16;
 /// After so many bytes of one connection, others have their turn.
 const TURN_BYTES: usize = 512 * 1024;
@@ -239,11 +239,15 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
     handle.close();
 }
 
-/// Makes room for more, so that `until` bytes will lie in one piece.
+/// Makes room for more, so that `until` bytes will lie in one piece. What is large is made as large as it must be, and is
+/// left to those who were given its bytes: a connection that rests has no more than [`READ_BYTES`].
 fn make_room(buffer: &mut BytesMut, until: usize) {
     let missing = until.saturating_sub(buffer.len()).min(GROWTH * buffer.len());
-    if buffer.capacity() - buffer.len() < missing.max(READ_BYTES / 4) {
-        buffer.reserve(missing.max(READ_BYTES));
+    let large = buffer.capacity() > READ_BYTES && missing == 0;
+    if large || buffer.capacity() - buffer.len() < missing.max(READ_BYTES / 4) {
+        let mut room = BytesMut::with_capacity((buffer.len() + missing).max(READ_BYTES));
+        room.extend_from_slice(buffer);
+        *buffer = room;
     }
 }
 
@@ -312,6 +316,29 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+
+    #[test]
+    fn what_is_gathered_lies_in_one_piece_and_is_left_behind() {
+        const FRAME: usize = 1 << 20;
+        let mut buffer = BytesMut::with_capacity(READ_BYTES);
+        buffer.extend_from_slice(&[1; 10 << 10]);
+        make_room(&mut buffer, FRAME);
+        assert_eq!(buffer.capacity(), (10 * (GROWTH + 1)) << 10, "an announcement alone gets nothing");
+        while buffer.len() < FRAME {
+            let room = (buffer.capacity() - buffer.len()).min(FRAME - buffer.len());
+            buffer.extend_from_slice(&vec![2; room]);
+            make_room(&mut buffer, FRAME);
+        }
+        assert_eq!(buffer.capacity(), FRAME);
+        let frame = buffer.split_to(FRAME);
+        make_room(&mut buffer, 0);
+        assert_eq!((buffer.len(), buffer.capacity()), (0, READ_BYTES));
+        drop(frame);
+        let mut rest = BytesMut::with_capacity(FRAME);
+        rest.extend_from_slice(&[3; 100]);
+        make_room(&mut rest, 0);
+        assert_eq!((rest.len(), rest.capacity()), (100, READ_BYTES));
+    }
 
     /// The reader stops while much waits. It must hear of the end of that, even if no task had to write it.
     #[expect(clippy::disallowed_methods, reason = "the other end of a socket reads meanwhile")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use verity_contract::{Record, RecordKind};
+use verity_contract::{Pieces, Record, RecordKind};
 use verity_types::{GroupId, LogIndex, NodeId};
 
 use super::*;
@@ -15,7 +15,7 @@ use crate::identity::seal_newer;
 const CLUSTER: ClusterId = ClusterId([3; 16]);
 
 fn small() -> WalConfig {
-    WalConfig { file_size: 4096, preallocate: 1024, size_target: 64 << 10, ..WalConfig::with_salt(99) }
+    WalConfig { file_size: 4096, preallocate: 1024, size_target: 64 << 10, direct_min: 100, ..WalConfig::with_salt(99) }
 }
 
 fn open(disk: &(impl Disk + Clone + 'static), config: WalConfig) -> Result<(Wal, Recovered), Error> {
@@ -25,7 +25,9 @@ fn open(disk: &(impl Disk + Clone + 'static), config: WalConfig) -> Result<(Wal,
 }
 
 fn record(kind: RecordKind, index: u64, payload: &[u8]) -> Record {
-    Record { kind, index: LogIndex(index), payload: Bytes::copy_from_slice(payload).into() }
+    let mut body = Bytes::copy_from_slice(payload);
+    let head = body.split_to(payload.len() / 3);
+    Record { kind, index: LogIndex(index), payload: Pieces { head, body } }
 }
 
 fn entry(index: u64, payload: &[u8]) -> Record {
@@ -123,6 +125,13 @@ fn take(wal: &mut Wal, model: &mut Model, step: &Step) -> Result<(), Error> {
         Step::Round(round) => {
             model.append(round);
             wal.append(round)?;
+            wal.invariants();
+            // The last of the round is there before it is synced.
+            let last = round.last().and_then(|(group, records)| Some((*group, records.last()?)));
+            if let Some((group, last)) = last.filter(|(_, last)| last.kind == RecordKind::Entry) {
+                let live = last.index > wal.trimmed(group);
+                assert_eq!(wal.entry(group, last.index)?, live.then(|| last.payload.clone().join()));
+            }
         }
         Step::Trim(group, upto) => {
             model.trim(*group, *upto);

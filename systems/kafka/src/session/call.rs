@@ -33,6 +33,8 @@ pub(super) struct Call {
     /// The client's address, without the `/` that Kafka writes in front of it in some places.
     pub(super) host: String,
     pub(super) door: Door,
+    /// The request's frame, in bytes.
+    pub(super) size: usize,
 }
 
 /// How a request ends.
@@ -48,9 +50,10 @@ pub(super) enum Reply {
 }
 
 impl Call {
-    pub(super) fn new(connection: &Connection, conn: ConnId, header: &RequestHeader) -> Self {
+    pub(super) fn new(connection: &Connection, conn: ConnId, header: &RequestHeader, size: usize) -> Self {
         Self {
             conn,
+            size,
             version: header.version,
             client_id: header.client_id.clone().unwrap_or_default(),
             principal: connection.authentication.principal().to_owned(),

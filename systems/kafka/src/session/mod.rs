@@ -215,7 +215,7 @@ impl Kafka {
             }
             let Some((slot, waiting)) = connection.begin() else { break };
             let Waiting { header, request, size, came } = waiting;
-            let call = Call::new(connection, conn, &header);
+            let call = Call::new(connection, conn, &header, size);
             let handle = node.clone();
             self.tasks.spawn(Box::pin(async move {
                 let reply = call::answer(&handle, &call, request).await;

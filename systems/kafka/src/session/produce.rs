@@ -301,7 +301,7 @@ pub(super) async fn produce(node: &Node, call: &Call, request: ProduceRequest) -
         if let PartState::Judged(Judged { group, epoch, guard, batch, header, .. }) = &part.state {
             let command = Command::Append { epoch: *epoch, guard: *guard, batch: batch.clone() };
             let size = (u64::try_from(header.record_count).unwrap_or(0), batch.len() as u64);
-            part.state = PartState::Asked(node.propose(*group, command.pieces()), size);
+            part.state = PartState::Asked(node.propose(*group, command.pieces(call.size)), size);
         }
     }
     let throttle_time_ms = quotas::charge(&mut node.state(), call, PRODUCER_BYTE_RATE, bytes as f64);

@@ -22,8 +22,8 @@ use super::place::Settle;
 use crate::machine::codec;
 use crate::wire::ErrorCode;
 
-/// A batch of at least so many bytes is not copied into its command.
-const SHARED_MIN: usize = 4 << 10;
+/// What came in may lie in a buffer of this size, however short it is: what is read at once.
+const BUFFER_SIZE: usize = 64 << 10;
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,16 +83,19 @@ impl Command {
     /// In bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        self.pieces().join()
+        self.pieces(usize::MAX).join()
     }
 
-    /// In bytes, of which a large batch is shared and not copied. A small one would keep the buffer that it came in.
+    /// In bytes. A batch that is most of what it came in (a request of `frame` bytes) is shared and not copied.
+    ///
+    /// HAZARD: a shared batch keeps all that it came in for as long as the command waits, and whoever bounds what waits
+    /// counts the command's bytes alone.
     #[must_use]
-    pub fn pieces(&self) -> Pieces {
+    pub fn pieces(&self, frame: usize) -> Pieces {
         let mut out = BytesMut::new();
         match self {
             Self::Append { epoch, guard, batch } => {
-                let shared = batch.len() >= SHARED_MIN;
+                let shared = batch.len() >= frame.max(BUFFER_SIZE) / 2;
                 out.reserve(14 + if shared { 0 } else { batch.len() });
                 out.put_u8(1);
                 out.put_i32(*epoch);

@@ -115,6 +115,7 @@ pub(crate) struct Group {
     pub(crate) inbox: Vec<Proposal>,
     /// On a leader: to be proposed next, in order, each once.
     pub(crate) to_propose: VecDeque<Proposal>,
+    /// On a leader: the engine takes nothing more before something is committed, or time has passed.
     pub(crate) refused: bool,
     stamped: WallMs,
     time: WallMs,

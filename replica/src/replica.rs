@@ -593,7 +593,11 @@ impl Replica {
                 Some(after) if after > group.persisted => group.held.push((after, to, bytes, urgent)),
                 _ => self.post_as(urgent, to, &Frame::Agreement { group: id, bytes }),
             },
-            From::Commit(entries) => group.queue.extend(entries.into_iter().map(ToApply::Entry)),
+            From::Commit(entries) => {
+                group.queue.extend(entries.into_iter().map(ToApply::Entry));
+                // An engine that had too much under way has less now.
+                group.refused = false;
+            }
             From::InstallSnapshot(meta) => {
                 // What is queued is included in the snapshot, or would be void behind it.
                 group.queue.clear();

@@ -10,6 +10,10 @@
 //! HAZARD: passing over a damaged snapshot is sound only as long as the log from the one before it is still there. The
 //! caller compares the index with the log's trim point.
 //!
+//! The file of one that goes is written again for another: making and removing files is most of what a small snapshot costs.
+//!
+//! HAZARD: a file is written again only once the folder no longer shows it under its old name, even after a crash.
+//!
 //! Which snapshots there are is read from the folder once and then kept in memory: it may hold thousands, and reading it
 //! costs more than writing one. Nobody else writes there.
 //!
@@ -56,8 +60,20 @@ pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
     config: SnapshotConfig,
     cluster: ClusterId,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What lies in the folder.
+#[derive(Debug, Default)]
+struct Known {
     /// Those that are whole, and so have their names.
-    known: Arc<Mutex<BTreeSet<(GroupId, LogIndex)>>>,
+    whole: BTreeSet<(GroupId, LogIndex)>,
+    /// Paths of files to be written again,
+    spares: Vec<String>,
+    /// of those that are once the folder is synced,
+    freed: Vec<String>,
+    /// and how many there have been.
+    spares_named: u64,
 }
 
 /// Group and index that a snapshot's file is named after.
@@ -89,7 +105,8 @@ impl SnapshotStore {
                 disk.remove(&join(&config.dir, name))?;
             }
         }
-        let known = names.iter().filter_map(|name| named(name)).collect();
+        let whole = names.iter().filter_map(|name| named(name)).collect();
+        let known = Known { whole, ..Known::default() };
         Ok(Self { disk, config, cluster, known: Arc::new(Mutex::new(known)) })
     }
 
@@ -99,8 +116,14 @@ impl SnapshotStore {
     /// [`Error::TooLarge`] for more than [`MEMBERS_MAX`] members, or the device's.
     pub fn begin(&self, group: GroupId, meta: &SnapshotMeta) -> Result<SnapshotWriter, Error> {
         let header = encode_header(self.cluster, group, meta)?;
-        let temporary = self.path(group, meta.index, WRITING);
-        let file = self.disk.create(&temporary)?;
+        let spare = self.known().spares.pop();
+        let (file, temporary) = match spare {
+            Some(spare) => (self.disk.open(&spare)?, spare),
+            None => {
+                let path = self.path(group, meta.index, WRITING);
+                (self.disk.create(&path)?, path)
+            }
+        };
         let sealer = Sealer::new(&header);
         Ok(SnapshotWriter {
             store: self.clone(),
@@ -136,16 +159,16 @@ impl SnapshotStore {
     #[must_use]
     pub fn indices(&self, group: GroupId) -> Vec<LogIndex> {
         let all = (group, LogIndex(0))..=(group, LogIndex(u64::MAX));
-        self.known().range(all).map(|(_, index)| *index).collect()
+        self.known().whole.range(all).map(|(_, index)| *index).collect()
     }
 
     /// The groups that there are snapshots of, checked or not.
     #[must_use]
     pub fn groups(&self) -> BTreeSet<GroupId> {
-        self.known().iter().map(|(group, _)| *group).collect()
+        self.known().whole.iter().map(|(group, _)| *group).collect()
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeSet<(GroupId, LogIndex)>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,9 +233,16 @@ impl SnapshotStore {
     fn remove_files(&self, group: GroupId, indices: &[LogIndex]) -> Result<(), Error> {
         for index in indices {
             self.disk.remove(&self.path(group, *index, DONE))?;
-            self.known().remove(&(group, *index));
+            self.known().whole.remove(&(group, *index));
         }
-        if indices.is_empty() { Ok(()) } else { self.disk.sync_dir(&self.config.dir) }
+        if indices.is_empty() { Ok(()) } else { self.sync_folder() }
+    }
+
+    fn sync_folder(&self) -> Result<(), Error> {
+        let freed = std::mem::take(&mut self.known().freed);
+        self.disk.sync_dir(&self.config.dir)?;
+        self.known().spares.extend(freed);
+        Ok(())
     }
 
     fn path(&self, group: GroupId, index: LogIndex, suffix: &str) -> String {
@@ -222,14 +252,36 @@ impl SnapshotStore {
     /// Gives a synced file its name, durably, and lets older ones go.
     fn promote(&self, temporary: &str, group: GroupId, index: LogIndex) -> Result<(), Error> {
         self.disk.rename(temporary, &self.path(group, index, DONE))?;
-        self.known().insert((group, index));
-        self.disk.sync_dir(&self.config.dir)?;
+        self.known().whole.insert((group, index));
+        self.sync_folder()?;
         let mut indices = self.indices(group);
         let newer = indices.iter().filter(|other| **other > index).count();
         indices.truncate((indices.len() - newer).saturating_sub(self.config.keep));
-        self.remove_files(group, &indices)
+        indices.into_iter().try_for_each(|index| self.free(group, index))
+    }
+
+    /// Lets one go that nobody needs. It may be there again after a crash.
+    fn free(&self, group: GroupId, index: LogIndex) -> Result<(), Error> {
+        let path = self.path(group, index, DONE);
+        let spare = {
+            let mut known = self.known();
+            known.whole.remove(&(group, index));
+            let named = known.spares_named;
+            let room = known.spares.len() + known.freed.len() < SPARES_MAX;
+            room.then(|| {
+                known.spares_named += 1;
+                join(&self.config.dir, &format!("spare-{named:016x}{WRITING}"))
+            })
+        };
+        let Some(spare) = spare else { return self.disk.remove(&path) };
+        self.disk.rename(&path, &spare)?;
+        self.known().freed.push(spare);
+        Ok(())
     }
 }
+
+/// So many files wait to be written again.
+const SPARES_MAX: usize = 4;
 
 const DONE: &str = ".snap";
 const WRITING: &str = ".snap.writing";
@@ -273,6 +325,8 @@ impl SnapshotWriter {
     pub fn finish(mut self) -> Result<(), Error> {
         self.sealer.trailer(&mut self.buffer);
         self.flush()?;
+        // What it was written over may have been longer.
+        self.file.set_size(self.at)?;
         self.file.sync_data()?;
         self.store.promote(&self.temporary, self.group, self.index)
     }

@@ -59,6 +59,40 @@ impl Agreement for Sure {
     fn invariants(&self) {}
 }
 
+/// Leads, and has one entry under way at most: it is committed once it is on stable storage.
+#[derive(Default)]
+struct Narrow {
+    sure: Sure,
+    under_way: Option<Bytes>,
+}
+
+impl Agreement for Narrow {
+    fn on(&mut self, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>) {
+        match input {
+            ToEngine::Propose(payload) if self.under_way.is_some() => out.push(FromEngine::Refused(payload)),
+            ToEngine::Propose(payload) => {
+                self.under_way = Some(payload);
+                out.push(FromEngine::Persist { id: PersistId(self.sure.0), records: Vec::new() });
+            }
+            ToEngine::Persisted(_) => {
+                let payload = self.under_way.take().expect("it was put out");
+                self.sure.settle(CommittedKind::Normal, payload, out);
+            }
+            other => self.sure.on(now, other, out),
+        }
+    }
+
+    fn tick_interval(&self) -> Nanos {
+        self.sure.tick_interval()
+    }
+
+    fn status(&self) -> AgreementStatus {
+        self.sure.status()
+    }
+
+    fn invariants(&self) {}
+}
+
 /// Holds nothing.
 struct Blank;
 
@@ -100,10 +134,14 @@ struct Rig {
 impl Rig {
     /// A node that leads so many groups, none of which takes a snapshot by itself.
     fn new(groups: u64) -> Self {
+        Self::of(groups, || Box::<Sure>::default())
+    }
+
+    fn of(groups: u64, engine: impl Fn() -> Box<dyn Agreement>) -> Self {
         let mut replica = Replica::new(ReplicaConfig { id: NODE, incarnation: Incarnation(1), log_bytes: LOG_BYTES });
         let config = GroupConfig { snapshot_log_bytes: u64::MAX, rest: (Nanos(0), u64::MAX), ..GroupConfig::default() };
         for id in (1..=groups).map(GroupId) {
-            let (engine, machine) = (Box::<Sure>::default(), Box::new(Blank));
+            let (engine, machine) = (engine(), Box::new(Blank));
             let (restored, config) = (Restored::default(), config.clone());
             replica.add_group(now(), GroupBoot { id, engine, machine, duty: None, restored, config });
         }
@@ -148,6 +186,7 @@ impl Rig {
                     self.answers += 1;
                     continue;
                 }
+                Output::Log(LogWork::Persist { ticket, .. }) => Input::Persisted(ticket),
                 Output::Snapshot(SnapshotWork::Chunk { group, .. }) => Input::SnapshotWritten(group),
                 Output::Snapshot(SnapshotWork::Finish { group, meta, .. }) => Input::SnapshotSaved { group, meta },
                 _ => continue,
@@ -176,6 +215,15 @@ fn logs_of_all_groups_share_a_bound() {
     rig.run();
     let held: u64 = rig.replica.groups.values().map(|group| group.held_bytes).sum();
     assert_eq!(rig.replica.held.total(), held, "a group that ended counts no more");
+}
+
+#[test]
+fn what_an_engine_refuses_is_proposed_again_when_it_has_room() {
+    let mut rig = Rig::of(1, || Box::<Narrow>::default());
+    (0..4).for_each(|_| rig.propose(1, MIB));
+    // Each answer of storage is followed by a turn.
+    (0..4).for_each(|_| rig.run());
+    assert_eq!(rig.answers, 4, "no tick is waited for");
 }
 
 #[test]

@@ -109,6 +109,50 @@ fn a_crash_at_every_step_leaves_the_old_one_or_the_new() {
     }
 }
 
+/// Files are written again for other snapshots, longer and shorter ones. A file that did not lose its old name before that
+/// would show another group's bytes under it.
+#[test]
+fn a_crash_while_files_are_written_again_leaves_each_group_its_latest() {
+    const GROUPS: u64 = 3;
+    let content = |group: u64, index: u64| vec![(group * 16 + index) as u8; ((group * 7 + index * 13) % 40) as usize];
+    let save = |store: &SnapshotStore, group: u64, index: u64| {
+        let mut writer = store.begin(GroupId(group), &meta(index))?;
+        writer.write(&content(group, index))?;
+        writer.finish()
+    };
+    for halt in (1..150).step_by(2) {
+        for seed in 0..4 {
+            let memory = MemoryDisk::new();
+            let disk = FaultyDisk::new(Arc::new(memory.clone()));
+            let store_faulty = store(&disk);
+            disk.set_faults(Faults { halt_at: Some(disk.counts().changes + halt), halt_keeps: 9, ..Faults::default() });
+            let mut saved = [0; GROUPS as usize + 1];
+            let rounds = (1..=6).flat_map(|index| (1..=GROUPS).map(move |group| (group, index)));
+            for (group, index) in rounds {
+                if save(&store_faulty, group, index).is_err() {
+                    break;
+                }
+                saved[group as usize] = index;
+            }
+            memory.crash(Crash::Subset(seed));
+            let store = store(&memory);
+            for group in 1..=GROUPS {
+                let (id, saved) = (GroupId(group), saved[group as usize]);
+                let latest = store.latest(id, None).unwrap().map_or(0, |meta| meta.index.0);
+                assert!(
+                    (saved..=saved + 1).contains(&latest),
+                    "halt at {halt}: group {group} has {latest}, not {saved}"
+                );
+                for index in store.indices(id).iter().map(|index| index.0) {
+                    let read: Vec<u8> =
+                        store.chunks(id, LogIndex(index)).unwrap().flat_map(|chunk| chunk.unwrap()).collect();
+                    assert_eq!(read, content(group, index), "halt at {halt}: group {group}, index {index}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_peer_receives_what_was_sent_and_refuses_what_was_not() {
     let sender = store(&MemoryDisk::new());

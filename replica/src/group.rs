@@ -19,6 +19,9 @@ use crate::roster::{Context, Roster};
 use crate::snapshot::{Restored, Saving, Sending};
 use crate::status::{GroupStatus, LaneStatus};
 
+/// After a snapshot that could not be saved, the next is taken no sooner.
+const SNAPSHOT_PAUSE: Nanos = Nanos::from_millis(1_000);
+
 /// How a group is run.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
@@ -138,6 +141,8 @@ pub(crate) struct Group {
     /// When something was last applied.
     pub(crate) applied_at: Mono,
     pub(crate) snapshot_wanted: bool,
+    /// When the last one could not be saved: it is tried again after [`SNAPSHOT_PAUSE`].
+    pub(crate) snapshot_failed_at: Option<Mono>,
     pub(crate) saving: Option<Saving>,
     pub(crate) saved: Option<SnapshotMeta>,
     /// Bytes of the last snapshot.
@@ -197,6 +202,7 @@ impl Group {
             counted_bytes: 0,
             applied_at: now,
             snapshot_wanted: false,
+            snapshot_failed_at: None,
             saving: None,
             saved,
             snapshot_bytes: bytes,
@@ -348,7 +354,10 @@ impl Group {
     pub(crate) fn wants_snapshot(&self, now: Mono) -> bool {
         let (span, bytes) = self.config.rest;
         let rests = self.log_bytes >= bytes && now.since(self.applied_at) >= span;
-        self.snapshot_wanted || rests || self.log_bytes >= self.config.snapshot_log_bytes
+        self.snapshot_wanted
+            || self.snapshot_failed_at.is_some()
+            || rests
+            || self.log_bytes >= self.config.snapshot_log_bytes
     }
 
     /// How far the log may go behind a snapshot at `index`: what stays is about what the configuration says, or `keep` if
@@ -367,8 +376,11 @@ impl Group {
     }
 
     /// True if a snapshot can be taken now, and would say more than the last one. A machine that failed holds less than its
-    /// index says.
-    pub(crate) fn may_snapshot(&self) -> bool {
+    /// index says, and a disk that is full has no room a moment later.
+    pub(crate) fn may_snapshot(&self, now: Mono) -> bool {
+        if self.snapshot_failed_at.is_some_and(|at| now.since(at) < SNAPSHOT_PAUSE) {
+            return false;
+        }
         let fresh = self.saved.as_ref().is_none_or(|saved| saved.index < self.applied);
         fresh && !self.failed && self.saving.is_none() && !self.installing && self.applied > LogIndex(0)
     }
@@ -398,7 +410,7 @@ impl Group {
     pub(crate) fn has_chores(&self, now: Mono) -> bool {
         let proposes = !self.inbox.is_empty() || !self.to_propose.is_empty() || !self.lane.is_empty();
         let changes = self.heir.is_some() || self.changing.is_some() || self.changed.is_some();
-        let snapshot = self.wants_snapshot(now) && self.may_snapshot();
+        let snapshot = self.wants_snapshot(now) && self.may_snapshot(now);
         self.has_backlog() || !self.reads.is_empty() || proposes || changes || snapshot
     }
 

@@ -352,7 +352,7 @@ impl Replica {
             Input::SnapshotSaved { group, meta } => self.on_snapshot_saved(now, group, meta),
             Input::SnapshotFailed(group) => {
                 self.end_saving(group);
-                self.with(group, |group| group.saving = None);
+                self.with(group, |group| (group.saving, group.snapshot_failed_at) = (None, Some(now.mono)));
             }
             Input::SnapshotData { group, to, index, offset, file, total, bytes } => {
                 self.on_snapshot_data(now, group, to, index, offset, file, total, bytes);

@@ -9,6 +9,7 @@ use verity_types::{GroupId, LogIndex, NodeId};
 
 use super::{Output, Replica, Work};
 use crate::frame::Frame;
+use crate::group::Group;
 use crate::snapshot::{CHUNK_BYTES, Saving, Sending, restore_group};
 use crate::vault::{LogWork, SnapshotWork};
 
@@ -23,15 +24,16 @@ impl Replica {
             let Some(group) = self.groups.get_mut(id) else { continue };
             self.held.count(*id, group.counted_bytes, group.held_bytes);
             group.counted_bytes = group.held_bytes;
-            if group.wants_snapshot(now.mono) && group.may_snapshot() {
+            if group.wants_snapshot(now.mono) && group.may_snapshot(now.mono) {
                 due.push(*id);
             }
         }
-        let relief = self.relief();
+        let relief = self.relief(now);
         due.extend(relief.filter(|id| !due.contains(id)));
         for id in due {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             group.snapshot_wanted = false;
+            group.snapshot_failed_at = None;
             group.log_bytes = 0;
             let meta = group.meta();
             group.machine.snapshot_begin();
@@ -45,7 +47,7 @@ impl Replica {
     }
 
     /// The group whose snapshot frees the most, while logs take more memory than they may; a few at a time.
-    fn relief(&mut self) -> Option<GroupId> {
+    fn relief(&mut self, now: Now) -> Option<GroupId> {
         if self.held.total() <= self.config.log_bytes || self.relief_waits {
             return None;
         }
@@ -53,7 +55,8 @@ impl Replica {
         if self.relief_waits {
             return None;
         }
-        let may = |id: &GroupId| self.groups.get(id).is_some_and(|group| group.may_snapshot() && group.log_bytes > 0);
+        let may = |group: &Group| group.may_snapshot(now.mono) && group.log_bytes > 0;
+        let may = |id: &GroupId| self.groups.get(id).is_some_and(may);
         self.held.largest_first().find(may)
     }
 

@@ -129,6 +129,8 @@ struct Rig {
     writes: Vec<(usize, bool)>,
     answers: usize,
     log_bytes_max: u64,
+    /// Snapshots cannot be saved, and so many were tried.
+    full_disk: Option<usize>,
 }
 
 impl Rig {
@@ -145,7 +147,7 @@ impl Rig {
             let (restored, config) = (Restored::default(), config.clone());
             replica.add_group(now(), GroupBoot { id, engine, machine, duty: None, restored, config });
         }
-        let mut rig = Self { replica, count: 0, writes: Vec::new(), answers: 0, log_bytes_max: 0 };
+        let mut rig = Self { replica, count: 0, writes: Vec::new(), answers: 0, log_bytes_max: 0, full_disk: None };
         let mut out = Vec::new();
         rig.replica.on(now(), Input::Tick, &mut out);
         rig.take(out);
@@ -187,6 +189,10 @@ impl Rig {
                     continue;
                 }
                 Output::Log(LogWork::Persist { ticket, .. }) => Input::Persisted(ticket),
+                Output::Snapshot(SnapshotWork::Chunk { group, .. }) if self.full_disk.is_some() => {
+                    self.full_disk = self.full_disk.map(|tried| tried + 1);
+                    Input::SnapshotFailed(group)
+                }
                 Output::Snapshot(SnapshotWork::Chunk { group, .. }) => Input::SnapshotWritten(group),
                 Output::Snapshot(SnapshotWork::Finish { group, meta, .. }) => Input::SnapshotSaved { group, meta },
                 _ => continue,
@@ -224,6 +230,30 @@ fn what_an_engine_refuses_is_proposed_again_when_it_has_room() {
     // Each answer of storage is followed by a turn.
     (0..4).for_each(|_| rig.run());
     assert_eq!(rig.answers, 4, "no tick is waited for");
+}
+
+/// A full disk is neither asked again in the same moment nor never again.
+#[test]
+fn a_snapshot_that_failed_is_taken_again_after_a_while() {
+    let mut rig = Rig::new(1);
+    rig.full_disk = Some(0);
+    rig.propose(1, 10);
+    rig.replica.groups.get_mut(&GroupId(1)).unwrap().snapshot_wanted = true;
+    (0..5).for_each(|_| rig.run());
+    assert_eq!(rig.full_disk.take(), Some(1));
+    let mut at = now();
+    for _ in 0..100 {
+        at.mono = rig.replica.next_wake();
+        let mut out = Vec::new();
+        rig.replica.on(at, Input::Tick, &mut out);
+        rig.replica.flush(at, &mut out);
+        rig.take(out);
+        if rig.replica.groups[&GroupId(1)].saved.is_some() {
+            break;
+        }
+    }
+    assert!(rig.replica.groups[&GroupId(1)].saved.is_some(), "it was wanted once, and is there at last");
+    assert!(at.mono.since(now().mono) >= Nanos::from_millis(1_000));
 }
 
 #[test]

@@ -14,7 +14,7 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which system's worlds are to catch each mutant, and on which engine.
-const MUTANTS: [(&str, &str, &str); 21] = [
+const MUTANTS: [(&str, &str, &str); 23] = [
     ("vote-not-persisted", "zookeeper", "raft"),
     ("commit-without-quorum", "zookeeper", "paxos"),
     ("stale-read-without-barrier", "zookeeper", "raft"),
@@ -36,6 +36,8 @@ const MUTANTS: [(&str, &str, &str); 21] = [
     ("markers-taken-for-written", "kafka", "raft"),
     ("commit-ignores-generation", "kafka", "raft"),
     ("commit-forgotten", "kafka", "raft"),
+    ("assignment-shared", "kafka", "raft"),
+    ("revocation-not-awaited", "kafka", "raft"),
 ];
 
 pub(crate) fn run_suite() -> Result<()> {

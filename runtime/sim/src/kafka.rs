@@ -11,13 +11,15 @@
 //! - an operator moves partitions: each time to other nodes, in another order, so that another of them is to lead
 //!   ([`KafkaClients::with_operator`]);
 //! - a consumer reads one topic after the other from where it was, as committed or not;
-//! - members of a consumer group share the topics among them ([`group`]).
+//! - members of a consumer group share the topics among them ([`group`]), and so do those of another by the newer protocol
+//!   ([`subscriber`]).
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
 
 mod group;
 mod laws;
 mod mutants;
+mod subscriber;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ use crate::workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
 use crate::zookeeper::EngineFn;
 use group::{Call, GROUP, Groups, Member};
 use laws::{Fate, Laws};
+use subscriber::Subscriber;
 use wire::{Producer, next_answer, put_string, request, take_fetched, take_string};
 
 const CLUSTER: GroupId = GroupId(2);
@@ -49,6 +52,8 @@ const TOPICS: usize = 2;
 const REPLICAS: usize = 3;
 /// How many members the consumer group has.
 const MEMBERS: usize = 2;
+/// How many the other has, whose members are told what they own: more than there are partitions.
+const SUBSCRIBERS: usize = 3;
 /// An operator acts at one of so many wakes.
 const OPERATOR_TURNS: usize = 40;
 const MILLI: u64 = 1_000_000;
@@ -73,6 +78,7 @@ mod code {
     pub(super) const UNKNOWN_MEMBER_ID: i16 = 25;
     pub(super) const INVALID_SESSION_TIMEOUT: i16 = 26;
     pub(super) const REBALANCE_IN_PROGRESS: i16 = 27;
+    pub(super) const FENCED_MEMBER_EPOCH: i16 = 110;
 }
 
 /// What a client asks.
@@ -81,12 +87,27 @@ enum Ask {
     Leader(usize),
     Coordinator,
     Init,
-    Produce { topic: usize, value: u64 },
+    Produce {
+        topic: usize,
+        value: u64,
+    },
     Add(usize),
-    End { commit: bool },
-    Fetch { topic: usize, from: i64 },
-    Move { topic: usize, replicas: [i32; REPLICAS] },
+    End {
+        commit: bool,
+    },
+    Fetch {
+        topic: usize,
+        from: i64,
+    },
+    Move {
+        topic: usize,
+        replicas: [i32; REPLICAS],
+    },
     Group(Call),
+    /// A heartbeat of a subscriber.
+    Beat {
+        leaves: bool,
+    },
 }
 
 /// What a client is for.
@@ -96,6 +117,7 @@ enum Part {
     Transactional,
     Consumer { committed: bool },
     Member,
+    Subscriber,
     Operator,
 }
 
@@ -133,6 +155,7 @@ struct Client {
     transactions: u64,
     positions: [i64; TOPICS],
     member: Member,
+    subscriber: Subscriber,
     turn: usize,
     /// How often it could have asked something new.
     wakes: usize,
@@ -178,6 +201,7 @@ impl Client {
             transactions: 0,
             positions: [0; TOPICS],
             member: Member::default(),
+            subscriber: Subscriber::default(),
             turn: 0,
             wakes: 0,
             rereads: false,
@@ -210,7 +234,7 @@ impl Client {
     fn target(&self, ask: Ask) -> Result<Option<u64>, Ask> {
         match ask {
             Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => Ok(None),
-            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) => {
+            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) | Ask::Beat { .. } => {
                 self.coordinator.map(Some).ok_or(Ask::Coordinator)
             }
             Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => {
@@ -223,7 +247,7 @@ impl Client {
     fn forget(&mut self, ask: Ask) {
         match ask {
             Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => self.node = None,
-            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) => self.coordinator = None,
+            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) | Ask::Beat { .. } => self.coordinator = None,
             Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => self.leaders[topic] = None,
         }
     }
@@ -238,6 +262,7 @@ impl KafkaClients {
         // Somebody must read everything in the end, both ways.
         let clients = (0..clients.max(parts.len())).map(|id| Client::new(parts[id % parts.len()]));
         let clients = clients.chain((0..MEMBERS).map(|_| Client::new(Part::Member)));
+        let clients = clients.chain((0..SUBSCRIBERS).map(|_| Client::new(Part::Subscriber)));
         Self {
             engine,
             nodes: nodes as u64,
@@ -293,6 +318,7 @@ impl KafkaClients {
             }
             Part::Transactional => self.next_of_transaction(id, rng),
             Part::Member => self.next_of_member(id, rng),
+            Part::Subscriber => self.next_of_subscriber(id, rng),
             Part::Operator => {
                 let mut nodes: Vec<i32> = (1..=i32::try_from(self.nodes).expect("a world is small")).collect();
                 rng.shuffle(&mut nodes);
@@ -369,11 +395,16 @@ impl KafkaClients {
                 put_string(out, &format!("t{topic}"));
             }),
             Ask::Coordinator => request(wire::FIND_COORDINATOR, correlation, |out| {
-                let (key, kind) = if client.part == Part::Member { (GROUP, 0) } else { (name.as_str(), 1) };
+                let (key, kind) = match client.part {
+                    Part::Member => (GROUP, 0),
+                    Part::Subscriber => (subscriber::GROUP, 0),
+                    _ => (name.as_str(), 1),
+                };
                 put_string(out, key);
                 out.put_u8(kind);
             }),
             Ask::Group(call) => client.member.bytes(call, correlation),
+            Ask::Beat { leaves } => client.subscriber.bytes(id, leaves, correlation),
             Ask::Init => request(wire::INIT_PRODUCER_ID, correlation, |out| {
                 if transactional {
                     put_string(out, &name);
@@ -543,6 +574,7 @@ impl KafkaClients {
             }
             Ask::Fetch { topic, from } => self.on_fetch(id, topic, from, body),
             Ask::Group(call) => self.on_group_answer(id, call, body),
+            Ask::Beat { leaves } => self.on_beat_answer(id, leaves, body),
         }
     }
 
@@ -717,7 +749,11 @@ impl Workload for KafkaClients {
                 duty: Some(duty),
             }
         };
-        let config = CoordinatorConfig { session_timeout_ms_min: 500, ..CoordinatorConfig::default() };
+        let config = CoordinatorConfig {
+            session_timeout_ms_min: 500,
+            consumer_session_timeout_ms: subscriber::SESSION_MS,
+            ..CoordinatorConfig::default()
+        };
         let coordinator = CoordinatorDuty::new(config);
         let machine = mutants::coordinator(Box::new(Coordinator::new()), mutant);
         let groups = vec![

@@ -61,11 +61,15 @@ pub enum Mutant {
     CommitIgnoresGeneration,
     /// The coordinator forgets some commits that it acknowledged.
     CommitForgotten,
+    /// The coordinator gives every member of a generation what the first of them is to have.
+    AssignmentShared,
+    /// The coordinator gives a partition away before its owner has let it go (KIP-848).
+    RevocationNotAwaited,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 24] = [
+    pub const ALL: [(Mutant, &'static str); 26] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -90,6 +94,8 @@ impl Mutant {
         (Mutant::MarkersTakenForWritten, "markers-taken-for-written"),
         (Mutant::CommitIgnoresGeneration, "commit-ignores-generation"),
         (Mutant::CommitForgotten, "commit-forgotten"),
+        (Mutant::AssignmentShared, "assignment-shared"),
+        (Mutant::RevocationNotAwaited, "revocation-not-awaited"),
     ];
 
     /// The mutant of this name.

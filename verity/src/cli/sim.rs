@@ -121,7 +121,9 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::ProducerForgotten
         | Mutant::MarkersTakenForWritten
         | Mutant::CommitIgnoresGeneration
-        | Mutant::CommitForgotten => Some(System::Kafka),
+        | Mutant::CommitForgotten
+        | Mutant::AssignmentShared
+        | Mutant::RevocationNotAwaited => Some(System::Kafka),
         _ => None,
     }
 }

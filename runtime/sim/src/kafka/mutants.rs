@@ -36,9 +36,13 @@ pub(super) fn partition(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) 
 /// The coordinator, with its bug if the mutant is one of the coordinator's.
 pub(super) fn coordinator(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) -> Box<dyn StateMachine> {
     match mutant {
-        Some(mutant @ (Mutant::MarkersTakenForWritten | Mutant::CommitIgnoresGeneration | Mutant::CommitForgotten)) => {
-            Box::new(Buggy { machine, bug: OfCoordinator(mutant) })
-        }
+        Some(
+            mutant @ (Mutant::MarkersTakenForWritten
+            | Mutant::CommitIgnoresGeneration
+            | Mutant::CommitForgotten
+            | Mutant::AssignmentShared
+            | Mutant::RevocationNotAwaited),
+        ) => Box::new(Buggy { machine, bug: OfCoordinator(mutant) }),
         _ => machine,
     }
 }
@@ -161,6 +165,15 @@ impl OfCoordinator {
                 let topic = request.topics.first_mut()?;
                 topic.partitions = vec![committed(machine, &request.group_id, &topic.topic)?];
                 Coordination::CommitOffsets { request }
+            }
+            (Mutant::AssignmentShared, Coordination::Sync { mut request }) => {
+                let first = request.assignments.first()?.1.clone();
+                request.assignments.iter_mut().for_each(|(_, assignment)| assignment.clone_from(&first));
+                Coordination::Sync { request }
+            }
+            (Mutant::RevocationNotAwaited, Coordination::ConsumerHeartbeat { mut request }) => {
+                request.owned = request.owned.map(|_| Vec::new());
+                Coordination::ConsumerHeartbeat { request }
             }
             _ => return None,
         };

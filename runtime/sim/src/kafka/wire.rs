@@ -25,6 +25,11 @@ pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
 pub(super) const END_TXN_OLD: (i16, i16) = (26, 4);
 pub(super) const END_TXN: (i16, i16) = (26, 5);
 pub(super) const ALTER_REASSIGNMENTS: (i16, i16) = (45, 0);
+/// The first version in which a member names itself.
+pub(super) const CONSUMER_GROUP_HEARTBEAT: (i16, i16) = (68, 1);
+
+/// Requests whose headers are flexible.
+const FLEXIBLE: [(i16, i16); 5] = [END_TXN, END_TXN_OLD, PRODUCE_ADDING, ALTER_REASSIGNMENTS, CONSUMER_GROUP_HEARTBEAT];
 
 const BATCH_HEADER: usize = 61;
 /// From here on the checksum covers a batch.
@@ -83,6 +88,20 @@ pub(super) fn put_compact(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
+/// Passes a text as flexible versions have it, or none.
+pub(super) fn skip_compact(body: &mut Bytes) {
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = body.get_u8();
+        length |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    body.advance(length.saturating_sub(1));
+}
+
 /// A request with its header and length.
 pub(super) fn request((key, version): (i16, i16), correlation: i32, body: impl FnOnce(&mut BytesMut)) -> Bytes {
     let mut out = BytesMut::new();
@@ -91,8 +110,8 @@ pub(super) fn request((key, version): (i16, i16), correlation: i32, body: impl F
     out.put_i16(version);
     out.put_i32(correlation);
     put_string(&mut out, "world");
-    if [END_TXN, END_TXN_OLD, PRODUCE_ADDING, ALTER_REASSIGNMENTS].contains(&(key, version)) {
-        // Their headers are flexible, without tagged fields.
+    if FLEXIBLE.contains(&(key, version)) {
+        // No tagged fields.
         out.put_u8(0);
     }
     body(&mut out);

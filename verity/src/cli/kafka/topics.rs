@@ -42,7 +42,7 @@ enum Kind {
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
         partitions: Option<i32>,
         /// On how many nodes each is; the cluster's default if it is not said.
-        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
+        #[arg(long, alias = "replication-factor", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
         replicas: Option<i16>,
         /// An entry of its configuration; may be given again.
         #[arg(long = "config", value_name = "NAME=VALUE", value_parser = pair)]

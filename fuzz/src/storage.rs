@@ -57,7 +57,13 @@ fn salt_of(data: &[u8]) -> u64 {
 }
 
 fn config(salt: u64) -> WalConfig {
-    WalConfig { file_size: 4 << 10, preallocate: 1 << 10, size_target: 32 << 10, direct_min: 500, ..WalConfig::with_salt(salt) }
+    WalConfig {
+        file_size: 4 << 10,
+        preallocate: 1 << 10,
+        size_target: 32 << 10,
+        direct_min: 500,
+        ..WalConfig::with_salt(salt)
+    }
 }
 
 fn open(disk: &MemoryDisk, salt: u64) -> Result<(Wal, Recovered), Error> {

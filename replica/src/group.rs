@@ -239,13 +239,11 @@ impl Group {
         Some(Batch { time: self.stamped, proposals }.encode())
     }
 
-    /// The engine gave an entry back. A duty's commands are forgotten (it asks again); lanes keep theirs.
+    /// The engine gave an entry back: its commands are proposed again, before all others.
     pub(crate) fn on_refused(&mut self, entry: Bytes) {
         self.refused = true;
         let batch = Batch::decode(entry).expect("the engine gives back what it was given");
-        for proposal in batch.proposals.into_iter().rev().filter(|p| p.request.origin != NodeId(0)) {
-            self.to_propose.push_front(proposal);
-        }
+        batch.proposals.into_iter().rev().for_each(|proposal| self.to_propose.push_front(proposal));
     }
 
     /// This node leads no more.

@@ -10,7 +10,7 @@
 //! HAZARD: passing over a damaged snapshot is sound only as long as the log from the one before it is still there. The
 //! caller compares the index with the log's trim point.
 //!
-//! The file of one that goes is written again for another: making and removing files is most of what a small snapshot costs.
+//! The file of a small one that goes is written again for another: making and removing files is most of what a small snapshot costs.
 //!
 //! HAZARD: a file is written again only once the folder no longer shows it under its old name, even after a crash.
 //!
@@ -263,25 +263,31 @@ impl SnapshotStore {
     /// Lets one go that nobody needs. It may be there again after a crash.
     fn free(&self, group: GroupId, index: LogIndex) -> Result<(), Error> {
         let path = self.path(group, index, DONE);
+        let small = self.size(group, index)? <= SPARE_SIZE_MAX;
         let spare = {
             let mut known = self.known();
-            known.whole.remove(&(group, index));
             let named = known.spares_named;
-            let room = known.spares.len() + known.freed.len() < SPARES_MAX;
+            let room = small && known.spares.len() + known.freed.len() < SPARES_MAX;
             room.then(|| {
                 known.spares_named += 1;
                 join(&self.config.dir, &format!("spare-{named:016x}{WRITING}"))
             })
         };
-        let Some(spare) = spare else { return self.disk.remove(&path) };
-        self.disk.rename(&path, &spare)?;
-        self.known().freed.push(spare);
+        match &spare {
+            Some(spare) => self.disk.rename(&path, spare)?,
+            None => self.disk.remove(&path)?,
+        }
+        let mut known = self.known();
+        known.whole.remove(&(group, index));
+        known.freed.extend(spare);
         Ok(())
     }
 }
 
-/// So many files wait to be written again.
+/// So many files wait to be written again,
 const SPARES_MAX: usize = 4;
+/// of at most so many bytes: making a file is not what a large one costs.
+const SPARE_SIZE_MAX: u64 = 1 << 20;
 
 const DONE: &str = ".snap";
 const WRITING: &str = ".snap.writing";
@@ -323,6 +329,20 @@ impl SnapshotWriter {
     /// # Errors
     /// The device's; the snapshot is then to be begun anew.
     pub fn finish(mut self) -> Result<(), Error> {
+        let ended = self.end();
+        if ended.is_err() {
+            self.abandon();
+        }
+        ended
+    }
+
+    /// Takes back what was written, as far as the disk lets it.
+    pub fn abandon(self) {
+        // By its name: what has another name by now is a snapshot.
+        let _ = self.store.disk.remove(&self.temporary);
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
         self.sealer.trailer(&mut self.buffer);
         self.flush()?;
         // What it was written over may have been longer.

@@ -159,7 +159,7 @@ impl SnapshotVault {
             }
             SnapshotWork::Remove { group } => {
                 self.parked.remove(&group);
-                self.writing.remove(&group);
+                self.abandon(group);
                 self.reading.remove(&group);
                 self.receiving.retain(|(of, _), _| *of != group);
                 SnapshotAnswer { input: None, error: self.remove_all(group).err().map(|error| error.to_string()) }
@@ -288,8 +288,14 @@ impl SnapshotVault {
     }
 
     fn give_up(&mut self, group: GroupId, error: StorageError) -> SnapshotAnswer {
-        self.writing.remove(&group);
+        self.abandon(group);
         SnapshotAnswer { input: Some(Input::SnapshotFailed(group)), error: Some(error.to_string()) }
+    }
+
+    fn abandon(&mut self, group: GroupId) {
+        if let Some(writer) = self.writing.remove(&group) {
+            writer.abandon();
+        }
     }
 
     fn finish(&mut self, group: GroupId, meta: SnapshotMeta, attachments: Attachments) -> SnapshotAnswer {

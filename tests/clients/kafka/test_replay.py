@@ -78,7 +78,11 @@ def segments(cluster):
             replica, base, generation = path.parent, match[1], int(match[2] or 0)
             known = found.setdefault(replica, {})
             if generation >= known.get(base, (-1, None))[0]:
-                known[base] = (generation, hashlib.sha256(path.read_bytes()).hexdigest())
+                try:
+                    known[base] = (generation, hashlib.sha256(path.read_bytes()).hexdigest())
+                except FileNotFoundError:
+                    # A newer form has taken its place meanwhile; whoever waits for one form looks again.
+                    known.pop(base, None)
     return found
 
 

@@ -20,9 +20,12 @@ use super::{Ask, KafkaClients, MILLI, TOPICS, code};
 /// The group's name.
 pub(super) const GROUP: &str = "subscribers";
 /// A subscriber that is silent for so long is gone.
-pub(super) const SESSION_MS: u32 = 1_500;
+pub(super) const SESSION_MS: u32 = 2_000;
 /// Less than that, by a clock that runs as fast as one may.
 const SESSION: u64 = SESSION_MS as u64 * MILLI / 10 * 9;
+/// For so long after a heartbeat its sender is a member for certain: also if a coordinator answered it that another has
+/// followed, or whose word that the session is over was on its way.
+const MEMBER_FOR: u64 = SESSION - 600 * MILLI;
 /// Who has something to let go does so by its next heartbeat, or its session is over first.
 const REBALANCE_TIMEOUT_MS: i32 = 60_000;
 const LEAVES: i32 = -1;
@@ -138,9 +141,10 @@ impl KafkaClients {
         let Beaten { error, epoch, assigned } = take_beaten(&mut body);
         let client = &mut self.clients[id];
         let (sent, subscriber) = (client.since, &mut client.subscriber);
+        let since = if subscriber.epoch > 0 { subscriber.heard } else { sent };
         match error {
-            // An answer that was so long on its way is about somebody who may be gone.
-            code::NONE if leaves || now >= sent + SESSION => subscriber.begin_anew(),
+            // Who was not heard for so long may be gone, whatever the answer says.
+            code::NONE if leaves || now >= since + SESSION => subscriber.begin_anew(),
             code::NONE => {
                 (subscriber.epoch, subscriber.heard) = (epoch, sent);
                 if let Some(assigned) = assigned {
@@ -156,7 +160,7 @@ impl KafkaClients {
     }
 
     fn on_assigned(&mut self, id: usize, assigned: BTreeSet<TopicId>) {
-        let lives = |other: &Subscriber| self.now < other.heard + SESSION;
+        let lives = |other: &Subscriber| self.now < other.heard + MEMBER_FOR;
         let others = self.clients.iter().map(|client| &client.subscriber).enumerate();
         let others = others.filter(|(other, subscriber)| *other != id && lives(subscriber));
         let given: Vec<_> = assigned.difference(&self.clients[id].subscriber.owned).collect();

@@ -244,7 +244,8 @@ async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut strea
 fn make_room(buffer: &mut BytesMut, until: usize) {
     let missing = until.saturating_sub(buffer.len()).min(GROWTH * buffer.len());
     let large = buffer.capacity() > READ_BYTES && missing == 0;
-    if large || buffer.capacity() - buffer.len() < missing.max(READ_BYTES / 4) {
+    let least = if missing > 0 { missing.min(READ_BYTES / 4) } else { READ_BYTES / 4 };
+    if large || buffer.capacity() - buffer.len() < least {
         let mut room = BytesMut::with_capacity((buffer.len() + missing).max(READ_BYTES));
         room.extend_from_slice(buffer);
         *buffer = room;
@@ -322,12 +323,16 @@ mod tests {
         const FRAME: usize = 1 << 20;
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         buffer.extend_from_slice(&[1; 10 << 10]);
-        make_room(&mut buffer, FRAME);
-        assert_eq!(buffer.capacity(), (10 * (GROWTH + 1)) << 10, "an announcement alone gets nothing");
+        make_room(&mut buffer, 100 * FRAME);
+        assert_eq!(buffer.capacity(), READ_BYTES, "an announcement alone gets nothing, and what has room is not moved");
+        buffer.extend_from_slice(&[1; 50 << 10]);
+        make_room(&mut buffer, 100 * FRAME);
+        assert_eq!(buffer.capacity(), (60 * (GROWTH + 1)) << 10);
+        buffer = BytesMut::from(&buffer[..]);
         while buffer.len() < FRAME {
+            make_room(&mut buffer, FRAME);
             let room = (buffer.capacity() - buffer.len()).min(FRAME - buffer.len());
             buffer.extend_from_slice(&vec![2; room]);
-            make_room(&mut buffer, FRAME);
         }
         assert_eq!(buffer.capacity(), FRAME);
         let frame = buffer.split_to(FRAME);

@@ -71,14 +71,15 @@ impl ZooKeeper {
         }
     }
 
+    /// Whose session has ended is told nothing more: the reply to the read that set the watch may be one of those that
+    /// are not written any more.
     fn tell(&mut self, id: ConnId, kind: EventType, path: &[u8]) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.ended) else { return };
+        conn.figures.sent += 1;
         self.port.event(id, kind, path);
         self.stats.sent += 1;
         if let Some(count) = usize::try_from(kind.number() - 1).ok().and_then(|at| self.stats.events.get_mut(at)) {
             *count += 1;
-        }
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.figures.sent += 1;
         }
     }
 

@@ -5,7 +5,8 @@ use super::world::World;
 use crate::machine::TreeConfig;
 use crate::session::DutyConfig;
 use crate::wire::{
-    Acl, ConnectBody, CreateTtlRequest, Encode as _, ErrorCode, OpCode, PathOnly, PathVersion, PathWatch, RequestHeader,
+    Acl, ConnectBody, CreateTtlRequest, Encode as _, ErrorCode, OpCode, PathOnly, PathVersion, PathWatch,
+    RequestHeader, SetDataRequest,
 };
 
 const EPHEMERAL: i32 = 1;
@@ -151,6 +152,22 @@ fn a_session_that_expires_while_it_closes_is_not_answered() {
     w.settle();
     assert!(w.is_closed(d));
     assert_eq!(w.got(d), []);
+}
+
+/// Nor is it told anything: the reply to the read that set the watch may be one of those that are not written.
+#[test]
+fn a_session_that_expires_while_it_closes_is_told_nothing() {
+    let mut w = World::new(2);
+    let (a, b) = (w.connect(0), w.connect(1));
+    w.make(a, "/a");
+    assert_eq!(w.watch(b, OpCode::GetData, "/a"), 0);
+    w.expire(b.session);
+    w.send(a, &packet(1, OpCode::SetData, &SetDataRequest { path: "/a", data: None, version: -1 }));
+    w.order();
+    w.send(b, &close_packet(2));
+    w.settle();
+    assert!(w.is_closed(b));
+    assert_eq!(w.got(b), []);
 }
 
 #[test]

@@ -27,7 +27,8 @@ use crate::{Config, Error, Mutant};
 /// Bytes of values in one `Commit`.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 
-/// Who sleeps only looks now and then whether a read has waited too long, and ticks so many times as rarely.
+/// Who sleeps, or leads nobody but itself, only looks now and then whether a read has waited too long, and ticks so many
+/// times as rarely.
 const ASLEEP_TICKS: u64 = 4;
 
 /// A `Persist` that has not come back.
@@ -186,6 +187,12 @@ impl Paxos {
     /// True for a node that knows too little to count: no members, or less than it may have forgotten.
     pub(crate) fn is_blank(&self) -> bool {
         self.members.voters.is_empty() || self.handed < self.floor
+    }
+
+    /// Nobody is to be told that this node leads.
+    fn rules_alone(&self) -> bool {
+        let alone = self.members.all().into_iter().all(|node| node == self.id);
+        alone && self.leads()
     }
 
     pub(crate) fn votes(&self) -> bool {
@@ -407,7 +414,11 @@ impl Agreement for Paxos {
     }
 
     fn tick_interval(&self) -> Nanos {
-        if self.sleep.asleep { Nanos(self.config.tick.0 * ASLEEP_TICKS) } else { self.config.tick }
+        if self.sleep.asleep || self.rules_alone() {
+            Nanos(self.config.tick.0 * ASLEEP_TICKS)
+        } else {
+            self.config.tick
+        }
     }
 
     fn status(&self) -> AgreementStatus {

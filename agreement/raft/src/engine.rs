@@ -42,7 +42,8 @@ const NO_ROUND: u64 = (1 << 63) - 1;
 /// The most ticks that one `Input::Tick` makes up for; a node that was paused does not stand for election before it
 /// has read what waits for it.
 const TICKS_MAX: u64 = 2;
-/// Who sleeps only looks now and then whether a read has waited too long, and ticks so many times as rarely.
+/// Who sleeps, or leads nobody but itself, only looks now and then whether a read has waited too long, and ticks so many
+/// times as rarely.
 const ASLEEP_TICKS: u64 = 4;
 /// How many ticks an election after the loss of a leader is spread over.
 const HASTE_TICKS: u64 = 4;
@@ -410,6 +411,11 @@ impl Raft {
             && !self.is_blank()
     }
 
+    /// Nobody is to be told that this node leads.
+    fn rules_alone(&self) -> bool {
+        self.leads() && self.is_sole_voter() && self.members.learners.is_empty()
+    }
+
     /// HAZARD: this is the one place where a follower gives up a leader before its election timeout. It waits until
     /// every lease that this node acknowledged has run out; without that, a follower that merely lost its connection to
     /// a living leader would help to elect a second one while the first still answers reads.
@@ -747,7 +753,11 @@ impl Agreement for Raft {
     }
 
     fn tick_interval(&self) -> Nanos {
-        if self.sleep.asleep { Nanos(self.config.tick.0 * ASLEEP_TICKS) } else { self.config.tick }
+        if self.sleep.asleep || self.rules_alone() {
+            Nanos(self.config.tick.0 * ASLEEP_TICKS)
+        } else {
+            self.config.tick
+        }
     }
 
     fn status(&self) -> AgreementStatus {

@@ -127,6 +127,23 @@ pub fn the_named_first_leader_leads_first(factory: Factory, seed: u64) {
     converge(&mut world);
 }
 
+/// Nobody waits for a heartbeat of a leader that is alone, so it ticks rarely, and does what it is asked all the same. Once there
+/// is somebody else it ticks as any leader.
+pub fn a_leader_of_itself_alone_ticks_rarely(factory: Factory, seed: u64) {
+    let mut world = World::new(seed, 2, Members::of_voters([NodeId(1)]), factory);
+    let leader = settle(&mut world);
+    let alone = world.tick_interval(leader).expect("it runs");
+    commit(&mut world, 1);
+    world.barrier(leader);
+    world.start(NodeId(2));
+    change(&mut world, &[1, 2], &[], b"grow");
+    commit(&mut world, 2);
+    let leader = settle(&mut world);
+    let among_others = world.tick_interval(leader).expect("it runs");
+    assert!(alone.0 >= 2 * among_others.0, "{alone:?} alone, {among_others:?} among others");
+    converge(&mut world);
+}
+
 /// Proposals at followers come back.
 pub fn followers_refuse_proposals(factory: Factory, seed: u64) {
     let mut world = World::of_voters(seed, 3, factory);

@@ -370,6 +370,12 @@ impl World {
         leading.max_by_key(|(id, _)| self.status(**id).map(|status| status.term)).map(|(id, _)| *id)
     }
 
+    /// How often a node wants to be told the time; `None` if it is down.
+    #[must_use]
+    pub fn tick_interval(&self, id: NodeId) -> Option<Nanos> {
+        self.nodes[&id].engine.as_ref().map(|engine| engine.tick_interval())
+    }
+
     /// A node's status, if it runs.
     #[must_use]
     pub fn status(&self, id: NodeId) -> Option<AgreementStatus> {

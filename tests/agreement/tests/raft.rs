@@ -39,6 +39,11 @@ fn the_named_first_leader_leads_first() {
 }
 
 #[test]
+fn a_leader_of_itself_alone_ticks_rarely() {
+    (0..10).for_each(|seed| cases::a_leader_of_itself_alone_ticks_rarely(raft, seed));
+}
+
+#[test]
 fn followers_refuse_proposals() {
     cases::followers_refuse_proposals(raft, 1);
 }

@@ -11,7 +11,7 @@ use crate::suite::binary;
 const FOLDER: &str = "tests/clients";
 
 /// A Python that has pytest, confluent-kafka and kafka-python.
-fn python() -> Result<PathBuf> {
+pub(crate) fn python() -> Result<PathBuf> {
     install::environment("kafka", &format!("{FOLDER}/kafka/requirements.txt"))
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: servers on other machines. Tool and servers share the cores, which a reader must keep in mind.
 
+mod fresh;
 mod report;
 mod server;
 mod tool;
@@ -23,6 +24,7 @@ use verity_bench::process;
 
 use super::{Pairs, built, load_average, machine, pairs};
 use crate::shell::{command, output, root, target};
+use fresh::Fresh;
 use server::{Place, Programs, Server, System};
 use tool::Tool;
 
@@ -134,6 +136,7 @@ struct Figures {
     cases: Vec<Case>,
     delays: Vec<Delay>,
     lives: Vec<Life>,
+    fresh: Vec<Fresh>,
     costs: Vec<Cost>,
 }
 
@@ -161,7 +164,7 @@ pub(crate) fn kafka(mut options: Options) -> Result<()> {
     let tool = Tool::ready(options.tool.as_ref())?;
     let bench = Bench { options, programs, tool, directory: std::path::absolute(target().join("xtask/bench-kafka"))? };
     let (start, before) = (Instant::now(), load_average()?);
-    let mut figures = Figures { lives: bench.lives()?, ..Figures::default() };
+    let mut figures = Figures { lives: bench.lives()?, fresh: bench.fresh()?, ..Figures::default() };
     for nodes in [1, 3] {
         figures.cases.extend(bench.compare(nodes)?);
     }

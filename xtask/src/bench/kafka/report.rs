@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use super::super::target::{Target, at_least, at_most, section};
 use super::super::{median, value};
+use super::fresh;
 use super::server::{Place, System};
 use super::tool::CONSUME_MAX_S;
 use super::{Case, Cost, Delay, Figures, Life, SIZES, Shape, Turn};
@@ -124,6 +125,7 @@ pub(super) fn write(directory: &Path, figures: &Figures, conditions: &str) -> Re
     consuming(&mut text, figures)?;
     latency(&mut text, figures)?;
     lifetime(&mut text, figures)?;
+    fresh::section(&mut text, &figures.fresh)?;
     costs(&mut text, figures)?;
     fs::create_dir_all(directory)?;
     fs::write(directory.join("kafka.svg"), chart::draw(&figures.cases)?)?;
@@ -179,6 +181,7 @@ fn targets(figures: &Figures) -> Result<Vec<Target>> {
         0,
     ));
     targets.push(at_most("idle memory".into(), median(life.rss.iter().copied()) / MIB, 20.0, "MiB", 1));
+    targets.extend(fresh::targets(&figures.fresh));
     let costs = figures.costs.iter().map(|cost| median(cost.cpu_us.iter().copied()));
     let (low, high) = costs.fold((f64::MAX, 0.0_f64), |(low, high), one| (low.min(one), high.max(one)));
     let what = "CPU of a request, from 1 to 1000 partitions: the most beyond the least".into();

@@ -52,18 +52,18 @@ pub(crate) struct Lane {
     progress_at: Mono,
 }
 
-/// How many bits of a lane's incarnation count the groups that the node has come to host in one life.
-const HOSTING_BITS: u32 = 32;
+/// How many bits of an incarnation count what began in one life of the node.
+const WITHIN_BITS: u32 = 32;
 
-/// The incarnation of a lane of a group that is the node's `hosting`th of this life. A group that a node has left and hosts
-/// again gets a lane of its own: what waited in the one before is gone, and nothing may be taken for it.
-pub(crate) fn lane_incarnation(node: Incarnation, hosting: u64) -> Incarnation {
-    Incarnation(node.0 << HOSTING_BITS | hosting)
+/// The incarnation of what is the `number`th of its kind in this life of the node: of a group's lane, of its engine. A group
+/// that a node has left and hosts again gets new ones: what waited in those before is gone, and nothing may be taken for it.
+pub(crate) fn life_within(node: Incarnation, number: u64) -> Incarnation {
+    Incarnation(node.0 << WITHIN_BITS | number)
 }
 
 /// In which life of its node a lane was opened.
 pub(crate) fn life_of_lane(lane: Incarnation) -> Incarnation {
-    Incarnation(lane.0 >> HOSTING_BITS)
+    Incarnation(lane.0 >> WITHIN_BITS)
 }
 
 impl Lane {

@@ -255,7 +255,8 @@ pub fn open(
     let store = SnapshotStore::open(Arc::clone(disk), SnapshotConfig::default(), cluster)?;
     let torn = recovered.torn.map(|torn| format!("{}: dropped an unfinished write at byte {}", torn.path, torn.offset));
     let mut replica = Replica::new(ReplicaConfig { id: node, incarnation: identity.incarnation, log_bytes });
-    let mut snapshots = SnapshotVault::new(Arc::clone(disk), store, node, seed, founder, recovered.groups);
+    let mut snapshots =
+        SnapshotVault::new(Arc::clone(disk), store, (node, identity.incarnation), seed, founder, recovered.groups);
     let mut asked = VecDeque::new();
     for spec in specs {
         let boot = snapshots.boot(now.mono, spec, None, LogIndex(0))?;

@@ -13,7 +13,7 @@ use verity_contract::{
     Agreement, AgreementStatus, Barrier, Boot, Committed, CommittedKind, Input, Members, Output, PersistId, Progress,
     Reconfigure, Record, SnapshotMeta, Transfer,
 };
-use verity_types::{LogIndex, Mono, Nanos, NodeId};
+use verity_types::{Incarnation, LogIndex, Mono, Nanos, NodeId};
 
 use crate::election::{Peer, Seek, Spread};
 use crate::learner::Behind;
@@ -93,9 +93,8 @@ pub struct Paxos {
     pub(crate) installed: u64,
     /// What this node may have forgotten reaches up to here.
     floor: u64,
-    pub(crate) incarnation: u64,
-    incarnation_in: Option<PersistId>,
-    incarnation_wanted: bool,
+    /// This start's own.
+    pub(crate) incarnation: Incarnation,
     written: Option<State>,
     state_due: bool,
     records: Vec<Record>,
@@ -152,9 +151,7 @@ impl Paxos {
             founders: state.founders.clone(),
             installed: state.installed,
             floor: state.floor,
-            incarnation: state.incarnation + 1,
-            incarnation_in: None,
-            incarnation_wanted: false,
+            incarnation: boot.incarnation,
             written: (!fresh).then_some(state),
             state_due: false,
             records: Vec::new(),
@@ -215,12 +212,6 @@ impl Paxos {
     /// The next `Persist` must hold a `State`.
     pub(crate) fn write_state(&mut self) {
         self.state_due = true;
-    }
-
-    /// True if this life's incarnation is stable; otherwise it will be with the next `Persist`.
-    pub(crate) fn has_stable_incarnation(&mut self) -> bool {
-        self.incarnation_wanted = true;
-        self.incarnation_in.is_some_and(|id| self.outstanding.iter().all(|persist| persist.id != id))
     }
 
     fn on_message(&mut self, from: NodeId, bytes: Bytes) {
@@ -301,12 +292,10 @@ impl Paxos {
             decided: self.decided,
             installed: self.installed,
             floor: self.floor,
-            incarnation: self.incarnation,
             founders: self.founders.clone(),
         };
         let due = std::mem::take(&mut self.state_due)
             || self.written.as_ref().map_or(Ballot(0), |written| written.promised) != self.promised
-            || (self.incarnation_wanted && self.incarnation_in.is_none())
             || (!self.records.is_empty() && self.written.as_ref() != Some(&state));
         let id = PersistId(self.persist_next);
         if due {
@@ -314,7 +303,6 @@ impl Paxos {
             let promised = if forgets { Ballot(0) } else { state.promised };
             self.records.push(State { promised, ..state.clone() }.to_record());
             self.written = Some(state);
-            self.incarnation_in.get_or_insert(id);
         }
         if self.records.is_empty() {
             return;

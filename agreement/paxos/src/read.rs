@@ -87,9 +87,8 @@ impl Paxos {
             (Asker::Here(id), Some(leader)) => {
                 self.reads.seq += 1;
                 self.reads.asked.insert(self.reads.seq, (id, self.now));
-                let nonce = Nonce { incarnation: self.incarnation, seq: self.reads.seq };
-                let leave = if self.has_stable_incarnation() { Leave::Now } else { Leave::Stable };
-                self.send(leader.node(), Frame::ReadRequest(nonce), leave);
+                let nonce = Nonce { incarnation: self.incarnation.0, seq: self.reads.seq };
+                self.send(leader.node(), Frame::ReadRequest(nonce), Leave::Now);
             }
             _ => self.answer(asker, None),
         }
@@ -101,7 +100,7 @@ impl Paxos {
     }
 
     pub(crate) fn on_read_reply(&mut self, from: NodeId, nonce: Nonce, index: Option<u64>) -> Result<(), Error> {
-        if nonce.incarnation != self.incarnation {
+        if nonce.incarnation != self.incarnation.0 {
             return Ok(());
         }
         let Some((id, _)) = self.reads.asked.remove(&nonce.seq) else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! What a node remembers, and how it is written down.
 //!
 //! - `State`: the highest ballot promised, how far the log is decided, the last snapshot that took the place of it, the
-//!   floor, the incarnation, and the founding members.
+//!   floor, and the founding members.
 //! - `Entry`: the ballot in which a slot was last accepted, and the value. Slots may leave gaps; a later record replaces.
 //!
 //! Entries stand before the `State` of one `Persist`, so that a torn tail never leaves a decided index beyond the log.
@@ -22,7 +22,7 @@ use crate::message::{
     take_number, take_value,
 };
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// The payload of a `State` record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,6 @@ pub(crate) struct State {
     pub(crate) installed: u64,
     /// What this node may have forgotten reaches up to here.
     pub(crate) floor: u64,
-    pub(crate) incarnation: u64,
     /// Members as of index 0; without voters on a node that began with a snapshot.
     pub(crate) founders: Members,
 }
@@ -46,7 +45,6 @@ impl State {
         put_number(&mut out, self.decided);
         put_number(&mut out, self.installed);
         put_number(&mut out, self.floor);
-        put_number(&mut out, self.incarnation);
         if !self.founders.voters.is_empty() {
             put_members(&mut out, &self.founders);
         }
@@ -59,9 +57,9 @@ impl State {
         }
         let bytes = &mut bytes;
         let (promised, decided) = (take_ballot(bytes)?, take_number(bytes)?);
-        let (installed, floor, incarnation) = (take_number(bytes)?, take_number(bytes)?, take_number(bytes)?);
+        let (installed, floor) = (take_number(bytes)?, take_number(bytes)?);
         let founders = if bytes.is_empty() { Members::default() } else { take_members(bytes)? };
-        Ok(Self { promised, decided, installed, floor, incarnation, founders })
+        Ok(Self { promised, decided, installed, floor, founders })
     }
 }
 

@@ -27,7 +27,7 @@ use verity_contract::{
     Agreement, AgreementStatus, Barrier, BarrierId, Boot, Change, Committed, CommittedKind, Input, Members, Output,
     PersistId, Progress, Reconfigure, Record, SnapshotMeta, Transfer,
 };
-use verity_types::{LogIndex, Mono, Nanos, NodeId, Term};
+use verity_types::{Incarnation, LogIndex, Mono, Nanos, NodeId, Term};
 
 use crate::config::VOTE_TICKS_MAX;
 use crate::lease::Rounds;
@@ -87,7 +87,7 @@ pub struct Raft {
     pub(crate) reads: Reads,
     pub(crate) rounds: Rounds,
     pub(crate) sleep: Sleep,
-    /// What the last `State` record says, and this life's incarnation.
+    /// What the last `State` record says.
     pub(crate) state: State,
     /// When a leader was last heard; at start, as if just now, unless the group is new.
     pub(crate) heard_leader_at: Option<Mono>,
@@ -95,8 +95,8 @@ pub struct Raft {
     hard: HardState,
     /// How long the last vote took to stable storage.
     vote_took: Nanos,
-    /// The `Persist` that made the incarnation stable; unset until one did.
-    incarnation_in: Option<PersistId>,
+    /// This start's own.
+    pub(crate) incarnation: Incarnation,
     spread: Spread,
     timeout: usize,
     timer_key: (u64, StateRole, u64),
@@ -134,9 +134,8 @@ impl Raft {
             return Err(Error::ApiMisuse("node 0 is nobody".into()));
         }
         let fresh = boot.records.is_empty() && boot.snapshot.is_none();
-        let (log, mut state) = Log::recover(&boot)?;
+        let (log, state) = Log::recover(&boot)?;
         let base = log.base.0;
-        state.incarnation += 1;
         let engine = config.engine(boot.id, base);
         let eager = if fresh && boot.floor.0 == 0 && boot.first_leader == Some(boot.id) {
             config.ticks(config.election_min)
@@ -157,7 +156,7 @@ impl Raft {
             ticked_at: now,
             hard,
             vote_took: Nanos(0),
-            incarnation_in: None,
+            incarnation: boot.incarnation,
             spread: Spread(seed),
             timeout: 0,
             timer_key: (0, StateRole::Leader, 0),
@@ -578,7 +577,6 @@ impl Raft {
 
     fn write_state(&mut self) -> Record {
         self.state.hard = self.hard.clone();
-        self.incarnation_in.get_or_insert(PersistId(self.persist_next));
         self.state.to_record()
     }
 
@@ -587,15 +585,6 @@ impl Raft {
         self.persist_next += 1;
         self.outstanding.push_back(Outstanding { id, ready: self.last_ready, log, vote, since: self.now });
         out.push(Output::Persist { id, records });
-    }
-
-    /// Makes this life's incarnation stable before anything that names it leaves.
-    pub(crate) fn persist_incarnation(&mut self, out: &mut Vec<Output>) -> Option<PersistId> {
-        if self.incarnation_in.is_none() {
-            let record = self.write_state();
-            self.put_persist(vec![record], false, false, out);
-        }
-        self.incarnation_in.filter(|id| self.outstanding.iter().any(|persist| persist.id == *id))
     }
 
     fn send_all(&mut self, now: Mono, messages: Vec<Message>, after: Option<PersistId>, out: &mut Vec<Output>) {

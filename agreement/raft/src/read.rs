@@ -71,11 +71,10 @@ impl Raft {
             return out.push(Output::ReadFailed(id));
         }
         self.reads.seq += 1;
-        let nonce = Nonce { incarnation: self.state.incarnation, seq: self.reads.seq };
+        let nonce = Nonce { incarnation: self.incarnation.0, seq: self.reads.seq };
         let deadline = now + self.config.barrier_timeout;
         self.reads.forwarded.push_back(Forwarded { id, nonce, to: NodeId(leader), deadline });
-        let after = self.persist_incarnation(out);
-        self.send(NodeId(leader), &Frame::ReadRequest(nonce), after, out);
+        self.send(NodeId(leader), &Frame::ReadRequest(nonce), None, out);
     }
 
     fn lead_read(&mut self, now: Mono, asker: Asker, out: &mut Vec<Output>) {

@@ -1,6 +1,6 @@
 //! What a node remembers of its log, and how it is written down.
 //!
-//! - `State`: the hard state of Raft §5.1 (term, vote, commit), the members as of the log's base, the incarnation, the floor.
+//! - `State`: the hard state of Raft §5.1 (term, vote, commit), the members as of the log's base, the floor.
 //! - `Entry`: kind, term and data.
 //! - `Truncate`: a conflict (Raft §5.3), or a snapshot that replaced the log.
 //!
@@ -25,7 +25,7 @@ use crate::message::{
     to_conf_state,
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// How many entries a check looks at.
 const SLICE: usize = 32;
 const CUT_BY_CONFLICT: u8 = 0;
@@ -35,7 +35,6 @@ const CUT_BY_SNAPSHOT: u8 = 1;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct State {
     pub(crate) hard: HardState,
-    pub(crate) incarnation: u64,
     /// What this node may have forgotten reaches up to here.
     pub(crate) floor: u64,
     /// Members as of the log's base; empty on a node that waits for its first snapshot.
@@ -46,7 +45,7 @@ impl State {
     pub(crate) fn to_record(&self) -> Record {
         let mut out = BytesMut::with_capacity(64);
         out.put_u8(VERSION);
-        for number in [self.hard.term, self.hard.vote, self.hard.commit, self.incarnation, self.floor] {
+        for number in [self.hard.term, self.hard.vote, self.hard.commit, self.floor] {
             put_number(&mut out, number);
         }
         out.put_u8(u8::from(!self.base.voters.is_empty()));
@@ -63,8 +62,7 @@ impl State {
         let bytes = &mut bytes;
         let mut state = State::default();
         (state.hard.term, state.hard.vote) = (take_place(bytes)?, take_number(bytes)?);
-        (state.hard.commit, state.incarnation) = (take_place(bytes)?, take_number(bytes)?);
-        state.floor = take_place(bytes)?;
+        (state.hard.commit, state.floor) = (take_place(bytes)?, take_place(bytes)?);
         if take_number(bytes)? == 1 {
             state.base = take_members(bytes)?;
         }

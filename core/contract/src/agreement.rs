@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use verity_types::{LogIndex, Mono, NodeId, Term};
+use verity_types::{Incarnation, LogIndex, Mono, NodeId, Term};
 
 use crate::Pieces;
 
@@ -296,6 +296,9 @@ pub struct Boot {
     pub snapshot: Option<SnapshotMeta>,
     /// Every record of the group that the write-ahead log still holds, in the order in which they were written.
     pub records: Vec<Record>,
+    /// This start. No other start of the group's engine on this node has the same, nor had one before the node let the group
+    /// go: what was asked in one life is answered in no other.
+    pub incarnation: Incarnation,
     /// Seeds the engine's own deterministic randomness (election timeouts). Must differ between nodes.
     pub seed: u64,
 }

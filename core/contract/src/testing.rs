@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! group <voters> <nodes>     begins a file
-//! tick <nodes> <count>       deliver      step      lose      restart <node>
+//! tick <nodes> <count>       deliver      step      lose      hold      release
+//! restart <node>             forget <node>
 //! propose <node> <text>      barrier <node> <name>
 //! change <node> <voters> <context> [<learners>]
 //! cut <node> <node>          isolate <node>         heal      show
@@ -17,7 +18,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use bytes::Bytes;
-use verity_types::{LogIndex, Mono, NodeId};
+use verity_types::{Incarnation, LogIndex, Mono, NodeId};
 
 use crate::agreement::{Agreement, BarrierId, Boot, Change, Committed, Input, Members, Output, Record};
 
@@ -44,7 +45,10 @@ pub struct Net<E> {
     /// Now.
     pub now: Mono,
     start: Start<E>,
+    /// Messages that are late.
+    held: Vec<(u64, u64, Bytes)>,
     voters: u64,
+    starts: u64,
 }
 
 impl<E: Agreement> Net<E> {
@@ -59,7 +63,9 @@ impl<E: Agreement> Net<E> {
             cut: BTreeSet::new(),
             now: Mono(1_000_000_000),
             start: Box::new(start),
+            held: Vec::new(),
             voters,
+            starts: 0,
         };
         (1..=nodes).for_each(|id| net.restart(id));
         net
@@ -67,6 +73,7 @@ impl<E: Agreement> Net<E> {
 
     /// Starts an engine from its disk.
     pub fn restart(&mut self, id: u64) {
+        self.starts += 1;
         let boot = Boot {
             id: NodeId(id),
             members: Members::of_voters((1..=self.voters).map(NodeId)),
@@ -74,6 +81,7 @@ impl<E: Agreement> Net<E> {
             floor: LogIndex(0),
             snapshot: None,
             records: self.records.get(&id).cloned().unwrap_or_default(),
+            incarnation: Incarnation(self.starts),
             seed: id * 7_919,
         };
         self.committed.insert(id, Vec::new());
@@ -169,7 +177,13 @@ impl<E: Agreement> Net<E> {
             "deliver" => self.deliver(),
             "step" => self.step(),
             "lose" => self.flying.clear(),
+            "hold" => self.held.append(&mut self.flying),
+            "release" => self.flying.append(&mut self.held),
             "restart" => self.restart(number(1)),
+            "forget" => {
+                self.records.remove(&number(1));
+                self.restart(number(1));
+            }
             "heal" => self.cut.clear(),
             "cut" => self.cut.extend([(number(1), number(2)), (number(2), number(1))]),
             "isolate" => {

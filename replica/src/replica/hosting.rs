@@ -24,7 +24,7 @@ use verity_types::GroupId;
 
 use super::{Output, Replica, Work};
 use crate::group::{Group, GroupBoot};
-use crate::lane::lane_incarnation;
+use crate::lane::life_within;
 use crate::replica::Ticket;
 use crate::vault::{LogWork, SnapshotWork};
 
@@ -55,7 +55,7 @@ impl Replica {
 
     fn host(&mut self, now: Now, parent: Option<GroupId>, boot: GroupBoot) {
         self.hostings += 1;
-        let lane = lane_incarnation(self.config.incarnation, self.hostings);
+        let lane = life_within(self.config.incarnation, self.hostings);
         let mut group = Group::new(self.config.id, lane, now.mono, boot);
         group.parent = parent;
         if parent.is_none() && group.replays_to.is_some() {

@@ -28,10 +28,11 @@ use bytes::Bytes;
 use verity_contract::{Attachment, Attachments, Boot, RestoreError, SnapshotMeta, Spawn, StateMachine};
 use verity_storage::snapshot::{SnapshotReceiver, SnapshotWriter};
 use verity_storage::{Disk, DiskFile, Error as StorageError, RecoveredGroup, SnapshotStore, group_folder};
-use verity_types::{GroupId, LogIndex, Mono, NodeId};
+use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId};
 
 use super::{Founder, GroupSpec, OpenError, SnapshotWork};
 use crate::group::GroupBoot;
+use crate::lane::life_within;
 use crate::replica::Input;
 use crate::snapshot::{Restored, attachments_of, restore_group, staged_suffix};
 
@@ -49,6 +50,9 @@ pub struct SnapshotVault {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) store: SnapshotStore,
     pub(super) node: NodeId,
+    pub(super) incarnation: Incarnation,
+    /// How many engines were started in this life.
+    boots: u64,
     pub(super) seed: u64,
     pub(super) founder: Option<Founder>,
     /// What the log holds of groups that no machine has asked for yet.
@@ -108,13 +112,26 @@ impl SnapshotVault {
     pub(super) fn new(
         disk: Arc<dyn Disk>,
         store: SnapshotStore,
-        node: NodeId,
+        (node, incarnation): (NodeId, Incarnation),
         seed: u64,
         founder: Option<Founder>,
         parked: BTreeMap<GroupId, RecoveredGroup>,
     ) -> Self {
         let (writing, receiving, reading) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { disk, store, node, seed, founder, parked, writing, receiving, reading, passed_over: Vec::new() }
+        Self {
+            disk,
+            store,
+            node,
+            incarnation,
+            boots: 0,
+            seed,
+            founder,
+            parked,
+            writing,
+            receiving,
+            reading,
+            passed_over: Vec::new(),
+        }
     }
 
     /// Does one piece of work.
@@ -224,7 +241,10 @@ impl SnapshotVault {
         let (snapshot, restored) = restored.map_or_else(Default::default, |(meta, restored)| (Some(meta), restored));
         let records = recovered.records;
         let seed = self.seed ^ spec.id.0.rotate_left(17);
-        let boot = Boot { id: self.node, members: spec.members, first_leader, floor, snapshot, records, seed };
+        self.boots += 1;
+        let incarnation = life_within(self.incarnation, self.boots);
+        let (id, members) = (self.node, spec.members);
+        let boot = Boot { id, members, first_leader, floor, snapshot, records, incarnation, seed };
         let engine = (spec.engine)(boot, now).map_err(|reason| OpenError::Engine { group: spec.id, reason })?;
         Ok(GroupBoot { id: spec.id, engine, machine: spec.machine, duty: spec.duty, restored, config: spec.config })
     }

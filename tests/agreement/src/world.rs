@@ -7,7 +7,7 @@ use bytes::Bytes;
 use verity_contract::{
     Agreement, AgreementStatus, BarrierId, Boot, Change, CommittedKind, Input, Members, Output, PersistId, SnapshotMeta,
 };
-use verity_types::{LogIndex, Mono, Nanos, NodeId};
+use verity_types::{Incarnation, LogIndex, Mono, Nanos, NodeId};
 
 use crate::disk::{Disk, Mutant};
 use crate::{Factory, Rng};
@@ -207,7 +207,9 @@ impl World {
         let members = if blank { Members::default() } else { self.initial.clone() };
         let floor = self.floors.get(&id).copied().unwrap_or_default();
         let records = node.disk.records.clone();
-        let boot = Boot { id, members, first_leader: self.first_leader, floor, snapshot, records, seed };
+        let incarnation = Incarnation(self.seq);
+        let first_leader = self.first_leader;
+        let boot = Boot { id, members, first_leader, floor, snapshot, records, incarnation, seed };
         let engine = (self.factory)(boot, clock).expect("an engine starts from what it persisted");
         let interval = engine.tick_interval().0;
         node.engine = Some(engine);

@@ -68,7 +68,7 @@ impl StateMachine for OnFile {
 fn vault(disk: &(impl Disk + Clone + 'static), node: u64) -> SnapshotVault {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let store = SnapshotStore::open(Arc::clone(&disk), SnapshotConfig::default(), ClusterId([7; 16])).unwrap();
-    SnapshotVault::new(disk, store, NodeId(node), 1, None, BTreeMap::new())
+    SnapshotVault::new(disk, store, (NodeId(node), Incarnation(1)), 1, None, BTreeMap::new())
 }
 
 fn meta(index: u64) -> SnapshotMeta {

@@ -17,7 +17,7 @@ use super::node::{Node, State, partition_error};
 use super::share_config;
 use super::share_sessions::{FINAL_EPOCH, Place, Reader};
 use crate::machine::cluster::operation;
-use crate::machine::coordinator::{Acknowledgement, Command, Reply, ShareName};
+use crate::machine::coordinator::{Acknowledgement, Command, Reply, ShareName, ShareSession};
 use crate::wire::ErrorCode;
 use crate::wire::message::{
     AcknowledgementBatch, LeaderIdAndEpoch, ShareAcknowledgePartitionData, ShareAcknowledgeRequest,
@@ -124,17 +124,23 @@ pub(super) async fn settle(node: &Node, call: &Call, reader: &Reader, parts: Vec
     settled
 }
 
-/// Gives back what a member has acquired through this node.
-pub(super) async fn give_back(node: &Node, (group_id, member_id): Reader, partitions: Vec<Place>) {
+/// A session of this node, as the coordinator knows it.
+pub(super) fn session(state: &State, number: u64) -> ShareSession {
+    ShareSession { node: state.config.node.0, incarnation: state.config.incarnation.0, number }
+}
+
+/// Gives back what a member has acquired through a session of this node.
+pub(super) async fn give_back(node: &Node, (group_id, member_id): Reader, (number, partitions): (u64, Vec<Place>)) {
     if !partitions.is_empty() {
+        let session = session(&node.state(), number);
         // If it is lost, the locks end by themselves.
-        drop(order(node, Command::ReleaseShares { group_id, member_id, partitions }).await);
+        drop(order(node, Command::ReleaseShares { group_id, member_id, session, partitions }).await);
     }
 }
 
 /// A connection is gone.
 pub(super) fn on_closed(node: &Node, conn: ConnId) {
-    let ended: Vec<(Reader, Vec<Place>)> = {
+    let ended: Vec<(Reader, (u64, Vec<Place>))> = {
         let sessions = &mut node.state().share_sessions;
         let readers = sessions.of(conn);
         readers.into_iter().map(|reader| (reader.clone(), sessions.end(&reader))).collect()

@@ -16,7 +16,9 @@ use verity_types::{GroupId, Mono};
 use super::call::Call;
 use super::node::{Node, State, ended, partition_error};
 use super::partitions::{self, Elsewhere};
-use super::share_acknowledge::{ANSWER_MS, Part, admit, give_back, lock_ms, name, order, renewals_fit, settle};
+use super::share_acknowledge::{
+    ANSWER_MS, Part, admit, give_back, lock_ms, name, order, renewals_fit, session, settle,
+};
 use super::share_config::{self, Reset};
 use super::share_sessions::{FINAL_EPOCH, FIRST_EPOCH, Place, Reader};
 use super::{quotas, share_read};
@@ -45,6 +47,8 @@ const RECORD_LIMIT: i8 = 1;
 struct Wants<'a> {
     call: &'a Call,
     reader: &'a Reader,
+    /// The number of the session.
+    number: u64,
     settings: ShareSettings,
     committed: bool,
     exact: bool,
@@ -143,6 +147,7 @@ async fn acquire(
         let request = ShareAcquire {
             share: share.clone(),
             member_id: wants.reader.1.clone(),
+            session: session(&node.state(), wants.number),
             epoch,
             leader_epoch,
             log_start: read.log_start,
@@ -225,10 +230,10 @@ async fn look(node: &Node, wants: &Wants<'_>, places: &[Place]) -> Looked {
                     looked.told = true;
                     count -= acquired.iter().map(|run| run.last - run.first + 1).sum::<i64>();
                     bytes = bytes.saturating_sub(i32::try_from(records.len()).unwrap_or(i32::MAX));
-                    let held = node.state().share_sessions.hold(wants.reader, *place);
+                    let held = node.state().share_sessions.hold(wants.reader, wants.number, *place);
                     if !held {
                         // The session has ended while it was asked.
-                        give_back(node, wants.reader.clone(), vec![*place]).await;
+                        give_back(node, wants.reader.clone(), (wants.number, vec![*place])).await;
                     }
                     data.acquired_records = rows(&acquired, wants.batch_size);
                     data.records = Some(records);
@@ -303,6 +308,7 @@ pub(super) async fn share_fetch(node: &Node, call: &Call, request: ShareFetchReq
         Ok(begun) => begun,
         Err(error) => return refused(error),
     };
+    let number = node.state().share_sessions.number(&reader);
     let settled = settle(node, call, &reader, parts).await;
     if epoch == FINAL_EPOCH {
         let held = node.state().share_sessions.end(&reader);
@@ -313,6 +319,7 @@ pub(super) async fn share_fetch(node: &Node, call: &Call, request: ShareFetchReq
         Wants {
             call,
             reader: &reader,
+            number,
             settings: share_config::settings(&state, &reader.0),
             committed: share_config::committed(&state, &reader.0),
             exact: request.share_acquire_mode == RECORD_LIMIT,

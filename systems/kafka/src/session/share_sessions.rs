@@ -34,6 +34,8 @@ pub(super) type Reader = (String, String);
 #[derive(Debug)]
 struct Session {
     conn: ConnId,
+    /// What is acquired bears it.
+    number: u64,
     epoch: i32,
     wanted: BTreeSet<Place>,
     /// Those of which records were acquired.
@@ -46,6 +48,8 @@ struct Session {
 #[derive(Debug, Default)]
 pub(super) struct ShareSessions {
     sessions: BTreeMap<Reader, Session>,
+    /// How many there were.
+    count: u64,
     /// Partitions from which somebody is acquiring at this moment.
     busy: BTreeSet<(String, Place)>,
 }
@@ -68,8 +72,15 @@ impl ShareSessions {
             if self.sessions.len() >= SESSION_COUNT_MAX && !self.sessions.contains_key(reader) {
                 return Err(ErrorCode::SHARE_SESSION_LIMIT_REACHED);
             }
-            let held = self.sessions.remove(reader).map(|old| old.held).unwrap_or_default();
-            let session = Session { conn, epoch, wanted: BTreeSet::new(), held, fetches: 0 };
+            let (number, held) = match self.sessions.remove(reader) {
+                // It holds what it held.
+                Some(old) => (old.number, old.held),
+                None => {
+                    self.count += 1;
+                    (self.count, BTreeSet::new())
+                }
+            };
+            let session = Session { conn, number, epoch, wanted: BTreeSet::new(), held, fetches: 0 };
             self.sessions.insert(reader.clone(), session);
         }
         let session = self.advance(reader, epoch)?;
@@ -107,14 +118,21 @@ impl ShareSessions {
         Ok(session)
     }
 
-    /// Records were acquired through a session. False if it has ended meanwhile.
-    pub(super) fn hold(&mut self, reader: &Reader, place: Place) -> bool {
-        self.sessions.get_mut(reader).map(|session| session.held.insert(place)).is_some()
+    /// The number of a member's session; 0 if it has none.
+    pub(super) fn number(&self, reader: &Reader) -> u64 {
+        self.sessions.get(reader).map_or(0, |session| session.number)
     }
 
-    /// Ends a session. The partitions of which it may hold records.
-    pub(super) fn end(&mut self, reader: &Reader) -> Vec<Place> {
-        self.sessions.remove(reader).map(|session| session.held.into_iter().collect()).unwrap_or_default()
+    /// Records were acquired through a session. False if it has ended meanwhile.
+    pub(super) fn hold(&mut self, reader: &Reader, number: u64, place: Place) -> bool {
+        let session = self.sessions.get_mut(reader).filter(|session| session.number == number);
+        session.map(|session| session.held.insert(place)).is_some()
+    }
+
+    /// Ends a session. Its number, and the partitions of which it may hold records.
+    pub(super) fn end(&mut self, reader: &Reader) -> (u64, Vec<Place>) {
+        let ended = self.sessions.remove(reader);
+        ended.map(|session| (session.number, session.held.into_iter().collect())).unwrap_or_default()
     }
 
     /// A connection is gone: whose sessions end.
@@ -156,10 +174,13 @@ mod tests {
         assert_eq!(sessions.acknowledge(&me, 0), Err(ErrorCode::INVALID_SHARE_SESSION_EPOCH));
         assert_eq!(sessions.acknowledge(&me, 2), Ok(()));
         assert_eq!(sessions.fetch(&me, conn, 3, &[(T, 2)], &[(T, 0), (T, 1)]), Ok((vec![(T, 2)], false)));
-        assert!(sessions.hold(&me, (T, 2)) && !sessions.hold(&reader("other"), (T, 2)));
+        assert!(sessions.hold(&me, 1, (T, 2)) && !sessions.hold(&reader("other"), 1, (T, 2)));
+        assert!(!sessions.hold(&me, 2, (T, 3)), "another session acquired");
         assert_eq!(sessions.of(conn), std::slice::from_ref(&me));
         assert_eq!(sessions.fetch(&me, conn, -1, &[], &[]), Ok((Vec::new(), false)));
-        assert_eq!(sessions.end(&me), [(T, 2)]);
+        assert_eq!(sessions.end(&me), (1, vec![(T, 2)]));
+        assert!(sessions.fetch(&me, conn, 0, &[], &[]).is_ok());
+        assert_eq!((sessions.number(&me), sessions.end(&me)), (2, (2, vec![])), "what was held is the ended one's");
         assert_eq!(sessions.acknowledge(&me, 4), Err(ErrorCode::SHARE_SESSION_NOT_FOUND));
     }
 

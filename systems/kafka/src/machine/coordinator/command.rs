@@ -292,12 +292,27 @@ record! {
 }
 
 record! {
+    /// A share session. No other of any node has the same name, also behind a restart.
+    #[derive(Copy, Default)]
+    pub struct ShareSession {
+        /// The node that keeps it,
+        pub node: u64,
+        /// as it started then.
+        pub incarnation: u64,
+        /// Which of its sessions.
+        pub number: u64,
+    }
+}
+
+record! {
     /// Acquires records for a member.
     pub struct ShareAcquire {
         /// Of which partition.
         pub share: ShareName,
         /// For whom.
         pub member_id: String,
+        /// Through which session.
+        pub session: ShareSession,
         /// The state's epoch as of which the proposer has read.
         pub epoch: i32,
         /// The partition leader's epoch.
@@ -476,12 +491,14 @@ choice! {
             /// The group's configuration.
             settings: ShareSettings,
         } = 22,
-        /// The connection is gone over which a member has acquired records of these partitions.
+        /// The session has ended through which a member has acquired records of these partitions.
         ReleaseShares {
             /// Of which group.
             group_id: String,
             /// Whose.
             member_id: String,
+            /// Which.
+            session: ShareSession,
             /// Topic and partition.
             partitions: Vec<(Uuid, i32)>,
         } = 23,

@@ -148,8 +148,8 @@ impl Coordinator {
             Command::AcknowledgeShare { share, member_id, batches, settings } => {
                 self.acknowledge_share(out, &share, &member_id, &batches, &settings)
             }
-            Command::ReleaseShares { group_id, member_id, partitions } => {
-                self.release_shares(out, &group_id, &member_id, &partitions)
+            Command::ReleaseShares { group_id, member_id, session, partitions } => {
+                self.release_shares(out, &group_id, (&member_id, session), &partitions)
             }
             Command::Buried { share, epoch, ranges } => self.buried(out, &share, epoch, &ranges),
             Command::SeekShares { group_id, offsets } => self.seek_shares(out, &group_id, &offsets),

@@ -62,8 +62,8 @@ mod whisper;
 
 pub use command::{
     Acknowledgement, Command, CommitOffsets, CommitTransactionOffsets, ConsumerHeartbeat, IdPartitions, Join,
-    MemberName, OffsetRow, Protocol, ShareAcquire, ShareBatch, ShareHeartbeat, ShareName, ShareSettings, Sync,
-    TopicInfo, TopicOffsets, TopicPartitions, TransactionName,
+    MemberName, OffsetRow, Protocol, ShareAcquire, ShareBatch, ShareHeartbeat, ShareName, ShareSession, ShareSettings,
+    Sync, TopicInfo, TopicOffsets, TopicPartitions, TransactionName,
 };
 pub use config::{
     CoordinatorConfig, GROUP_COUNT_MAX, GROUP_SIZE_MAX, MEMBER_SIZE_MAX, NEW_MEMBER_TIMEOUT_MS, OFFSET_COUNT_MAX,

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::command::{Acknowledgement, ShareAcquire, ShareHeartbeat, ShareName, ShareSettings};
+use super::command::{Acknowledgement, ShareAcquire, ShareHeartbeat, ShareName, ShareSession, ShareSettings};
 use super::config::SHARE_PARTITION_COUNT_MAX;
 use super::event::{ShareEvent, share_topic};
 use super::group::{Group, Kind};
@@ -155,12 +155,12 @@ impl Coordinator {
         &mut self,
         out: &mut Output,
         group_id: &str,
-        member_id: &str,
+        (member_id, session): (&str, ShareSession),
         partitions: &[(Uuid, i32)],
     ) -> Reply {
         for (topic_id, partition) in partitions {
             let name = ShareName { group_id: group_id.to_owned(), topic_id: *topic_id, partition: *partition };
-            self.with_share(out, &name, |share, now| share.release(now, member_id));
+            self.with_share(out, &name, |share, now| share.release(now, member_id, session));
         }
         Reply::Error { error: ErrorCode::NONE }
     }

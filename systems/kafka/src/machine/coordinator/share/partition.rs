@@ -6,7 +6,7 @@
 //! ```text
 //!            acquire                accept, gap
 //! available ---------> acquired ---------------> acknowledged, archived
-//!     ^                    |  release, lock over, connection gone
+//!     ^                    |  release, lock over, session ended
 //!     +--------------------+         |
 //!                          |         +-- at the limit of deliveries: dead
 //!                          +-- reject: dead
@@ -21,7 +21,8 @@
 //! - upon the end of a lock: the record is available again, unless it was delivered too often;
 //! - upon a log that begins later: so does the window.
 //!
-//! A delivery whose connection ended counts as none: nobody has seen the records.
+//! A delivery whose connection ended counts as none: nobody has seen the records. The word of that may come late, from a node
+//! that was cut off, when the member has long acquired the same records through another; so it names the session that ended.
 //!
 //! HAZARD: the gaps between batches that an acquisition brings are taken for gaps in the log. That holds while the proposer
 //! has read from an offset of the window on, and the window was not moved since: `epoch` tells.
@@ -30,7 +31,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::command::{Acknowledgement, ShareAcquire, ShareSettings};
+use super::super::command::{Acknowledgement, ShareAcquire, ShareSession, ShareSettings};
 use super::super::event::{Cause, DeadRecords};
 use super::super::reply::AcquiredRecords;
 use crate::machine::codec::{choice, record};
@@ -57,8 +58,8 @@ choice! {
     pub(in super::super) enum RecordState {
         /// It may be acquired, and was so often.
         Available { count: u16, } = 1,
-        /// It is a member's until then.
-        Acquired { count: u16, member: String, until: u64, } = 2,
+        /// It is a member's until then, or until the session ends.
+        Acquired { count: u16, member: String, session: ShareSession, until: u64, } = 2,
         /// It is on its way to the dead-letter topic.
         Archiving { count: u16, cause: Cause, } = 3,
         /// It is done with.
@@ -102,6 +103,11 @@ impl RecordState {
     fn is_held_by(&self, name: &str) -> bool {
         matches!(self, Self::Acquired { member, .. } if member == name)
     }
+}
+
+/// The state of a record that a request acquires.
+fn acquired(count: u16, until: u64, request: &ShareAcquire) -> RecordState {
+    RecordState::Acquired { count, member: request.member_id.clone(), session: request.session, until }
 }
 
 /// How many offsets lie between two, these included.
@@ -287,7 +293,7 @@ impl SharePartition {
                 // A batch is taken as a whole, unless the client asked for so many records and no more.
                 let most = if request.exact { left.min(room) } else { i64::MAX };
                 let (first, last) = (self.end, batch.last.min(self.end.saturating_add(most - 1)));
-                self.extend(last, RecordState::Acquired { count: 1, member: request.member_id.clone(), until });
+                self.extend(last, acquired(1, until, request));
                 left -= span(first, last);
                 taken.push(AcquiredRecords { first, last, count: 1 });
             }
@@ -329,7 +335,7 @@ impl SharePartition {
             }
             let last = if request.exact { last.min(first.saturating_add(*left - 1)) } else { last };
             let count = count.saturating_add(1);
-            let state = RecordState::Acquired { count, member: request.member_id.clone(), until };
+            let state = acquired(count, until, request);
             self.change(first, last, |_| Some(state.clone()));
             *left -= span(first, last);
             taken.push(AcquiredRecords { first, last, count });
@@ -391,11 +397,13 @@ impl SharePartition {
     fn settle(&mut self, member: &str, until: u64, batch: &Acknowledgement) {
         let rules = self.clone_settings();
         let become_of = |kind: i8, state: &RecordState| match state {
-            RecordState::Acquired { count, member: holder, .. } if holder == member => Some(match kind {
+            RecordState::Acquired { count, member: holder, session, .. } if holder == member => Some(match kind {
                 acknowledge::ACCEPT => RecordState::Acknowledged,
                 acknowledge::RELEASE => rules.given_back(*count),
                 acknowledge::REJECT => rules.dead(*count, Cause::Rejected),
-                acknowledge::RENEW => RecordState::Acquired { count: *count, member: member.to_owned(), until },
+                acknowledge::RENEW => {
+                    RecordState::Acquired { count: *count, member: member.to_owned(), session: *session, until }
+                }
                 _ => RecordState::Archived,
             }),
             _ => None,
@@ -411,11 +419,11 @@ impl SharePartition {
         }
     }
 
-    /// The member's connection is gone: what it has acquired was not seen by anybody.
-    pub(in super::super) fn release(&mut self, now: u64, member: &str) {
+    /// A session of the member has ended: what it has acquired through it was not seen by anybody.
+    pub(in super::super) fn release(&mut self, now: u64, member: &str, ended: ShareSession) {
         self.expire(now);
         self.change(self.start, self.end - 1, |state| match state {
-            RecordState::Acquired { count, member: holder, .. } if holder == member => {
+            RecordState::Acquired { count, member: holder, session, .. } if holder == member && *session == ended => {
                 Some(RecordState::Available { count: count.saturating_sub(1) })
             }
             _ => None,

@@ -225,6 +225,7 @@ fn share_records() -> impl Strategy<Value = Command> {
             let request = ShareAcquire {
                 share,
                 member_id,
+                session: ShareSession { number: u64::from(from % 3 == 0), ..ShareSession::default() },
                 epoch,
                 leader_epoch,
                 log_start,
@@ -246,9 +247,10 @@ fn share_records() -> impl Strategy<Value = Command> {
             .prop_map(|(share, start, settings)| Command::BeginShare { share, start, settings }),
         5 => acquire,
         6 => acknowledge,
-        1 => (share_name(), id()).prop_map(|(share, member_id)| {
+        1 => (share_name(), id(), 0u64..2).prop_map(|(share, member_id, number)| {
             let ShareName { group_id, topic_id, partition } = share;
-            Command::ReleaseShares { group_id, member_id, partitions: vec![(topic_id, partition)] }
+            let session = ShareSession { number, ..ShareSession::default() };
+            Command::ReleaseShares { group_id, member_id, session, partitions: vec![(topic_id, partition)] }
         }),
         1 => (share_name(), ranges()).prop_map(|(share, ranges)| {
             Command::Buried { share, epoch: RIGHT_GENERATION, ranges }

@@ -6,6 +6,7 @@ use crate::wire::{ErrorCode, Uuid};
 use verity_contract::StateMachine;
 
 const TOPIC: Uuid = Uuid([1; 16]);
+const SESSION: ShareSession = ShareSession { node: 2, incarnation: 1, number: 7 };
 
 fn beat(member: &str, epoch: i32) -> ShareHeartbeat {
     ShareHeartbeat {
@@ -53,6 +54,7 @@ impl Rig {
         let request = ShareAcquire {
             share: share(),
             member_id: member.into(),
+            session: SESSION,
             epoch,
             leader_epoch: 4,
             log_start: 0,
@@ -186,8 +188,15 @@ fn records_outlive_snapshots_and_locks_end_by_themselves() {
     rig.pass(30_000);
     assert_eq!(rig.acknowledge("a", 6, 6, 1), ErrorCode::INVALID_RECORD_STATE);
     assert_eq!(rig.acquire("a", epoch, 9), [AcquiredRecords { first: 6, last: 9, count: 2 }]);
-    let gone = Command::ReleaseShares { group_id: GROUP.into(), member_id: "a".into(), partitions: vec![(TOPIC, 0)] };
-    rig.run(gone);
+    let gone = |session| Command::ReleaseShares {
+        group_id: GROUP.into(),
+        member_id: "a".into(),
+        session,
+        partitions: vec![(TOPIC, 0)],
+    };
+    rig.run(gone(ShareSession { incarnation: 0, ..SESSION }));
+    assert!(!rig.shares.contains(&ShareEvent::Moved { share: share() }), "they were acquired through another");
+    rig.run(gone(SESSION));
     assert!(rig.shares.contains(&ShareEvent::Moved { share: share() }), "others may have them");
 }
 

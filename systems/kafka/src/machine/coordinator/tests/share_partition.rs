@@ -29,6 +29,7 @@ fn asks(member: &str, batches: &[(i64, i64)], count_max: u32) -> ShareAcquire {
     ShareAcquire {
         share: ShareName { group_id: "g".into(), topic_id: Uuid([1; 16]), partition: 0 },
         member_id: member.into(),
+        session: ShareSession::default(),
         epoch: 0,
         leader_epoch: 1,
         log_start: 0,
@@ -205,9 +206,27 @@ fn what_a_gone_connection_held_counts_as_not_delivered() {
     let mut bench = Bench::new();
     bench.take(&asks("a", &[(0, 4)], 500));
     bench.take(&asks("b", &[(5, 9)], 500));
-    bench.share.release(bench.now, "a");
+    bench.share.release(bench.now, "a", ShareSession::default());
     bench.check();
     assert_eq!(bench.take(&asks("c", &[(0, 9)], 500)), [(0, 4, 1)]);
+}
+
+/// The word that a session has ended may come when its member has long begun another, elsewhere.
+#[test]
+fn a_session_that_ends_late_takes_nothing_from_the_next() {
+    let mut bench = Bench::new();
+    let session = |number| ShareSession { node: number, incarnation: 1, number: 1 };
+    let ask = |number| ShareAcquire { session: session(number), ..asks("a", &[(0, 9)], 5) };
+    assert_eq!(bench.take(&exactly(ask(1))), [(0, 4, 1)]);
+    bench.now += u64::from(LOCK_MS);
+    assert_eq!(bench.take(&exactly(ask(2))), [(0, 4, 2)], "the lock was over first");
+    bench.share.release(bench.now, "a", session(1));
+    bench.check();
+    assert_eq!(bench.take(&asks("b", &[(0, 4)], 500)), [], "it still holds them");
+    assert_eq!(bench.say("a", &[says(0, 0, &[ACCEPT])]), ErrorCode::NONE);
+    bench.share.release(bench.now, "a", session(2));
+    bench.check();
+    assert_eq!(bench.take(&asks("b", &[(0, 4)], 500)), [(1, 4, 2)]);
 }
 
 #[test]
@@ -318,7 +337,7 @@ proptest! {
                     }
                 }
                 Step::Release { member } => {
-                    share.release(now, MEMBERS[member]);
+                    share.release(now, MEMBERS[member], ShareSession::default());
                     held.retain(|_, (who, _)| *who != member);
                 }
                 Step::Bury => {

@@ -246,14 +246,15 @@ impl Group {
         batch.proposals.into_iter().rev().for_each(|proposal| self.to_propose.push_front(proposal));
     }
 
-    /// This node leads no more.
-    pub(crate) fn step_down(&mut self) {
+    /// This node leads no more. Answers to whom no snapshot is on its way any more.
+    #[must_use]
+    pub(crate) fn step_down(&mut self) -> Vec<NodeId> {
         self.ready = false;
         self.inbox.clear();
         self.to_propose.clear();
-        self.sending.clear();
         self.changing = None;
         self.changed = None;
+        std::mem::take(&mut self.sending).into_keys().collect()
     }
 
     /// Applies up to about `budget` commands and `bytes` bytes, which are taken off. Effects are appended; the caller delivers them before the next step.

@@ -628,11 +628,15 @@ impl Replica {
             return;
         }
         group.role = role;
-        group.step_down();
+        let abandoned = group.step_down();
         group.lane.rewind(now.mono);
         self.out.push(Output::Role { group: id, role });
         self.tell_services(&SessionInput::Role { group: id, role });
         self.call_duty_always(now, id, |_| DutyInput::Follow);
+        // An engine that offers snapshots whoever leads would wait for their ends, and offer these peers none again.
+        for to in abandoned {
+            self.step(now, id, contract::Input::SnapshotSent { to, delivered: false });
+        }
     }
 
     fn on_persisted(&mut self, now: Now, upto: Ticket) {

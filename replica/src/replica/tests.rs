@@ -1,9 +1,12 @@
 //! A node by itself, whose engine settles at once whatever it is given.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use verity_clock::Interval;
 use verity_contract::{
     Agreement, AgreementStatus, Committed, CommittedKind, Input as ToEngine, Members, Output as FromEngine,
-    ReadOutcome, RestoreError, StateMachine,
+    ReadOutcome, RestoreError, SnapshotMeta, StateMachine,
 };
 use verity_types::Term;
 
@@ -321,4 +324,47 @@ fn what_was_never_here_is_let_go_at_no_cost() {
     rig.replica.note_stored([GroupId(98)]);
     rig.replica.retire(GroupId(98));
     assert_eq!(rig.replica.out.len(), 1, "something of it may be left");
+}
+
+/// Offers its peer a snapshot whoever leads, and not again before it has heard what became of it.
+#[derive(Default)]
+struct Generous {
+    sure: Sure,
+    ended: Arc<AtomicUsize>,
+}
+
+impl Agreement for Generous {
+    fn on(&mut self, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>) {
+        match input {
+            ToEngine::Propose(_) => {
+                let meta =
+                    SnapshotMeta { index: LogIndex(1), term: Term(1), members: Members::of_voters([NODE, PEER]) };
+                out.push(FromEngine::OfferSnapshot { to: PEER, meta, message: Bytes::new() });
+                out.push(FromEngine::Role { leader: Some(PEER), term: Term(2), leads: false });
+            }
+            ToEngine::SnapshotSent { to: PEER, delivered: false } => {
+                self.ended.fetch_add(1, Ordering::Relaxed);
+            }
+            other => self.sure.on(now, other, out),
+        }
+    }
+
+    fn tick_interval(&self) -> Nanos {
+        self.sure.tick_interval()
+    }
+
+    fn status(&self) -> AgreementStatus {
+        self.sure.status()
+    }
+
+    fn invariants(&self) {}
+}
+
+#[test]
+fn an_engine_hears_of_snapshots_that_are_abandoned_with_the_lead() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let mut rig = Rig::of(1, || Box::new(Generous { ended: Arc::clone(&ended), ..Generous::default() }));
+    rig.propose(1, 10);
+    rig.run();
+    assert_eq!(ended.load(Ordering::Relaxed), 1, "it may offer again");
 }

@@ -14,7 +14,7 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which system's worlds are to catch each mutant, and on which engine.
-const MUTANTS: [(&str, &str, &str); 23] = [
+const MUTANTS: [(&str, &str, &str); 27] = [
     ("vote-not-persisted", "zookeeper", "raft"),
     ("commit-without-quorum", "zookeeper", "paxos"),
     ("stale-read-without-barrier", "zookeeper", "raft"),
@@ -38,6 +38,10 @@ const MUTANTS: [(&str, &str, &str); 23] = [
     ("commit-forgotten", "kafka", "raft"),
     ("assignment-shared", "kafka", "raft"),
     ("revocation-not-awaited", "kafka", "raft"),
+    ("accepted-record-again", "kafka", "raft"),
+    ("record-acquired-twice", "kafka", "raft"),
+    ("record-archived-unseen", "kafka", "raft"),
+    ("delivery-limit-ignored", "kafka", "raft"),
 ];
 
 pub(crate) fn run_suite() -> Result<()> {

@@ -12,13 +12,16 @@
 //!   ([`KafkaClients::with_operator`]);
 //! - a consumer reads one topic after the other from where it was, as committed or not;
 //! - members of a consumer group share the topics among them ([`group`]), and so do those of another by the newer protocol
-//!   ([`subscriber`]).
+//!   ([`subscriber`]); those of a share group are given records one by one ([`sharer`]).
+//!
+//! Of the groups each world has a part, as its seed draws it ([`Cast`]).
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
 
 mod group;
 mod laws;
 mod mutants;
+mod sharer;
 mod subscriber;
 mod wire;
 
@@ -42,6 +45,7 @@ use crate::workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
 use crate::zookeeper::EngineFn;
 use group::{Call, GROUP, Groups, Member};
 use laws::{Fate, Laws};
+use sharer::{Errand, Sharer, Shares};
 use subscriber::Subscriber;
 use wire::{Producer, next_answer, put_string, request, take_fetched, take_string};
 
@@ -54,6 +58,8 @@ const REPLICAS: usize = 3;
 const MEMBERS: usize = 2;
 /// How many the other has, whose members are told what they own: more than there are partitions.
 const SUBSCRIBERS: usize = 3;
+/// How many the share group has.
+const SHARERS: usize = 3;
 /// An operator acts at one of so many wakes.
 const OPERATOR_TURNS: usize = 40;
 const MILLI: u64 = 1_000_000;
@@ -78,7 +84,12 @@ mod code {
     pub(super) const UNKNOWN_MEMBER_ID: i16 = 25;
     pub(super) const INVALID_SESSION_TIMEOUT: i16 = 26;
     pub(super) const REBALANCE_IN_PROGRESS: i16 = 27;
+    pub(super) const INVALID_REQUEST: i16 = 42;
+    pub(super) const GROUP_ID_NOT_FOUND: i16 = 69;
     pub(super) const FENCED_MEMBER_EPOCH: i16 = 110;
+    pub(super) const INVALID_RECORD_STATE: i16 = 121;
+    pub(super) const SHARE_SESSION_NOT_FOUND: i16 = 122;
+    pub(super) const INVALID_SHARE_SESSION_EPOCH: i16 = 123;
 }
 
 /// What a client asks.
@@ -108,6 +119,8 @@ enum Ask {
     Beat {
         leaves: bool,
     },
+    /// Of a sharer.
+    Share(Errand),
 }
 
 /// What a client is for.
@@ -118,7 +131,32 @@ enum Part {
     Consumer { committed: bool },
     Member,
     Subscriber,
+    Sharer,
     Operator,
+}
+
+/// Which groups a world has. Drawn at its beginning, so that each world is small and combinations are many.
+#[derive(Clone, Copy, Debug)]
+struct Cast {
+    members: bool,
+    subscribers: bool,
+    sharers: bool,
+}
+
+impl Cast {
+    fn draw(rng: &mut Rng) -> Self {
+        let mut on = || rng.u32(0..3) != 0;
+        Self { members: on(), subscribers: on(), sharers: on() }
+    }
+
+    fn has(self, part: Part) -> bool {
+        match part {
+            Part::Member => self.members,
+            Part::Subscriber => self.subscribers,
+            Part::Sharer => self.sharers,
+            Part::Plain | Part::Transactional | Part::Consumer { .. } | Part::Operator => true,
+        }
+    }
 }
 
 /// A transaction under way.
@@ -156,6 +194,7 @@ struct Client {
     positions: [i64; TOPICS],
     member: Member,
     subscriber: Subscriber,
+    sharer: Sharer,
     turn: usize,
     /// How often it could have asked something new.
     wakes: usize,
@@ -176,6 +215,8 @@ pub struct KafkaClients {
     clients: Vec<Client>,
     laws: Laws,
     groups: Groups,
+    shares: Shares,
+    cast: Option<Cast>,
     now: u64,
     winding_down: bool,
     answered: u64,
@@ -202,6 +243,7 @@ impl Client {
             positions: [0; TOPICS],
             member: Member::default(),
             subscriber: Subscriber::default(),
+            sharer: Sharer::default(),
             turn: 0,
             wakes: 0,
             rereads: false,
@@ -233,11 +275,19 @@ impl Client {
     /// Where a request must go; `None` for anywhere.
     fn target(&self, ask: Ask) -> Result<Option<u64>, Ask> {
         match ask {
-            Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => Ok(None),
-            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) | Ask::Beat { .. } => {
-                self.coordinator.map(Some).ok_or(Ask::Coordinator)
-            }
-            Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => {
+            Ask::Leader(_)
+            | Ask::Coordinator
+            | Ask::Move { .. }
+            | Ask::Share(Errand::Configure | Errand::TopicId(_)) => Ok(None),
+            Ask::Init
+            | Ask::Add(_)
+            | Ask::End { .. }
+            | Ask::Group(_)
+            | Ask::Beat { .. }
+            | Ask::Share(Errand::Beat { .. } | Errand::Offsets) => self.coordinator.map(Some).ok_or(Ask::Coordinator),
+            Ask::Produce { topic, .. }
+            | Ask::Fetch { topic, .. }
+            | Ask::Share(Errand::Fetch { topic, .. } | Errand::Acknowledge(topic)) => {
                 self.leaders[topic].map(Some).ok_or(Ask::Leader(topic))
             }
         }
@@ -246,9 +296,19 @@ impl Client {
     /// Forgets where a request went: somebody else may answer.
     fn forget(&mut self, ask: Ask) {
         match ask {
-            Ask::Leader(_) | Ask::Coordinator | Ask::Move { .. } => self.node = None,
-            Ask::Init | Ask::Add(_) | Ask::End { .. } | Ask::Group(_) | Ask::Beat { .. } => self.coordinator = None,
-            Ask::Produce { topic, .. } | Ask::Fetch { topic, .. } => self.leaders[topic] = None,
+            Ask::Leader(_)
+            | Ask::Coordinator
+            | Ask::Move { .. }
+            | Ask::Share(Errand::Configure | Errand::TopicId(_)) => self.node = None,
+            Ask::Init
+            | Ask::Add(_)
+            | Ask::End { .. }
+            | Ask::Group(_)
+            | Ask::Beat { .. }
+            | Ask::Share(Errand::Beat { .. } | Errand::Offsets) => self.coordinator = None,
+            Ask::Produce { topic, .. }
+            | Ask::Fetch { topic, .. }
+            | Ask::Share(Errand::Fetch { topic, .. } | Errand::Acknowledge(topic)) => self.leaders[topic] = None,
         }
     }
 }
@@ -263,6 +323,7 @@ impl KafkaClients {
         let clients = (0..clients.max(parts.len())).map(|id| Client::new(parts[id % parts.len()]));
         let clients = clients.chain((0..MEMBERS).map(|_| Client::new(Part::Member)));
         let clients = clients.chain((0..SUBSCRIBERS).map(|_| Client::new(Part::Subscriber)));
+        let clients = clients.chain((0..SHARERS).map(|_| Client::new(Part::Sharer)));
         Self {
             engine,
             nodes: nodes as u64,
@@ -270,6 +331,8 @@ impl KafkaClients {
             clients: clients.collect(),
             laws: Laws::default(),
             groups: Groups::default(),
+            shares: Shares::default(),
+            cast: None,
             now: 0,
             winding_down: false,
             answered: 0,
@@ -282,6 +345,16 @@ impl KafkaClients {
         assert!(self.nodes >= REPLICAS as u64, "a partition has a replica on each of {REPLICAS} nodes");
         self.clients.push(Client::new(Part::Operator));
         self
+    }
+
+    /// Draws what kind of a world it is.
+    fn draw(&mut self, rng: &mut Rng) {
+        let cast = Cast::draw(rng);
+        self.cast = Some(cast);
+        self.shares = Shares::draw(rng);
+        for client in &mut self.clients {
+            client.done = !cast.has(client.part);
+        }
     }
 
     fn produced_all(&self) -> bool {
@@ -319,6 +392,7 @@ impl KafkaClients {
             Part::Transactional => self.next_of_transaction(id, rng),
             Part::Member => self.next_of_member(id, rng),
             Part::Subscriber => self.next_of_subscriber(id, rng),
+            Part::Sharer => self.next_of_sharer(id, rng),
             Part::Operator => {
                 let mut nodes: Vec<i32> = (1..=i32::try_from(self.nodes).expect("a world is small")).collect();
                 rng.shuffle(&mut nodes);
@@ -398,6 +472,7 @@ impl KafkaClients {
                 let (key, kind) = match client.part {
                     Part::Member => (GROUP, 0),
                     Part::Subscriber => (subscriber::GROUP, 0),
+                    Part::Sharer => (sharer::GROUP, 0),
                     _ => (name.as_str(), 1),
                 };
                 put_string(out, key);
@@ -405,6 +480,7 @@ impl KafkaClients {
             }),
             Ask::Group(call) => client.member.bytes(call, correlation),
             Ask::Beat { leaves } => client.subscriber.bytes(id, leaves, correlation),
+            Ask::Share(errand) => self.errand_bytes(id, errand, correlation),
             Ask::Init => request(wire::INIT_PRODUCER_ID, correlation, |out| {
                 if transactional {
                     put_string(out, &name);
@@ -575,6 +651,7 @@ impl KafkaClients {
             Ask::Fetch { topic, from } => self.on_fetch(id, topic, from, body),
             Ask::Group(call) => self.on_group_answer(id, call, body),
             Ask::Beat { leaves } => self.on_beat_answer(id, leaves, body),
+            Ask::Share(errand) => self.on_share_answer(id, errand, body),
         }
     }
 
@@ -625,6 +702,7 @@ impl KafkaClients {
 
     fn connect(&mut self, id: usize, to: Option<u64>, now: u64, rng: &mut Rng, out: &mut Vec<ClientOutput>) {
         let node = to.unwrap_or_else(|| rng.u64(1..=self.nodes));
+        self.unplug(id);
         let client = &mut self.clients[id];
         client.node = Some(node);
         client.connected = false;
@@ -636,8 +714,14 @@ impl KafkaClients {
         out.push(ClientOutput::Connect(NodeId(node), Door(0)));
     }
 
+    /// Where there are sharers, one of them says first how the world is configured.
+    fn waits(&self, id: usize) -> bool {
+        let first = self.clients.iter().position(|client| client.part == Part::Sharer && !client.done);
+        !self.shares.configured && first.is_some_and(|first| first != id)
+    }
+
     fn act(&mut self, id: usize, now: u64, rng: &mut Rng, out: &mut Vec<ClientOutput>) {
-        if self.clients[id].done {
+        if self.clients[id].done || self.waits(id) {
             return;
         }
         if let Some((ask, Some(_))) = self.clients[id].asking
@@ -685,6 +769,9 @@ impl KafkaClients {
         out.push(ClientOutput::Bytes(bytes));
         if let Ask::Group(call) = ask {
             self.on_group_call(id, call);
+        }
+        if let Ask::Share(errand) = ask {
+            self.on_errand(id, errand);
         }
         if let Ask::Produce { topic, .. } = ask
             && topic + 1 == TOPICS
@@ -802,6 +889,9 @@ impl Workload for KafkaClients {
         out: &mut Vec<ClientOutput>,
     ) {
         self.now = now;
+        if self.cast.is_none() {
+            self.draw(rng);
+        }
         match input {
             ClientInput::Bytes(bytes) => {
                 self.clients[id].buffer.extend_from_slice(&bytes);
@@ -828,6 +918,7 @@ impl Workload for KafkaClients {
                     client.forget(ask);
                     client.asking = Some((ask, None));
                 }
+                self.unplug(id);
             }
             ClientInput::Wake => {
                 out.push(ClientOutput::Wake(now + self.pace));
@@ -850,6 +941,14 @@ impl Workload for KafkaClients {
 
     fn judge(&mut self) -> Result<(), String> {
         self.groups.wrong.pop_front().map_or(Ok(()), Err)?;
-        self.laws.judge(TOPICS)
+        self.shares.laws.wrong.pop_front().map_or(Ok(()), Err)?;
+        self.laws.judge(TOPICS)?;
+        if self.cast.is_some_and(|cast| cast.sharers) {
+            for topic in 0..TOPICS {
+                let all = self.laws.last(topic, self.shares.committed);
+                self.shares.laws.judge(topic, self.shares.limit, all.into_keys())?;
+            }
+        }
+        Ok(())
     }
 }

@@ -65,11 +65,19 @@ pub enum Mutant {
     AssignmentShared,
     /// The coordinator gives a partition away before its owner has let it go (KIP-848).
     RevocationNotAwaited,
+    /// The coordinator takes records for released that a share group's member has accepted (KIP-932).
+    AcceptedRecordAgain,
+    /// The coordinator forgets who has acquired a record.
+    RecordAcquiredTwice,
+    /// The coordinator takes records that a share group was not given for such as it is not to see.
+    RecordArchivedUnseen,
+    /// The coordinator gives a record to members of a share group again and again.
+    DeliveryLimitIgnored,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 26] = [
+    pub const ALL: [(Mutant, &'static str); 30] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -96,6 +104,10 @@ impl Mutant {
         (Mutant::CommitForgotten, "commit-forgotten"),
         (Mutant::AssignmentShared, "assignment-shared"),
         (Mutant::RevocationNotAwaited, "revocation-not-awaited"),
+        (Mutant::AcceptedRecordAgain, "accepted-record-again"),
+        (Mutant::RecordAcquiredTwice, "record-acquired-twice"),
+        (Mutant::RecordArchivedUnseen, "record-archived-unseen"),
+        (Mutant::DeliveryLimitIgnored, "delivery-limit-ignored"),
     ];
 
     /// The mutant of this name.

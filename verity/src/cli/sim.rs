@@ -123,7 +123,11 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::CommitIgnoresGeneration
         | Mutant::CommitForgotten
         | Mutant::AssignmentShared
-        | Mutant::RevocationNotAwaited => Some(System::Kafka),
+        | Mutant::RevocationNotAwaited
+        | Mutant::AcceptedRecordAgain
+        | Mutant::RecordAcquiredTwice
+        | Mutant::RecordArchivedUnseen
+        | Mutant::DeliveryLimitIgnored => Some(System::Kafka),
         _ => None,
     }
 }

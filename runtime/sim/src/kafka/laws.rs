@@ -124,6 +124,14 @@ impl Laws {
         to
     }
 
+    /// A member of a share group was given a record.
+    pub(super) fn on_shared(&mut self, topic: usize, offset: i64, value: u64, committed: bool) {
+        self.stands(topic, offset, value);
+        if committed {
+            self.on_read_committed(value);
+        }
+    }
+
     fn on_read_committed(&mut self, value: u64) {
         self.read_committed.insert(value);
         let fate = self.transactions.get(&value).and_then(|transaction| self.fates.get(transaction)).copied();
@@ -161,7 +169,8 @@ impl Laws {
         self.judge_transactions(topics)
     }
 
-    fn last(&self, topic: usize, committed: bool) -> BTreeMap<i64, u64> {
+    /// All of a topic in the end.
+    pub(super) fn last(&self, topic: usize, committed: bool) -> BTreeMap<i64, u64> {
         self.finals.get(&(topic, committed)).cloned().unwrap_or_default()
     }
 

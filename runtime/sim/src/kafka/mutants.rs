@@ -16,6 +16,9 @@ use super::wire::CHECKED;
 use crate::bug::{Bug, Buggy};
 use crate::mutant::Mutant;
 
+/// What is said of a record (KIP-932).
+const ACCEPT: i8 = 1;
+const RELEASE: i8 = 2;
 /// Where a fetch's answer says how many transactions were aborted: behind the error, three offsets and a span.
 const ABORTED_AT: usize = 2 + 4 * 8;
 
@@ -41,7 +44,11 @@ pub(super) fn coordinator(machine: Box<dyn StateMachine>, mutant: Option<Mutant>
             | Mutant::CommitIgnoresGeneration
             | Mutant::CommitForgotten
             | Mutant::AssignmentShared
-            | Mutant::RevocationNotAwaited),
+            | Mutant::RevocationNotAwaited
+            | Mutant::AcceptedRecordAgain
+            | Mutant::RecordAcquiredTwice
+            | Mutant::RecordArchivedUnseen
+            | Mutant::DeliveryLimitIgnored),
         ) => Box::new(Buggy { machine, bug: OfCoordinator(mutant) }),
         _ => machine,
     }
@@ -175,9 +182,30 @@ impl OfCoordinator {
                 request.owned = request.owned.map(|_| Vec::new());
                 Coordination::ConsumerHeartbeat { request }
             }
-            _ => return None,
+            (_, command) => self.of_shares(command, ordered.index.0)?,
         };
         Some(changed.encode())
+    }
+
+    fn of_shares(&self, mut command: Coordination, index: u64) -> Option<Coordination> {
+        match (self.0, &mut command) {
+            (Mutant::AcceptedRecordAgain, Coordination::AcknowledgeShare { batches, .. }) => {
+                let types = batches.iter_mut().flat_map(|batch| &mut batch.types);
+                types.filter(|kind| **kind == ACCEPT).for_each(|kind| *kind = RELEASE);
+            }
+            (Mutant::RecordAcquiredTwice, Coordination::AcquireShare { request }) => request.settings.lock_ms = 0,
+            (Mutant::RecordArchivedUnseen, Coordination::AcquireShare { request }) if index.is_multiple_of(8) => {
+                request.batches.first_mut()?.readable = false;
+            }
+            (Mutant::DeliveryLimitIgnored, Coordination::AcquireShare { request }) => {
+                request.settings.delivery_count_max = u16::MAX;
+            }
+            (Mutant::DeliveryLimitIgnored, Coordination::AcknowledgeShare { settings, .. }) => {
+                settings.delivery_count_max = u16::MAX;
+            }
+            _ => return None,
+        }
+        Some(command)
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) const PRODUCE: (i16, i16) = (0, 7);
 pub(super) const PRODUCE_ADDING: (i16, i16) = (0, 12);
 pub(super) const FETCH: (i16, i16) = (1, 4);
 pub(super) const METADATA: (i16, i16) = (3, 1);
+/// The first version that tells the ids of topics by their names.
+pub(super) const METADATA_WITH_IDS: (i16, i16) = (3, 12);
 pub(super) const OFFSET_COMMIT: (i16, i16) = (8, 3);
 pub(super) const OFFSET_FETCH: (i16, i16) = (9, 3);
 pub(super) const FIND_COORDINATOR: (i16, i16) = (10, 1);
@@ -24,12 +26,29 @@ pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
 /// The last version that leaves the epoch as it is.
 pub(super) const END_TXN_OLD: (i16, i16) = (26, 4);
 pub(super) const END_TXN: (i16, i16) = (26, 5);
+pub(super) const INCREMENTAL_ALTER_CONFIGS: (i16, i16) = (44, 1);
 pub(super) const ALTER_REASSIGNMENTS: (i16, i16) = (45, 0);
 /// The first version in which a member names itself.
 pub(super) const CONSUMER_GROUP_HEARTBEAT: (i16, i16) = (68, 1);
+pub(super) const SHARE_GROUP_HEARTBEAT: (i16, i16) = (76, 1);
+pub(super) const SHARE_FETCH: (i16, i16) = (78, 2);
+pub(super) const SHARE_ACKNOWLEDGE: (i16, i16) = (79, 2);
+pub(super) const DESCRIBE_SHARE_OFFSETS: (i16, i16) = (90, 1);
 
 /// Requests whose headers are flexible.
-const FLEXIBLE: [(i16, i16); 5] = [END_TXN, END_TXN_OLD, PRODUCE_ADDING, ALTER_REASSIGNMENTS, CONSUMER_GROUP_HEARTBEAT];
+const FLEXIBLE: [(i16, i16); 11] = [
+    METADATA_WITH_IDS,
+    END_TXN,
+    END_TXN_OLD,
+    PRODUCE_ADDING,
+    INCREMENTAL_ALTER_CONFIGS,
+    ALTER_REASSIGNMENTS,
+    CONSUMER_GROUP_HEARTBEAT,
+    SHARE_GROUP_HEARTBEAT,
+    SHARE_FETCH,
+    SHARE_ACKNOWLEDGE,
+    DESCRIBE_SHARE_OFFSETS,
+];
 
 const BATCH_HEADER: usize = 61;
 /// From here on the checksum covers a batch.
@@ -265,12 +284,17 @@ pub(super) fn take_fetched(mut body: Bytes) -> Result<Fetched, String> {
     let count = body.get_i32();
     let aborted = (0..count.max(0)).map(|_| (body.get_i64(), body.get_i64())).collect();
     let size = usize::try_from(body.get_i32()).unwrap_or(0);
-    let mut records = body.split_to(size);
+    let batches = take_batches(body.split_to(size))?;
+    Ok(Fetched { error, high_watermark, last_stable, aborted, batches })
+}
+
+/// All batches of these bytes.
+pub(super) fn take_batches(mut records: Bytes) -> Result<Vec<Batch>, String> {
     let mut batches = Vec::new();
     while !records.is_empty() {
         batches.push(take_batch(&mut records)?);
     }
-    Ok(Fetched { error, high_watermark, last_stable, aborted, batches })
+    Ok(batches)
 }
 
 /// The next answer's correlation id and body.

@@ -14,7 +14,7 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which system's worlds are to catch each mutant, and on which engine.
-const MUTANTS: [(&str, &str, &str); 27] = [
+const MUTANTS: [(&str, &str, &str); 29] = [
     ("vote-not-persisted", "zookeeper", "raft"),
     ("commit-without-quorum", "zookeeper", "paxos"),
     ("stale-read-without-barrier", "zookeeper", "raft"),
@@ -42,6 +42,8 @@ const MUTANTS: [(&str, &str, &str); 27] = [
     ("record-acquired-twice", "kafka", "raft"),
     ("record-archived-unseen", "kafka", "raft"),
     ("delivery-limit-ignored", "kafka", "raft"),
+    ("compaction-drops-latest", "kafka", "raft"),
+    ("log-start-goes-back", "kafka", "raft"),
 ];
 
 pub(crate) fn run_suite() -> Result<()> {

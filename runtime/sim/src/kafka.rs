@@ -14,11 +14,15 @@
 //! - members of a consumer group share the topics among them ([`group`]), and so do those of another by the newer protocol
 //!   ([`subscriber`]); those of a share group are given records one by one ([`sharer`]).
 //!
-//! Of the groups each world has a part, as its seed draws it ([`Cast`]).
+//! Beside the topics of all these, one is compacted, and one loses its beginning ([`keeper`]).
+//!
+//! Of the groups and of these two each world has a part, as its seed draws it ([`Cast`]).
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
 
+mod cast;
 mod group;
+mod keeper;
 mod laws;
 mod mutants;
 mod sharer;
@@ -43,7 +47,9 @@ use crate::mutant::{Mutant, mutate};
 use crate::twice::{Began, mutate_machine};
 use crate::workload::{ClientId, ClientInput, ClientOutput, NodeSetup, Workload};
 use crate::zookeeper::EngineFn;
+use cast::Cast;
 use group::{Call, GROUP, Groups, Member};
+use keeper::{Chore, Keeper, Keepers};
 use laws::{Fate, Laws};
 use sharer::{Errand, Sharer, Shares};
 use subscriber::Subscriber;
@@ -60,8 +66,13 @@ const MEMBERS: usize = 2;
 const SUBSCRIBERS: usize = 3;
 /// How many the share group has.
 const SHARERS: usize = 3;
+/// How many clients each topic has that loses records, and how many topics there are with these.
+const KEEPERS: usize = 2;
+const PLACES: usize = TOPICS + 2;
 /// An operator acts at one of so many wakes.
 const OPERATOR_TURNS: usize = 40;
+/// And who writes to a topic that loses records at one of so many: segments are many, and each costs.
+const KEEPER_TURNS: usize = 3;
 const MILLI: u64 = 1_000_000;
 /// A topic ends where its end has been for so long: a new leader may not have applied all of it yet.
 const END_STANDS: u64 = 1_000 * MILLI;
@@ -121,6 +132,29 @@ enum Ask {
     },
     /// Of a sharer.
     Share(Errand),
+    /// Of a client of a topic that loses records.
+    Keep(Chore),
+}
+
+/// Who may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Anywhere,
+    Coordinator,
+    /// Who leads a topic.
+    Leader(usize),
+}
+
+impl Ask {
+    fn place(self) -> Place {
+        match self {
+            Self::Leader(_) | Self::Coordinator | Self::Move { .. } => Place::Anywhere,
+            Self::Init | Self::Add(_) | Self::End { .. } | Self::Group(_) | Self::Beat { .. } => Place::Coordinator,
+            Self::Produce { topic, .. } | Self::Fetch { topic, .. } => Place::Leader(topic),
+            Self::Share(errand) => errand.place(),
+            Self::Keep(chore) => chore.place(),
+        }
+    }
 }
 
 /// What a client is for.
@@ -128,35 +162,17 @@ enum Ask {
 enum Part {
     Plain,
     Transactional,
-    Consumer { committed: bool },
+    Consumer {
+        committed: bool,
+    },
     Member,
     Subscriber,
     Sharer,
+    /// Of the topic that is compacted.
+    Keyed,
+    /// Of the one that loses its beginning.
+    Trimmer,
     Operator,
-}
-
-/// Which groups a world has. Drawn at its beginning, so that each world is small and combinations are many.
-#[derive(Clone, Copy, Debug)]
-struct Cast {
-    members: bool,
-    subscribers: bool,
-    sharers: bool,
-}
-
-impl Cast {
-    fn draw(rng: &mut Rng) -> Self {
-        let mut on = || rng.u32(0..3) != 0;
-        Self { members: on(), subscribers: on(), sharers: on() }
-    }
-
-    fn has(self, part: Part) -> bool {
-        match part {
-            Part::Member => self.members,
-            Part::Subscriber => self.subscribers,
-            Part::Sharer => self.sharers,
-            Part::Plain | Part::Transactional | Part::Consumer { .. } | Part::Operator => true,
-        }
-    }
 }
 
 /// A transaction under way.
@@ -183,10 +199,10 @@ struct Client {
     correlation: i32,
     /// What is to be asked, and whether it was.
     asking: Option<(Ask, Option<i32>)>,
-    leaders: [Option<u64>; TOPICS],
+    leaders: [Option<u64>; PLACES],
     coordinator: Option<u64>,
     producer: Option<Producer>,
-    sequences: [i32; TOPICS],
+    sequences: [i32; PLACES],
     lives: u64,
     count: u64,
     transaction: Option<Transaction>,
@@ -195,6 +211,7 @@ struct Client {
     member: Member,
     subscriber: Subscriber,
     sharer: Sharer,
+    keeper: Keeper,
     turn: usize,
     /// How often it could have asked something new.
     wakes: usize,
@@ -216,6 +233,7 @@ pub struct KafkaClients {
     laws: Laws,
     groups: Groups,
     shares: Shares,
+    keepers: Keepers,
     cast: Option<Cast>,
     now: u64,
     winding_down: bool,
@@ -232,10 +250,10 @@ impl Client {
             buffer: BytesMut::new(),
             correlation: 0,
             asking: None,
-            leaders: [None; TOPICS],
+            leaders: [None; PLACES],
             coordinator: None,
             producer: None,
-            sequences: [0; TOPICS],
+            sequences: [0; PLACES],
             lives: 0,
             count: 0,
             transaction: None,
@@ -244,6 +262,7 @@ impl Client {
             member: Member::default(),
             subscriber: Subscriber::default(),
             sharer: Sharer::default(),
+            keeper: Keeper::default(),
             turn: 0,
             wakes: 0,
             rereads: false,
@@ -274,41 +293,19 @@ impl Client {
 
     /// Where a request must go; `None` for anywhere.
     fn target(&self, ask: Ask) -> Result<Option<u64>, Ask> {
-        match ask {
-            Ask::Leader(_)
-            | Ask::Coordinator
-            | Ask::Move { .. }
-            | Ask::Share(Errand::Configure | Errand::TopicId(_)) => Ok(None),
-            Ask::Init
-            | Ask::Add(_)
-            | Ask::End { .. }
-            | Ask::Group(_)
-            | Ask::Beat { .. }
-            | Ask::Share(Errand::Beat { .. } | Errand::Offsets) => self.coordinator.map(Some).ok_or(Ask::Coordinator),
-            Ask::Produce { topic, .. }
-            | Ask::Fetch { topic, .. }
-            | Ask::Share(Errand::Fetch { topic, .. } | Errand::Acknowledge(topic)) => {
-                self.leaders[topic].map(Some).ok_or(Ask::Leader(topic))
-            }
+        match ask.place() {
+            Place::Anywhere => Ok(None),
+            Place::Coordinator => self.coordinator.map(Some).ok_or(Ask::Coordinator),
+            Place::Leader(topic) => self.leaders[topic].map(Some).ok_or(Ask::Leader(topic)),
         }
     }
 
     /// Forgets where a request went: somebody else may answer.
     fn forget(&mut self, ask: Ask) {
-        match ask {
-            Ask::Leader(_)
-            | Ask::Coordinator
-            | Ask::Move { .. }
-            | Ask::Share(Errand::Configure | Errand::TopicId(_)) => self.node = None,
-            Ask::Init
-            | Ask::Add(_)
-            | Ask::End { .. }
-            | Ask::Group(_)
-            | Ask::Beat { .. }
-            | Ask::Share(Errand::Beat { .. } | Errand::Offsets) => self.coordinator = None,
-            Ask::Produce { topic, .. }
-            | Ask::Fetch { topic, .. }
-            | Ask::Share(Errand::Fetch { topic, .. } | Errand::Acknowledge(topic)) => self.leaders[topic] = None,
+        match ask.place() {
+            Place::Anywhere => self.node = None,
+            Place::Coordinator => self.coordinator = None,
+            Place::Leader(topic) => self.leaders[topic] = None,
         }
     }
 }
@@ -324,6 +321,8 @@ impl KafkaClients {
         let clients = clients.chain((0..MEMBERS).map(|_| Client::new(Part::Member)));
         let clients = clients.chain((0..SUBSCRIBERS).map(|_| Client::new(Part::Subscriber)));
         let clients = clients.chain((0..SHARERS).map(|_| Client::new(Part::Sharer)));
+        let clients = clients.chain((0..KEEPERS).map(|_| Client::new(Part::Keyed)));
+        let clients = clients.chain((0..KEEPERS).map(|_| Client::new(Part::Trimmer)));
         Self {
             engine,
             nodes: nodes as u64,
@@ -332,6 +331,7 @@ impl KafkaClients {
             laws: Laws::default(),
             groups: Groups::default(),
             shares: Shares::default(),
+            keepers: Keepers::default(),
             cast: None,
             now: 0,
             winding_down: false,
@@ -351,7 +351,7 @@ impl KafkaClients {
     fn draw(&mut self, rng: &mut Rng) {
         let cast = Cast::draw(rng);
         self.cast = Some(cast);
-        self.shares = Shares::draw(rng);
+        (self.shares, self.keepers) = (Shares::draw(rng), Keepers::draw(rng));
         for client in &mut self.clients {
             client.done = !cast.has(client.part);
         }
@@ -393,11 +393,14 @@ impl KafkaClients {
             Part::Member => self.next_of_member(id, rng),
             Part::Subscriber => self.next_of_subscriber(id, rng),
             Part::Sharer => self.next_of_sharer(id, rng),
+            Part::Keyed | Part::Trimmer => self.next_of_keeper(id, rng),
             Part::Operator => {
                 let mut nodes: Vec<i32> = (1..=i32::try_from(self.nodes).expect("a world is small")).collect();
                 rng.shuffle(&mut nodes);
                 let replicas = nodes[..REPLICAS].try_into().expect("there are as many nodes");
-                (!winding_down).then_some(Ask::Move { topic: rng.usize(0..TOPICS), replicas })
+                let topic = rng.usize(0..PLACES);
+                let topic = if topic < TOPICS || self.keepers.is_made(topic) { topic } else { topic - TOPICS };
+                (!winding_down).then_some(Ask::Move { topic, replicas })
             }
         }
     }
@@ -444,7 +447,7 @@ impl KafkaClients {
         let client = &mut self.clients[id];
         client.producer = None;
         client.lives += 1;
-        client.sequences = [0; TOPICS];
+        client.sequences = [0; PLACES];
         if let Some(transaction) = client.transaction.take()
             && transaction.end.is_none()
         {
@@ -466,7 +469,7 @@ impl KafkaClients {
         match ask {
             Ask::Leader(topic) => request(wire::METADATA, correlation, |out| {
                 out.put_i32(1);
-                put_string(out, &format!("t{topic}"));
+                put_string(out, &topic_name(topic));
             }),
             Ask::Coordinator => request(wire::FIND_COORDINATOR, correlation, |out| {
                 let (key, kind) = match client.part {
@@ -481,6 +484,7 @@ impl KafkaClients {
             Ask::Group(call) => client.member.bytes(call, correlation),
             Ask::Beat { leaves } => client.subscriber.bytes(id, leaves, correlation),
             Ask::Share(errand) => self.errand_bytes(id, errand, correlation),
+            Ask::Keep(chore) => self.chore_bytes(id, chore, correlation),
             Ask::Init => request(wire::INIT_PRODUCER_ID, correlation, |out| {
                 if transactional {
                     put_string(out, &name);
@@ -495,7 +499,7 @@ impl KafkaClients {
                     out.put_i16(-1);
                     out.put_i32(10_000);
                     out.put_u8(2);
-                    wire::put_compact(out, &format!("t{topic}"));
+                    wire::put_compact(out, &topic_name(topic));
                     out.put_u8(2);
                     out.put_i32(0);
                     let batch = wire::batch(value, producer, client.sequences[topic], true);
@@ -515,7 +519,7 @@ impl KafkaClients {
                 out.put_i16(-1);
                 out.put_i32(10_000);
                 out.put_i32(1);
-                put_string(out, &format!("t{topic}"));
+                put_string(out, &topic_name(topic));
                 out.put_i32(1);
                 out.put_i32(0);
                 let batch = wire::batch(value, producer, client.sequences[topic], transactional);
@@ -525,7 +529,7 @@ impl KafkaClients {
             Ask::Add(topic) => request(wire::ADD_PARTITIONS, correlation, |out| {
                 named(out);
                 out.put_i32(1);
-                put_string(out, &format!("t{topic}"));
+                put_string(out, &topic_name(topic));
                 out.put_i32(1);
                 out.put_i32(0);
             }),
@@ -541,7 +545,7 @@ impl KafkaClients {
             Ask::Move { topic, replicas } => request(wire::ALTER_REASSIGNMENTS, correlation, |out| {
                 out.put_i32(5_000);
                 out.put_u8(2);
-                wire::put_compact(out, &format!("t{topic}"));
+                wire::put_compact(out, &topic_name(topic));
                 out.put_u8(2);
                 out.put_i32(0);
                 out.put_u8(u8::try_from(replicas.len() + 1).expect("they are few"));
@@ -549,19 +553,9 @@ impl KafkaClients {
                 // No tagged fields of the partition, the topic, the request.
                 out.put_slice(&[0; 3]);
             }),
-            Ask::Fetch { topic, from } => request(wire::FETCH, correlation, |out| {
-                out.put_i32(-1);
-                out.put_i32(100);
-                out.put_i32(1);
-                out.put_i32(1 << 20);
-                out.put_u8(u8::from(client.part == Part::Consumer { committed: true }));
-                out.put_i32(1);
-                put_string(out, &format!("t{topic}"));
-                out.put_i32(1);
-                out.put_i32(0);
-                out.put_i64(from);
-                out.put_i32(1 << 20);
-            }),
+            Ask::Fetch { topic, from } => {
+                wire::fetch(&topic_name(topic), from, client.part == Part::Consumer { committed: true }, correlation)
+            }
         }
     }
 
@@ -632,7 +626,7 @@ impl KafkaClients {
                     self.answered += 1;
                     let client = &mut self.clients[id];
                     client.producer = Some(Producer { id: producer, epoch });
-                    client.sequences = [0; TOPICS];
+                    client.sequences = [0; PLACES];
                     if let Some(transaction) = self.clients[id].transaction.take()
                         && commit
                     {
@@ -652,6 +646,7 @@ impl KafkaClients {
             Ask::Group(call) => self.on_group_answer(id, call, body),
             Ask::Beat { leaves } => self.on_beat_answer(id, leaves, body),
             Ask::Share(errand) => self.on_share_answer(id, errand, body),
+            Ask::Keep(chore) => self.on_chore_answer(id, chore, body),
         }
     }
 
@@ -736,8 +731,12 @@ impl KafkaClients {
                 return;
             }
             self.clients[id].wakes += 1;
-            let rests = self.clients[id].part == Part::Operator && !self.winding_down;
-            if rests && !self.clients[id].wakes.is_multiple_of(OPERATOR_TURNS) {
+            let turns = match self.clients[id].part {
+                Part::Operator => OPERATOR_TURNS,
+                Part::Keyed | Part::Trimmer => KEEPER_TURNS,
+                _ => 1,
+            };
+            if !self.winding_down && !self.clients[id].wakes.is_multiple_of(turns) {
                 return;
             }
             let Some(ask) = self.next(id, rng) else {
@@ -792,6 +791,15 @@ impl KafkaClients {
     }
 }
 
+/// What a topic is called.
+fn topic_name(topic: usize) -> String {
+    match topic {
+        keeper::COMPACTED => "compacted".to_owned(),
+        keeper::TRIMMED => "trimmed".to_owned(),
+        topic => format!("t{topic}"),
+    }
+}
+
 /// The leader of the one topic of a Metadata answer.
 fn take_leader(body: &mut Bytes) -> Option<u64> {
     for _ in 0..body.get_i32() {
@@ -824,10 +832,17 @@ impl Workload for KafkaClients {
         let spec = move |id: GroupId, members: Members, machine, duty| {
             let began = Began::default();
             let machine = mutate_machine(machine, mutant, &began);
+            // Some partitions take snapshots all the time; of the others the world says it.
+            let often = id.0 > COORDINATOR.0 && id.0.is_multiple_of(2);
+            let config = GroupConfig::default();
             GroupSpec {
                 id,
                 members,
-                config: GroupConfig::default(),
+                config: if often {
+                    GroupConfig { snapshot_log_bytes: 8 << 10, log_bytes_kept: 2 << 10, ..config }
+                } else {
+                    config
+                },
                 engine: Box::new(move |boot, now| {
                     let seed = boot.seed;
                     Ok(mutate(engine(boot, now, mutant)?, mutant, seed, &began))
@@ -943,6 +958,7 @@ impl Workload for KafkaClients {
         self.groups.wrong.pop_front().map_or(Ok(()), Err)?;
         self.shares.laws.wrong.pop_front().map_or(Ok(()), Err)?;
         self.laws.judge(TOPICS)?;
+        self.keepers.judge()?;
         if self.cast.is_some_and(|cast| cast.sharers) {
             for topic in 0..TOPICS {
                 let all = self.laws.last(topic, self.shares.committed);

@@ -73,11 +73,15 @@ pub enum Mutant {
     RecordArchivedUnseen,
     /// The coordinator gives a record to members of a share group again and again.
     DeliveryLimitIgnored,
+    /// Compaction removes the last record of a key.
+    CompactionDropsLatest,
+    /// A partition that was restored from a snapshot has forgotten where its log starts.
+    LogStartGoesBack,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 30] = [
+    pub const ALL: [(Mutant, &'static str); 32] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -108,6 +112,8 @@ impl Mutant {
         (Mutant::RecordAcquiredTwice, "record-acquired-twice"),
         (Mutant::RecordArchivedUnseen, "record-archived-unseen"),
         (Mutant::DeliveryLimitIgnored, "delivery-limit-ignored"),
+        (Mutant::CompactionDropsLatest, "compaction-drops-latest"),
+        (Mutant::LogStartGoesBack, "log-start-goes-back"),
     ];
 
     /// The mutant of this name.

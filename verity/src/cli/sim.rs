@@ -127,7 +127,9 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::AcceptedRecordAgain
         | Mutant::RecordAcquiredTwice
         | Mutant::RecordArchivedUnseen
-        | Mutant::DeliveryLimitIgnored => Some(System::Kafka),
+        | Mutant::DeliveryLimitIgnored
+        | Mutant::CompactionDropsLatest
+        | Mutant::LogStartGoesBack => Some(System::Kafka),
         _ => None,
     }
 }

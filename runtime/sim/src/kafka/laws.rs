@@ -223,7 +223,7 @@ fn hex(values: &[(i64, u64)]) -> String {
 fn value_of(batch: &Batch) -> Option<u64> {
     match batch.found {
         Found::Value(value) => Some(value),
-        Found::Marker { .. } => None,
+        Found::Marker { .. } | Found::Keyed(..) | Found::Nothing => None,
     }
 }
 
@@ -243,6 +243,8 @@ fn visible(from: i64, committed: bool, fetched: &Fetched) -> (Vec<(i64, u64)>, i
         match batch.found {
             Found::Marker { commit: false } => drop(aborting.remove(&batch.producer)),
             Found::Marker { commit: true } => {}
+            // Nobody compacts these topics, nor writes keys to them.
+            Found::Keyed(..) | Found::Nothing => {}
             Found::Value(_) if committed && batch.transactional && aborting.contains(&batch.producer) => {}
             Found::Value(value) if batch.offset >= from => values.push((batch.offset, value)),
             Found::Value(_) => {}

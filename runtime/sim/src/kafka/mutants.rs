@@ -2,6 +2,8 @@
 //!
 //! Each changes what a machine is told or asked, on every replica alike, so that no comparison of replicas gives it away.
 
+mod logs;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use verity_contract::{Command as Ordered, Effects, ReadOutcome, StateMachine};
 use verity_kafka::machine::coordinator::{
@@ -32,6 +34,8 @@ pub(super) fn partition(machine: Box<dyn StateMachine>, mutant: Option<Mutant>) 
             | Mutant::FetchOmitsAborted
             | Mutant::ProducerForgotten),
         ) => Box::new(Buggy { machine, bug: OfPartition(mutant) }),
+        Some(Mutant::CompactionDropsLatest) => Box::new(Buggy { machine, bug: logs::DropsLatest::default() }),
+        Some(Mutant::LogStartGoesBack) => Box::new(Buggy { machine, bug: logs::ForgetsStart::default() }),
         _ => machine,
     }
 }

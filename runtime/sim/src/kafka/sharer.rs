@@ -68,6 +68,17 @@ pub(super) enum Errand {
     Offsets,
 }
 
+impl Errand {
+    /// Who may answer.
+    pub(super) fn place(self) -> super::Place {
+        match self {
+            Self::Configure | Self::TopicId(_) => super::Place::Anywhere,
+            Self::Beat { .. } | Self::Offsets => super::Place::Coordinator,
+            Self::Fetch { topic, .. } | Self::Acknowledge(topic) => super::Place::Leader(topic),
+        }
+    }
+}
+
 /// A record that a sharer was given.
 #[derive(Clone, Copy, Debug)]
 struct Held {

@@ -10,6 +10,7 @@ pub(super) const PRODUCE: (i16, i16) = (0, 7);
 /// Transactions v2: whoever leads the partition adds it to the transaction.
 pub(super) const PRODUCE_ADDING: (i16, i16) = (0, 12);
 pub(super) const FETCH: (i16, i16) = (1, 4);
+pub(super) const LIST_OFFSETS: (i16, i16) = (2, 1);
 pub(super) const METADATA: (i16, i16) = (3, 1);
 /// The first version that tells the ids of topics by their names.
 pub(super) const METADATA_WITH_IDS: (i16, i16) = (3, 12);
@@ -21,6 +22,8 @@ pub(super) const JOIN_GROUP: (i16, i16) = (11, 3);
 pub(super) const HEARTBEAT: (i16, i16) = (12, 2);
 pub(super) const LEAVE_GROUP: (i16, i16) = (13, 2);
 pub(super) const SYNC_GROUP: (i16, i16) = (14, 2);
+pub(super) const CREATE_TOPICS: (i16, i16) = (19, 4);
+pub(super) const DELETE_RECORDS: (i16, i16) = (21, 1);
 pub(super) const INIT_PRODUCER_ID: (i16, i16) = (22, 1);
 pub(super) const ADD_PARTITIONS: (i16, i16) = (24, 0);
 /// The last version that leaves the epoch as it is.
@@ -63,11 +66,18 @@ pub(super) struct Producer {
     pub(super) epoch: i16,
 }
 
+/// A record's key and value, as far as it has them.
+pub(super) type Entry = (Option<u64>, Option<u64>);
+
 /// What a fetch brought of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A record's value.
     Value(u64),
+    /// A record's key and value; a tombstone has none.
+    Keyed(u64, Option<u64>),
+    /// Compaction has left no record.
+    Nothing,
     /// A transaction ends here.
     Marker {
         /// With a commit.
@@ -163,15 +173,21 @@ fn take_varint(bytes: &mut Bytes) -> Option<i64> {
     }
 }
 
-/// A batch of one record.
+/// A batch of one record without a key.
 pub(super) fn batch(value: u64, producer: Producer, sequence: i32, transactional: bool) -> Bytes {
+    keyed_batch((None, Some(value)), producer, sequence, transactional)
+}
+
+/// A batch of one record.
+pub(super) fn keyed_batch(entry: Entry, producer: Producer, sequence: i32, transactional: bool) -> Bytes {
     let mut record = BytesMut::new();
     record.put_u8(0);
     put_varint(&mut record, 0);
     put_varint(&mut record, 0);
-    put_varint(&mut record, -1);
-    put_varint(&mut record, 8);
-    record.put_u64(value);
+    for number in [entry.0, entry.1] {
+        put_varint(&mut record, number.map_or(-1, |_| 8));
+        number.iter().for_each(|number| record.put_u64(*number));
+    }
     put_varint(&mut record, 0);
     let mut tail = BytesMut::new();
     tail.put_i16(if transactional { TRANSACTIONAL } else { 0 });
@@ -207,12 +223,18 @@ fn take_batch(bytes: &mut Bytes) -> Result<Batch, String> {
     let last = fields.get_i32();
     fields.advance(16);
     let producer = fields.get_i64();
+    fields.advance(6);
+    let count = fields.get_i32();
     let whole = bytes.get(..12 + length).ok_or_else(short)?;
     if crc32c::crc32c(&whole[CHECKED..]) != checksum {
         return Err(format!("the batch at {offset} has a wrong checksum"));
     }
     let mut records = Bytes::copy_from_slice(&whole[BATCH_HEADER..]);
-    let found = take_record(&mut records, attributes & CONTROL != 0).ok_or("a record that does not decode")?;
+    let found = match count {
+        0 => Some(Found::Nothing),
+        _ => take_record(&mut records, attributes & CONTROL != 0),
+    };
+    let found = found.ok_or("a record that does not decode")?;
     bytes.advance(12 + length);
     let transactional = attributes & TRANSACTIONAL != 0;
     Ok(Batch { offset, next: offset + i64::from(last) + 1, producer, transactional, found })
@@ -223,14 +245,26 @@ fn take_record(bytes: &mut Bytes, control: bool) -> Option<Found> {
     bytes.try_get_u8().ok()?;
     take_varint(bytes)?;
     take_varint(bytes)?;
-    let key = take_varint(bytes)?;
+    let size = take_varint(bytes)?;
     if control {
         bytes.try_get_i16().ok()?;
         return Some(Found::Marker { commit: bytes.try_get_i16().ok()? == 1 });
     }
-    bytes.advance(usize::try_from(key.max(0)).ok()?.min(bytes.remaining()));
-    (take_varint(bytes)? == 8).then_some(())?;
-    Some(Found::Value(bytes.try_get_u64().ok()?))
+    let key = take_number(bytes, size)?;
+    let size = take_varint(bytes)?;
+    match (key, take_number(bytes, size)?) {
+        (Some(key), value) => Some(Found::Keyed(key, value)),
+        (None, value) => value.map(Found::Value),
+    }
+}
+
+/// A key or a value of this size: eight bytes, or none.
+fn take_number(bytes: &mut Bytes, size: i64) -> Option<Option<u64>> {
+    match size {
+        -1 => Some(None),
+        8 => bytes.try_get_u64().ok().map(Some),
+        _ => None,
+    }
 }
 
 /// The number that flexible versions write in front of texts and arrays: one more than there are.
@@ -270,6 +304,23 @@ pub(super) fn skip_one_topic(body: &mut Bytes) {
     body.advance(4);
     take_string(body);
     body.advance(8);
+}
+
+/// A fetch from the one partition of a topic.
+pub(super) fn fetch(topic: &str, from: i64, committed: bool, correlation: i32) -> Bytes {
+    request(FETCH, correlation, |out| {
+        out.put_i32(-1);
+        out.put_i32(100);
+        out.put_i32(1);
+        out.put_i32(1 << 20);
+        out.put_u8(u8::from(committed));
+        out.put_i32(1);
+        put_string(out, topic);
+        out.put_i32(1);
+        out.put_i32(0);
+        out.put_i64(from);
+        out.put_i32(1 << 20);
+    })
 }
 
 /// The answer to a fetch of one partition.

@@ -83,8 +83,13 @@ pub(super) async fn order(node: &Node, command: Command) -> Result<Reply, ErrorC
     }
 }
 
-/// Settles records. What came of each partition, in the order of the request.
-pub(super) async fn settle(node: &Node, call: &Call, reader: &Reader, parts: Vec<Part>) -> Vec<(Place, ErrorCode)> {
+/// Settles records, as is said in a session. What came of each partition, in the order of the request.
+pub(super) async fn settle(
+    node: &Node,
+    call: &Call,
+    (reader, number): (&Reader, u64),
+    parts: Vec<Part>,
+) -> Vec<(Place, ErrorCode)> {
     let settings = share_config::settings(&node.state(), &reader.0);
     let (group, _) = node.groups();
     let mut asked = Vec::with_capacity(parts.len());
@@ -98,9 +103,15 @@ pub(super) async fn settle(node: &Node, call: &Call, reader: &Reader, parts: Vec
             last: batch.last_offset,
             types: batch.acknowledge_types,
         };
+        if batches.iter().any(|batch| batch.acknowledge_types.contains(&RENEW)) {
+            // From now on it is this session that has them.
+            node.state().share_sessions.hold(reader, number, place);
+        }
+        let session = session(&node.state(), number);
         let command = Command::AcknowledgeShare {
             share: name(reader, place),
             member_id: reader.1.clone(),
+            session,
             batches: batches.into_iter().map(batch).collect(),
             settings: settings.clone(),
         };
@@ -143,7 +154,12 @@ pub(super) fn on_closed(node: &Node, conn: ConnId) {
     let ended: Vec<(Reader, (u64, Vec<Place>))> = {
         let sessions = &mut node.state().share_sessions;
         let readers = sessions.of(conn);
-        readers.into_iter().map(|reader| (reader.clone(), sessions.end(&reader))).collect()
+        let end = |reader: Reader| {
+            let number = sessions.number(&reader);
+            let held = sessions.end(&reader, number);
+            (reader, (number, held))
+        };
+        readers.into_iter().map(end).collect()
     };
     for (reader, held) in ended {
         let node = node.clone();
@@ -183,10 +199,11 @@ pub(super) async fn share_acknowledge(
     if let Err(error) = known {
         return refused(error);
     }
-    let settled = settle(node, call, &reader, parts).await;
+    let number = node.state().share_sessions.number(&reader);
+    let settled = settle(node, call, (&reader, number), parts).await;
     if epoch == FINAL_EPOCH {
-        let held = node.state().share_sessions.end(&reader);
-        give_back(node, reader.clone(), held).await;
+        let held = node.state().share_sessions.end(&reader, number);
+        give_back(node, reader.clone(), (number, held)).await;
     }
     let state = node.state();
     let mut responses: Vec<ShareAcknowledgeTopicResponse> = Vec::new();

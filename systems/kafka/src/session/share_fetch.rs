@@ -309,10 +309,10 @@ pub(super) async fn share_fetch(node: &Node, call: &Call, request: ShareFetchReq
         Err(error) => return refused(error),
     };
     let number = node.state().share_sessions.number(&reader);
-    let settled = settle(node, call, &reader, parts).await;
+    let settled = settle(node, call, (&reader, number), parts).await;
     if epoch == FINAL_EPOCH {
-        let held = node.state().share_sessions.end(&reader);
-        give_back(node, reader.clone(), held).await;
+        let held = node.state().share_sessions.end(&reader, number);
+        give_back(node, reader.clone(), (number, held)).await;
     }
     let wants = {
         let state = node.state();

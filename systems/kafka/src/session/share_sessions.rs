@@ -1,6 +1,6 @@
 //! Share sessions (KIP-932): which partitions a member reads through this node is said once, and later only what changes.
 //!
-//! - upon epoch 0 of a fetch: a new session, in place of the member's old one;
+//! - upon epoch 0 of a fetch: a new session; if the member has one, that begins anew and holds what it held;
 //! - upon the next epoch: what the request names is added or forgotten;
 //! - upon another epoch, or a session that is not there: an error, and the client begins anew;
 //! - upon epoch -1, or the end of the connection: the session ends, and what was acquired through it is given back.
@@ -129,10 +129,13 @@ impl ShareSessions {
         session.map(|session| session.held.insert(place)).is_some()
     }
 
-    /// Ends a session. Its number, and the partitions of which it may hold records.
-    pub(super) fn end(&mut self, reader: &Reader) -> (u64, Vec<Place>) {
-        let ended = self.sessions.remove(reader);
-        ended.map(|session| (session.number, session.held.into_iter().collect())).unwrap_or_default()
+    /// Ends the session of this number. The partitions of which it may hold records; none if it has ended before, and the
+    /// member may have another.
+    pub(super) fn end(&mut self, reader: &Reader, number: u64) -> Vec<Place> {
+        if self.number(reader) != number {
+            return Vec::new();
+        }
+        self.sessions.remove(reader).map(|session| session.held.into_iter().collect()).unwrap_or_default()
     }
 
     /// A connection is gone: whose sessions end.
@@ -178,9 +181,11 @@ mod tests {
         assert!(!sessions.hold(&me, 2, (T, 3)), "another session acquired");
         assert_eq!(sessions.of(conn), std::slice::from_ref(&me));
         assert_eq!(sessions.fetch(&me, conn, -1, &[], &[]), Ok((Vec::new(), false)));
-        assert_eq!(sessions.end(&me), (1, vec![(T, 2)]));
-        assert!(sessions.fetch(&me, conn, 0, &[], &[]).is_ok());
-        assert_eq!((sessions.number(&me), sessions.end(&me)), (2, (2, vec![])), "what was held is the ended one's");
+        assert_eq!(sessions.end(&me, 1), [(T, 2)]);
+        assert!(sessions.fetch(&me, conn, 0, &[(T, 2)], &[]).is_ok());
+        assert!(sessions.hold(&me, 2, (T, 2)));
+        assert_eq!(sessions.end(&me, 1), [], "that one has ended");
+        assert_eq!(sessions.end(&me, 2), [(T, 2)]);
         assert_eq!(sessions.acknowledge(&me, 4), Err(ErrorCode::SHARE_SESSION_NOT_FOUND));
     }
 

@@ -486,6 +486,8 @@ choice! {
             share: ShareName,
             /// Whose records.
             member_id: String,
+            /// In which session it is said: what is renewed is held through that.
+            session: ShareSession,
             /// What became of them.
             batches: Vec<Acknowledgement>,
             /// The group's configuration.

@@ -145,8 +145,8 @@ impl Coordinator {
             Command::ShareHeartbeat { request } => self.share_heartbeat(out, &request),
             Command::BeginShare { share, start, settings } => self.begin_share(&share, start, settings),
             Command::AcquireShare { request } => self.acquire_share(out, &request),
-            Command::AcknowledgeShare { share, member_id, batches, settings } => {
-                self.acknowledge_share(out, &share, &member_id, &batches, &settings)
+            Command::AcknowledgeShare { share, member_id, session, batches, settings } => {
+                self.acknowledge_share(out, &share, (&member_id, session), &batches, &settings)
             }
             Command::ReleaseShares { group_id, member_id, session, partitions } => {
                 self.release_shares(out, &group_id, (&member_id, session), &partitions)

@@ -141,12 +141,11 @@ impl Coordinator {
         &mut self,
         out: &mut Output,
         name: &ShareName,
-        member_id: &str,
+        sayer: (&str, ShareSession),
         batches: &[Acknowledgement],
         settings: &ShareSettings,
     ) -> Reply {
-        let settled =
-            self.with_share(out, name, |share, now| share.acknowledge(now, member_id, settings, batches).err());
+        let settled = self.with_share(out, name, |share, now| share.acknowledge(now, sayer, settings, batches).err());
         let error = settled.unwrap_or(Some(ErrorCode::INVALID_RECORD_STATE)).unwrap_or(ErrorCode::NONE);
         Reply::Error { error }
     }

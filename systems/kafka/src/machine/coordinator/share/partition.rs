@@ -349,17 +349,17 @@ impl SharePartition {
     pub(in super::super) fn acknowledge(
         &mut self,
         now: u64,
-        member: &str,
+        sayer: (&str, ShareSession),
         settings: &ShareSettings,
         batches: &[Acknowledgement],
     ) -> Result<(), ErrorCode> {
         self.settings = settings.clone();
         self.expire(now);
-        let verdict = self.check(member, batches);
+        let verdict = self.check(sayer.0, batches);
         if verdict.is_ok() {
             let until = now.saturating_add(u64::from(settings.lock_ms));
             for batch in batches {
-                self.settle(member, until, batch);
+                self.settle(sayer, until, batch);
             }
         }
         self.tidy();
@@ -394,15 +394,15 @@ impl SharePartition {
         Ok(())
     }
 
-    fn settle(&mut self, member: &str, until: u64, batch: &Acknowledgement) {
+    fn settle(&mut self, (member, session): (&str, ShareSession), until: u64, batch: &Acknowledgement) {
         let rules = self.clone_settings();
         let become_of = |kind: i8, state: &RecordState| match state {
-            RecordState::Acquired { count, member: holder, session, .. } if holder == member => Some(match kind {
+            RecordState::Acquired { count, member: holder, .. } if holder == member => Some(match kind {
                 acknowledge::ACCEPT => RecordState::Acknowledged,
                 acknowledge::RELEASE => rules.given_back(*count),
                 acknowledge::REJECT => rules.dead(*count, Cause::Rejected),
                 acknowledge::RENEW => {
-                    RecordState::Acquired { count: *count, member: member.to_owned(), session: *session, until }
+                    RecordState::Acquired { count: *count, member: member.to_owned(), session, until }
                 }
                 _ => RecordState::Archived,
             }),

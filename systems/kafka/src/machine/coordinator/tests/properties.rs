@@ -208,11 +208,11 @@ fn share_settings() -> impl Strategy<Value = ShareSettings> {
 }
 
 fn ranges() -> impl Strategy<Value = Vec<(i64, i64)>> {
-    vec((0i64..30, 0i64..4).prop_map(|(first, more)| (first, first + more)), 0..4)
+    vec((0i64..12, 0i64..4).prop_map(|(first, more)| (first, first + more)), 0..4)
 }
 
 fn share_records() -> impl Strategy<Value = Command> {
-    let acquire = (share_name(), id(), 0i64..30, vec((0i64..3, any::<bool>()), 0..5), share_settings()).prop_map(
+    let acquire = (share_name(), id(), 0i64..12, vec((0i64..3, any::<bool>()), 0..5), share_settings()).prop_map(
         |(share, member_id, from, sizes, settings)| {
             let mut first = from;
             let batch = |(more, readable)| {
@@ -240,7 +240,8 @@ fn share_records() -> impl Strategy<Value = Command> {
     let acknowledge = (share_name(), id(), ranges(), prop_oneof![1 => -1i8..6, 4 => 1i8..4], share_settings())
         .prop_map(|(share, member_id, ranges, kind, settings)| {
             let says = |(first, last)| Acknowledgement { first, last, types: vec![kind] };
-            Command::AcknowledgeShare { share, member_id, batches: ranges.into_iter().map(says).collect(), settings }
+            let (session, batches) = (ShareSession::default(), ranges.into_iter().map(says).collect());
+            Command::AcknowledgeShare { share, member_id, session, batches, settings }
         });
     prop_oneof![
         2 => (share_name(), 0i64..9, share_settings())

@@ -80,8 +80,13 @@ impl Rig {
 
     fn acknowledge(&mut self, member: &str, first: i64, last: i64, kind: i8) -> ErrorCode {
         let batches = vec![Acknowledgement { first, last, types: vec![kind] }];
-        let command =
-            Command::AcknowledgeShare { share: share(), member_id: member.into(), batches, settings: settings() };
+        let command = Command::AcknowledgeShare {
+            share: share(),
+            member_id: member.into(),
+            session: SESSION,
+            batches,
+            settings: settings(),
+        };
         match self.run(command) {
             Reply::Error { error } => error,
             other => panic!("{other:?}"),

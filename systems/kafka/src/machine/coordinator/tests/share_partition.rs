@@ -74,7 +74,7 @@ impl Bench {
     }
 
     fn say_with(&mut self, member: &str, batches: &[Acknowledgement], settings: &ShareSettings) -> ErrorCode {
-        let outcome = self.share.acknowledge(self.now, member, settings, batches);
+        let outcome = self.share.acknowledge(self.now, (member, ShareSession::default()), settings, batches);
         self.check();
         outcome.err().unwrap_or(ErrorCode::NONE)
     }
@@ -229,6 +229,20 @@ fn a_session_that_ends_late_takes_nothing_from_the_next() {
     assert_eq!(bench.take(&asks("b", &[(0, 4)], 500)), [(1, 4, 2)]);
 }
 
+/// What is renewed is held through the session in which that was said.
+#[test]
+fn a_session_that_ends_late_takes_nothing_that_was_renewed_in_another() {
+    let mut bench = Bench::new();
+    bench.take(&asks("a", &[(0, 4)], 500));
+    let other = ShareSession { node: 9, incarnation: 1, number: 1 };
+    assert_eq!(bench.share.acknowledge(bench.now, ("a", other), &settings(), &[says(0, 1, &[RENEW])]), Ok(()));
+    bench.share.release(bench.now, "a", ShareSession::default());
+    bench.check();
+    assert_eq!(bench.take(&asks("b", &[(0, 4)], 500)), [(2, 4, 1)]);
+    bench.share.release(bench.now, "a", other);
+    assert_eq!(bench.take(&asks("b", &[(0, 4)], 500)), [(0, 1, 1)]);
+}
+
 #[test]
 fn the_dead_are_buried_once_they_are_reported() {
     let dead = ShareSettings { dead_letter: true, ..settings() };
@@ -236,7 +250,7 @@ fn the_dead_are_buried_once_they_are_reported() {
     let ask = ShareAcquire { settings: dead.clone(), ..asks("a", &[(0, 4)], 500) };
     share.acquire(1_000, &ask);
     let types = [ACCEPT, REJECT, REJECT, RELEASE, ACCEPT];
-    assert_eq!(share.acknowledge(1_000, "a", &dead, &[says(0, 4, &types)]), Ok(()));
+    assert_eq!(share.acknowledge(1_000, ("a", ShareSession::default()), &dead, &[says(0, 4, &types)]), Ok(()));
     let named = DeadRecords { first: 1, last: 2, count: 1, cause: Cause::Rejected };
     assert_eq!(share.bury(1_000), [named]);
     assert_eq!(share.bury(1_001), [], "not before it is time again");
@@ -325,7 +339,7 @@ proptest! {
                         continue;
                     }
                     let offset = own[which % own.len()];
-                    let said = share.acknowledge(now, MEMBERS[member], &settings, &[says(offset, offset, &[kind])]);
+                    let said = share.acknowledge(now, (MEMBERS[member], ShareSession::default()), &settings, &[says(offset, offset, &[kind])]);
                     prop_assert_eq!(said, Ok(()));
                     if kind == RENEW {
                         held.insert(offset, (member, now + u64::from(LOCK_MS)));
@@ -373,7 +387,7 @@ proptest! {
             }
             for run in taken {
                 delivered.extend((run.first..=run.last).map(|offset| (offset, 1)));
-                prop_assert_eq!(share.acknowledge(now, "z", &settings, &[says(run.first, run.last, &[ACCEPT])]), Ok(()));
+                prop_assert_eq!(share.acknowledge(now, ("z", ShareSession::default()), &settings, &[says(run.first, run.last, &[ACCEPT])]), Ok(()));
             }
         }
         prop_assert_eq!((share.start, share.runs.values().any(|run| matches!(run.state, RecordState::Available { .. }))), (LOG_END, false));

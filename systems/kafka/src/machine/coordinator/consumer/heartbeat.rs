@@ -26,7 +26,7 @@ impl ConsumerHeartbeat {
             || many(&self.resolved)
             || (self.rebalance_timeout_ms < -1 || self.rebalance_timeout_ms == 0)
             || (joins && self.rebalance_timeout_ms == -1)
-            || (joins && self.owned.as_ref().is_none_or(|owned| !owned.is_empty()))
+            || (joins && self.owned.as_ref().is_some_and(|owned| !owned.is_empty()))
             || (joins && self.subscribed_names.is_none() && self.subscribed_regex.is_none());
         let unknown = |name: &String| Assignor::named(name).is_none();
         if unfit {
@@ -51,7 +51,10 @@ impl ConsumerHeartbeat {
             };
             topics.iter().flat_map(pair).collect()
         };
-        self.owned.as_ref().map(pairs)
+        // Who joins owns nothing, also if it does not say so (Kafka refuses that; librdkafka, when it joins again just after it
+        // left, does it, and takes the refusal for the end).
+        let joins = (self.member_epoch == 0).then(BTreeSet::new);
+        self.owned.as_ref().map(pairs).or(joins)
     }
 
     /// Notes in a member what it says of itself.
@@ -238,7 +241,30 @@ impl Consumer {
         let before: BTreeSet<&String> = names.iter().chain(&resolved).collect();
         let subscribes = before != member.names.iter().chain(&member.resolved).collect();
         let learns = self.learn(request.metadata_version, &request.topics);
-        subscribes || learns
+        let shares = self.share_resolved(request);
+        subscribes || learns || shares
+    }
+
+    /// What a pattern matches now is so for all members that have it, as in Kafka: the first to hear of a new topic would be
+    /// given all of it, to give up half of it soon after. True if the group changes by it.
+    fn share_resolved(&mut self, request: &ConsumerHeartbeat) -> bool {
+        let regex = self.members[&request.member_id].regex.clone();
+        let (Some(resolved), Some(regex), version) = (&request.resolved, regex, request.metadata_version) else {
+            return false;
+        };
+        let alike = |member: &ConsumerMember| member.regex.as_ref() == Some(&regex) && member.resolved_at < version;
+        let count = self.members.values().filter(|member| alike(member)).count();
+        if self.size().saturating_add(size(resolved.iter()).saturating_mul(count)) > GROUP_SIZE_MAX {
+            // They bring it themselves, and are refused what is too much.
+            return false;
+        }
+        let resolved: BTreeSet<String> = resolved.iter().cloned().collect();
+        let mut changes = false;
+        for member in self.members.values_mut().filter(|member| alike(member)) {
+            changes |= member.resolved != resolved;
+            (member.resolved, member.resolved_at) = (resolved.clone(), version);
+        }
+        changes
     }
 
     /// Computes a new target.

@@ -230,6 +230,36 @@ fn patterns_are_resolved_by_the_proposer() {
     assert_eq!((reply.member_epoch, reply.assignment.unwrap().len()), (2, 2));
 }
 
+/// Two members wait for topics that a pattern matches: both have their share at once, whoever hears of a new topic first.
+#[test]
+fn a_pattern_is_resolved_for_all_who_have_it() {
+    let mut rig = Rig::new();
+    let entering = |id| ConsumerHeartbeat {
+        subscribed_names: None,
+        subscribed_regex: Some("t.*".into()),
+        resolved: Some(vec![]),
+        topics: vec![],
+        ..enter(id)
+    };
+    assert_eq!(rig.told(entering("a")), Ok((1, Some(vec![]))));
+    assert_eq!(rig.told(entering("b")), Ok((2, Some(vec![]))));
+    let seen = |id, epoch| ConsumerHeartbeat {
+        owned: owns(&[]),
+        resolved: Some(vec!["t".into()]),
+        topics: topics(4),
+        metadata_version: 2,
+        ..beat(id, epoch)
+    };
+    assert_eq!(rig.told(seen("b", 2)), Ok((3, Some(vec![1, 3]))));
+    assert_eq!(rig.told(seen("a", 1)), Ok((3, Some(vec![0, 2]))), "nothing had to be given up for it");
+}
+
+#[test]
+fn who_joins_need_not_say_that_it_owns_nothing() {
+    let mut rig = Rig::new();
+    assert_eq!(rig.told(ConsumerHeartbeat { owned: None, ..enter("a") }), Ok((1, Some(vec![0, 1, 2, 3]))));
+}
+
 #[test]
 fn requests_that_make_no_sense_are_refused() {
     let mut rig = Rig::new();
@@ -237,7 +267,6 @@ fn requests_that_make_no_sense_are_refused() {
         ConsumerHeartbeat { group_id: String::new(), ..enter("a") },
         ConsumerHeartbeat { member_id: String::new(), ..enter("a") },
         ConsumerHeartbeat { subscribed_names: Some(vec!["x".repeat(32_000); 300]), ..enter("a") },
-        ConsumerHeartbeat { owned: None, ..enter("a") },
         ConsumerHeartbeat { owned: owns(&[0]), ..enter("a") },
         ConsumerHeartbeat { rebalance_timeout_ms: -1, ..enter("a") },
         ConsumerHeartbeat { subscribed_names: None, ..enter("a") },

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use verity_contract::{
     Agreement, BarrierId, Boot, Change, CommittedKind, Input, Members, Output, PersistId, Record, SnapshotMeta,
 };
-use verity_types::{LogIndex, Mono, NodeId, Term};
+use verity_types::{Incarnation, LogIndex, Mono, NodeId, Term};
 
 use crate::{Lines, Script};
 
@@ -60,8 +60,9 @@ pub struct Beginning {
     pub sent: Vec<Sent>,
 }
 
-fn boot(id: u64) -> Boot {
-    Boot { id: NodeId(id), members: Members::of_voters([1, 2, 3].map(NodeId)), seed: id * 7_919, ..Boot::default() }
+fn boot(id: u64, start: u64) -> Boot {
+    let members = Members::of_voters([1, 2, 3].map(NodeId));
+    Boot { id: NodeId(id), members, incarnation: Incarnation(start), seed: id * 7_919, ..Boot::default() }
 }
 
 impl Beginning {
@@ -164,6 +165,8 @@ struct Node<A> {
     start: Start<A>,
     engine: A,
     now: Mono,
+    /// How often it was started.
+    starts: u64,
     /// Persists wait for the script.
     is_slow: bool,
     waiting: Vec<(PersistId, Vec<Record>)>,
@@ -181,12 +184,13 @@ struct Node<A> {
 impl<A: Agreement> Node<A> {
     fn new(start: Start<A>, id: u64, is_slow: bool) -> Self {
         let now = Mono(1_000_000_000);
-        let engine = start(boot(id), now).expect("a new node starts");
+        let engine = start(boot(id, 1), now).expect("a new node starts");
         Self {
             id,
             start,
             engine,
             now,
+            starts: 1,
             is_slow,
             waiting: Vec::new(),
             records: Vec::new(),
@@ -238,7 +242,7 @@ impl<A: Agreement> Node<A> {
                         let before = self.settled.last().or(self.snapshot.as_ref());
                         let members = match entry.kind {
                             CommittedKind::Members(members) => members,
-                            _ => before.map_or_else(|| boot(self.id).members, |meta| meta.members.clone()),
+                            _ => before.map_or_else(|| boot(self.id, 0).members, |meta| meta.members.clone()),
                         };
                         self.settled.push(SnapshotMeta { index: entry.index, term: entry.term, members });
                     }
@@ -342,7 +346,8 @@ impl<A: Agreement> Node<A> {
         let kept = self.snapshot.clone();
         self.applied = kept.as_ref().map_or(LogIndex(0), |meta| meta.index);
         self.settled.clear();
-        let boot = Boot { snapshot: kept, records: self.records.clone(), ..boot(self.id) };
+        self.starts += 1;
+        let boot = Boot { snapshot: kept, records: self.records.clone(), ..boot(self.id, self.starts) };
         self.engine = (self.start)(boot, self.now).expect("an engine reads its own records");
         self.engine.invariants();
     }

@@ -246,7 +246,7 @@ impl Group {
         batch.proposals.into_iter().rev().for_each(|proposal| self.to_propose.push_front(proposal));
     }
 
-    /// This node leads no more. Answers to whom no snapshot is on its way any more.
+    /// This node's role is another now. Answers to whom no snapshot is on its way any more.
     #[must_use]
     pub(crate) fn step_down(&mut self) -> Vec<NodeId> {
         self.ready = false;

@@ -1,5 +1,7 @@
 //! Snapshots that stand on a file, and what a crash leaves of them.
 
+use std::sync::Mutex;
+
 use verity_contract::{Command, Effects, Members, ReadOutcome, Record, RecordKind};
 use verity_storage::disk::{Crash, Faults};
 use verity_storage::{ClusterId, FaultyDisk, MemoryDisk, SnapshotConfig};
@@ -324,7 +326,14 @@ fn a_log_that_begins_behind_the_newest_snapshot_is_refused() {
 
 /// A vault that is asked for the group, of whose log this is left. No engine starts.
 fn asked_for(disk: &MemoryDisk, left: RecoveredGroup) -> SnapshotAnswer {
-    let machine = disk.clone();
+    let mut vault = vault(disk, 2);
+    vault.parked = BTreeMap::from([(GROUP, left)]);
+    ask_for(disk, &mut vault, &Arc::default())
+}
+
+/// Asks it for the group, and notes as which incarnation an engine would start.
+fn ask_for(disk: &MemoryDisk, vault: &mut SnapshotVault, started: &Arc<Mutex<Vec<Incarnation>>>) -> SnapshotAnswer {
+    let (machine, started) = (disk.clone(), Arc::clone(started));
     let founder: Founder = Arc::new(move |spawn: &Spawn| {
         // As some machines do, it begins a file of its own at once.
         machine.create_dir(&group_folder(spawn.group)).unwrap();
@@ -333,13 +342,18 @@ fn asked_for(disk: &MemoryDisk, left: RecoveredGroup) -> SnapshotAnswer {
             id: spawn.group,
             members: spawn.members.clone(),
             config: crate::group::GroupConfig::default(),
-            engine: Box::new(|_, _| Err("no engine".to_owned())),
+            engine: {
+                let started = Arc::clone(&started);
+                Box::new(move |boot, _| {
+                    started.lock().unwrap().push(boot.incarnation);
+                    Err("no engine".to_owned())
+                })
+            },
             machine: Box::new(OnFile::new(&machine)),
             duty: None,
         })
     });
-    let mut vault = vault(disk, 2);
-    (vault.founder, vault.parked) = (Some(founder), BTreeMap::from([(GROUP, left)]));
+    vault.founder = Some(founder);
     let members = Members::of_voters([NodeId(2)]);
     let (founders, hosts) = (members.all(), members.all());
     let spawn = Spawn {
@@ -366,6 +380,21 @@ fn whoever_starts_a_group_behind_its_newest_snapshot_says_so() {
     let answer = asked_for(&disk, left);
     assert!(answer.error.is_some_and(|line| line.contains("started from the snapshot at 7")));
     assert_eq!(indices(&disk), [7]);
+}
+
+/// What an engine asked for is answered in no other life of it.
+#[test]
+fn no_two_starts_of_a_group_are_the_same() {
+    let (disk, started) = (MemoryDisk::new(), Arc::default());
+    for life in [1, 2] {
+        let mut vault = vault(&disk, 2);
+        vault.incarnation = Incarnation(life);
+        for _ in 0..2 {
+            ask_for(&disk, &mut vault, &started);
+        }
+    }
+    let started: std::collections::BTreeSet<Incarnation> = started.lock().unwrap().iter().copied().collect();
+    assert_eq!(started.len(), 4);
 }
 
 #[test]

@@ -101,6 +101,7 @@ impl Keepers {
             retention_bytes: (rng.u32(0..3) == 0).then(|| rng.u32(1_000..5_000)),
             ..Self::default()
         };
+        keepers.compacted.tombstones_go = keepers.delete_retention_ms == 0;
         if keepers.retention_bytes.is_some() {
             keepers.trimmed.may_delete(i64::MAX);
         }

@@ -325,7 +325,9 @@ impl KafkaClients {
             Errand::Offsets => {
                 let (error, starts) = wire::take_offsets(body);
                 let ends = self.ends();
-                let past = |ends: [i64; TOPICS]| starts.iter().zip(ends).all(|(start, end)| *start >= end);
+                let past = |ends: [i64; TOPICS]| {
+                    starts.len() == TOPICS && starts.iter().zip(ends).all(|(start, end)| *start >= end)
+                };
                 self.clients[id].sharer.drained = error == code::NONE && ends.is_some_and(past);
                 error
             }

@@ -39,13 +39,19 @@ impl DropsLatest {
         let due = read(machine, &Query::Due(i64::try_from(now).ok()?))?;
         (Told::decode(due)?.offset == 1).then_some(())?;
         let start = Told::decode(read(machine, &Query::Offset { timestamp: EARLIEST, committed: false })?)?.offset;
-        let all = Wanted { offset: start, max_bytes: u32::MAX, min_one: true, committed: false, in_place: false };
-        let batches = take_batches(records(&read(machine, &Query::Fetch(all))?)?).ok()?;
-        let last = batches.last()?.offset;
+        let (mut from, mut last) = (start, start);
         let mut latest: BTreeMap<u64, i64> = BTreeMap::new();
-        for batch in batches {
-            if let Found::Keyed(key, Some(_)) = batch.found {
-                latest.insert(key, batch.offset);
+        // A fetch ends with its segment.
+        loop {
+            let rest = Wanted { offset: from, max_bytes: u32::MAX, min_one: true, committed: false, in_place: false };
+            let batches = take_batches(records(&read(machine, &Query::Fetch(rest))?)?).ok()?;
+            let Some(end) = batches.last() else { break };
+            (from, last) = (end.next, end.offset);
+            for batch in batches {
+                if let Found::Keyed(key, value) = batch.found {
+                    latest.remove(&key);
+                    latest.extend(value.map(|_| (key, batch.offset)));
+                }
             }
         }
         latest.into_values().filter(|offset| *offset < last).min()

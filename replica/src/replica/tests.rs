@@ -62,27 +62,15 @@ impl Agreement for Sure {
     fn invariants(&self) {}
 }
 
-/// Leads, and has one entry under way at most: it is committed once it is on stable storage.
-#[derive(Default)]
-struct Narrow {
+/// An engine like [`Sure`], but for what this does with inputs.
+struct But<F> {
     sure: Sure,
-    under_way: Option<Bytes>,
+    on: F,
 }
 
-impl Agreement for Narrow {
+impl<F: FnMut(&mut Sure, Mono, ToEngine, &mut Vec<FromEngine>) + Send> Agreement for But<F> {
     fn on(&mut self, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>) {
-        match input {
-            ToEngine::Propose(payload) if self.under_way.is_some() => out.push(FromEngine::Refused(payload)),
-            ToEngine::Propose(payload) => {
-                self.under_way = Some(payload);
-                out.push(FromEngine::Persist { id: PersistId(self.sure.0), records: Vec::new() });
-            }
-            ToEngine::Persisted(_) => {
-                let payload = self.under_way.take().expect("it was put out");
-                self.sure.settle(CommittedKind::Normal, payload, out);
-            }
-            other => self.sure.on(now, other, out),
-        }
+        (self.on)(&mut self.sure, now, input, out);
     }
 
     fn tick_interval(&self) -> Nanos {
@@ -94,6 +82,24 @@ impl Agreement for Narrow {
     }
 
     fn invariants(&self) {}
+}
+
+/// Leads, and has one entry under way at most: it is committed once it is on stable storage.
+fn narrow() -> Box<dyn Agreement> {
+    let mut under_way: Option<Bytes> = None;
+    let on = move |sure: &mut Sure, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>| match input {
+        ToEngine::Propose(payload) if under_way.is_some() => out.push(FromEngine::Refused(payload)),
+        ToEngine::Propose(payload) => {
+            under_way = Some(payload);
+            out.push(FromEngine::Persist { id: PersistId(sure.0), records: Vec::new() });
+        }
+        ToEngine::Persisted(_) => {
+            let payload = under_way.take().expect("it was put out");
+            sure.settle(CommittedKind::Normal, payload, out);
+        }
+        other => sure.on(now, other, out),
+    };
+    Box::new(But { sure: Sure::default(), on })
 }
 
 /// Holds nothing.
@@ -228,7 +234,7 @@ fn logs_of_all_groups_share_a_bound() {
 
 #[test]
 fn what_an_engine_refuses_is_proposed_again_when_it_has_room() {
-    let mut rig = Rig::of(1, || Box::<Narrow>::default());
+    let mut rig = Rig::of(1, narrow);
     (0..4).for_each(|_| rig.propose(1, MIB));
     // Each answer of storage is followed by a turn.
     (0..4).for_each(|_| rig.run());
@@ -327,43 +333,26 @@ fn what_was_never_here_is_let_go_at_no_cost() {
 }
 
 /// Offers its peer a snapshot whoever leads, and not again before it has heard what became of it.
-#[derive(Default)]
-struct Generous {
-    sure: Sure,
-    ended: Arc<AtomicUsize>,
-}
-
-impl Agreement for Generous {
-    fn on(&mut self, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>) {
-        match input {
-            ToEngine::Propose(_) => {
-                let meta =
-                    SnapshotMeta { index: LogIndex(1), term: Term(1), members: Members::of_voters([NODE, PEER]) };
-                out.push(FromEngine::OfferSnapshot { to: PEER, meta, message: Bytes::new() });
-                out.push(FromEngine::Role { leader: Some(PEER), term: Term(2), leads: false });
-            }
-            ToEngine::SnapshotSent { to: PEER, delivered: false } => {
-                self.ended.fetch_add(1, Ordering::Relaxed);
-            }
-            other => self.sure.on(now, other, out),
+fn generous(ended: &Arc<AtomicUsize>) -> Box<dyn Agreement> {
+    let ended = Arc::clone(ended);
+    let on = move |sure: &mut Sure, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>| match input {
+        ToEngine::Propose(_) => {
+            let meta = SnapshotMeta { index: LogIndex(1), term: Term(1), members: Members::of_voters([NODE, PEER]) };
+            out.push(FromEngine::OfferSnapshot { to: PEER, meta, message: Bytes::new() });
+            out.push(FromEngine::Role { leader: Some(PEER), term: Term(2), leads: false });
         }
-    }
-
-    fn tick_interval(&self) -> Nanos {
-        self.sure.tick_interval()
-    }
-
-    fn status(&self) -> AgreementStatus {
-        self.sure.status()
-    }
-
-    fn invariants(&self) {}
+        ToEngine::SnapshotSent { to: PEER, delivered: false } => {
+            ended.fetch_add(1, Ordering::Relaxed);
+        }
+        other => sure.on(now, other, out),
+    };
+    Box::new(But { sure: Sure::default(), on })
 }
 
 #[test]
 fn an_engine_hears_of_snapshots_that_are_abandoned_with_the_lead() {
     let ended = Arc::new(AtomicUsize::new(0));
-    let mut rig = Rig::of(1, || Box::new(Generous { ended: Arc::clone(&ended), ..Generous::default() }));
+    let mut rig = Rig::of(1, || generous(&ended));
     rig.propose(1, 10);
     rig.run();
     assert_eq!(ended.load(Ordering::Relaxed), 1, "it may offer again");

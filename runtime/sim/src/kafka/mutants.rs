@@ -14,13 +14,11 @@ use verity_kafka::machine::partition::{Command, Query, Wanted};
 use verity_kafka::wire::{BatchHeader, ErrorCode, Uuid};
 
 use super::TOPICS;
+use super::sharer::say::{ACCEPT, RELEASE};
 use super::wire::CHECKED;
 use crate::bug::{Bug, Buggy};
 use crate::mutant::Mutant;
 
-/// What is said of a record (KIP-932).
-const ACCEPT: i8 = 1;
-const RELEASE: i8 = 2;
 /// Where a fetch's answer says how many transactions were aborted: behind the error, three offsets and a span.
 const ABORTED_AT: usize = 2 + 4 * 8;
 

@@ -40,9 +40,10 @@ const UNPLUGS: u32 = 80;
 const FALLS_SILENT: u32 = 60;
 const LEAVES_AT: u32 = 40;
 
-mod say {
-    pub(super) const ACCEPT: i8 = 1;
-    pub(super) const RELEASE: i8 = 2;
+/// What is said of a record (KIP-932).
+pub(super) mod say {
+    pub(in super::super) const ACCEPT: i8 = 1;
+    pub(in super::super) const RELEASE: i8 = 2;
     pub(super) const REJECT: i8 = 3;
 }
 

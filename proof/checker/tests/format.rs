@@ -47,6 +47,7 @@ fn wrong_lines_are_refused_in_words() {
         (r#"{"process":0,"type":"invoke","f":"multi","ops":[3]}"#, "line 1: \"ops\" holds something that is no object"),
         (r#"{"process":0,"type":"event","path":"/a"}"#, "line 1: an event does not say what happened"),
         (r#"{"type":"init","path":"a"}"#, "line 1: \"a\" is no path of a node"),
+        (r#"{"type":"final","f":"close","path":"/a"}"#, "line 1: \"close\" reads nothing that could be final"),
     ];
     for (text, expected) in cases {
         let error = check_text(text, None).unwrap_err().to_string();
@@ -114,7 +115,7 @@ fn the_documentation_holds() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     /// Whatever the lines say, there is a verdict or an error, and no panic.
     #[test]

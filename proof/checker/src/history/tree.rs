@@ -304,6 +304,13 @@ fn final_read(history: &mut History, number: usize, last: &Event, at: u64) -> Re
         (None, Some(_)) => "exists".to_owned(),
         (None, None) => "get".to_owned(),
     };
+    if !matches!(f.as_str(), "get" | "exists" | "children") {
+        return Err(HistoryError::new(
+            last.line,
+            format!("{f:?} reads nothing that could be final"),
+            "take get, exists or children in \"f\"",
+        ));
+    }
     let op = asked(last, &f, last, 0)?;
     let out = answered(history, &op, last)?;
     let operation = Operation {

@@ -244,7 +244,12 @@ impl<A: Agreement> Node<A> {
                             CommittedKind::Members(members) => members,
                             _ => before.map_or_else(|| boot(self.id, 0).members, |meta| meta.members.clone()),
                         };
-                        self.settled.push(SnapshotMeta { index: entry.index, term: entry.term, members });
+                        self.settled.push(SnapshotMeta {
+                            index: entry.index,
+                            term: entry.term,
+                            members,
+                            ..SnapshotMeta::default()
+                        });
                     }
                     answers.push(Input::Applied(self.applied));
                 }
@@ -257,7 +262,11 @@ impl<A: Agreement> Node<A> {
                 }
                 Output::Send { to, bytes, .. } => self.sent.push((self.id, to, bytes)),
                 Output::OfferSnapshot { to, message, .. } => self.sent.push((self.id, to, message)),
-                Output::Judge { .. } | Output::Revert { .. } | Output::Final(_) | Output::Evidence(_) => {
+                Output::Judge { .. }
+                | Output::Revert { .. }
+                | Output::Final(_)
+                | Output::Evidence(_)
+                | Output::Checkpoint { .. } => {
                     panic!("not of an engine that trusts its members: {output:?}")
                 }
                 Output::ReadReady { index, .. } => assert!(index.0 > 0, "a read waits for something"),

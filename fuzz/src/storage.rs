@@ -327,7 +327,12 @@ fn store(disk: &MemoryDisk) -> SnapshotStore {
 }
 
 fn meta() -> SnapshotMeta {
-    SnapshotMeta { index: LogIndex(9), term: Term(2), members: Members::of_voters([1, 2, 3].map(NodeId)) }
+    SnapshotMeta {
+        index: LogIndex(9),
+        term: Term(2),
+        members: Members::of_voters([1, 2, 3].map(NodeId)),
+        ..SnapshotMeta::default()
+    }
 }
 
 /// The reader of snapshots, and what a tree makes of one that checks.

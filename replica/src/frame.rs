@@ -188,7 +188,7 @@ pub(crate) fn encode_meta(meta: &SnapshotMeta, out: &mut BytesMut) {
 pub(crate) fn decode_meta(bytes: &mut Bytes) -> Option<SnapshotMeta> {
     let index = LogIndex(bytes.try_get_u64().ok()?);
     let term = Term(bytes.try_get_u64().ok()?);
-    Some(SnapshotMeta { index, term, members: take_members(bytes).ok()? })
+    Some(SnapshotMeta { index, term, members: take_members(bytes).ok()?, ..SnapshotMeta::default() })
 }
 
 #[cfg(test)]
@@ -201,7 +201,7 @@ mod tests {
     fn meta() -> SnapshotMeta {
         let mut members = Members::of_voters([NodeId(1), NodeId(2), NodeId(3)]);
         members.learners.insert(NodeId(4));
-        SnapshotMeta { index: LogIndex(9), term: Term(2), members }
+        SnapshotMeta { index: LogIndex(9), term: Term(2), members, ..SnapshotMeta::default() }
     }
 
     fn samples() -> Vec<Frame> {

@@ -9,7 +9,7 @@ use verity_contract::{
     Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupFacts, GroupRole, Members, PersistId,
     SnapshotMeta, StateMachine,
 };
-use verity_types::{GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
+use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
 use crate::batch::{self, Batch, Proposal};
 use crate::change::{self, Changing};
@@ -73,6 +73,8 @@ impl std::fmt::Debug for GroupBoot {
 #[derive(Debug)]
 pub(crate) enum ToApply {
     Entry(Committed),
+    /// The engine wants the state's digest here.
+    Checkpoint(LogIndex),
     Install(SnapshotMeta),
 }
 
@@ -125,6 +127,8 @@ pub(crate) struct Group {
     pub(crate) persisted: PersistId,
     pub(crate) held: Vec<(PersistId, NodeId, Bytes, bool)>,
     pub(crate) queue: VecDeque<ToApply>,
+    /// Digests that the engine was not told yet.
+    pub(crate) checkpoints: Vec<(LogIndex, Digest)>,
     pub(crate) installing: bool,
     /// The machine cannot go on.
     failed: bool,
@@ -191,6 +195,7 @@ impl Group {
             persisted: PersistId(0),
             held: Vec::new(),
             queue: VecDeque::new(),
+            checkpoints: Vec::new(),
             installing: false,
             failed: false,
             applied: meta.index,
@@ -268,6 +273,11 @@ impl Group {
             let Some(next) = self.queue.pop_front() else { break };
             let entry = match next {
                 ToApply::Entry(entry) => entry,
+                ToApply::Checkpoint(index) => {
+                    assert_eq!(index, self.applied, "a checkpoint is of what was just applied");
+                    self.checkpoints.push((index, self.machine.digest()));
+                    continue;
+                }
                 ToApply::Install(meta) => {
                     self.installing = true;
                     return Step::Load(meta);
@@ -386,7 +396,12 @@ impl Group {
 
     /// What a snapshot taken now would say of itself.
     pub(crate) fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta { index: self.applied, term: self.applied_term, members: self.members.clone() }
+        SnapshotMeta {
+            index: self.applied,
+            term: self.applied_term,
+            members: self.members.clone(),
+            ..SnapshotMeta::default()
+        }
     }
 
     /// The first chunk of a snapshot that stands on `files`.

@@ -603,6 +603,7 @@ impl Replica {
                 group.queue.clear();
                 group.queue.push_back(ToApply::Install(meta));
             }
+            From::Checkpoint { index } => group.queue.push_back(ToApply::Checkpoint(index)),
             From::Revert { to } => group.machine.undo(to),
             From::Final(_) => {}
             From::ReadReady { id: barrier, index } => group.reads.on_ready(barrier, index),
@@ -740,6 +741,10 @@ impl Replica {
                     self.call_duty(now, id, DutyInput::Lead);
                 }
             }
+        }
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        for (index, digest) in std::mem::take(&mut group.checkpoints) {
+            self.step(now, id, contract::Input::Checkpointed { index, digest });
         }
         let Some(group) = self.groups.get_mut(&id) else { return };
         for read in group.reads.runnable(group.applied) {

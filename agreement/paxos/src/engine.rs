@@ -377,7 +377,13 @@ fn committed(index: u64, value: &Value) -> Committed {
         Kind::Noop => CommittedKind::Noop,
         Kind::Members(members) => CommittedKind::Members(members.clone()),
     };
-    Committed { index: LogIndex(index), term: Ballot(value.term).term(), kind, payload: value.payload.clone() }
+    Committed {
+        index: LogIndex(index),
+        term: Ballot(value.term).term(),
+        kind,
+        time: None,
+        payload: value.payload.clone(),
+    }
 }
 
 impl Agreement for Paxos {
@@ -396,7 +402,7 @@ impl Agreement for Paxos {
             Input::Unreachable(node) => self.on_unreachable(node),
             // Entries count as applied once they are handed out; the machine's pace bounds snapshots, not the engine.
             // A Paxos leader is trusted, so nobody is asked for a verdict.
-            Input::Applied(_) | Input::Verdict { .. } => {}
+            Input::Applied(_) | Input::Verdict { .. } | Input::Checkpointed { .. } => {}
         }
         self.settle(out);
     }

@@ -358,7 +358,7 @@ pub(crate) fn parse(mut bytes: Bytes) -> Result<Frame, Error> {
         },
         kind::SNAPSHOT => {
             let (index, term) = (LogIndex(take_number(bytes)?), Term(take_number(bytes)?));
-            Frame::Snapshot(SnapshotMeta { index, term, members: take_members(bytes)? })
+            Frame::Snapshot(SnapshotMeta { index, term, members: take_members(bytes)?, ..SnapshotMeta::default() })
         }
         kind::TAKE_OVER => Frame::TakeOver { ballot: take_ballot(bytes)? },
         kind::READ_REQUEST => Frame::ReadRequest(take_nonce(bytes)?),

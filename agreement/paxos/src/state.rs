@@ -116,8 +116,8 @@ impl Log {
                     let entry = Entry::from_payload(payload).map_err(damaged)?;
                     entries.insert(record.index.0, entry);
                 }
-                RecordKind::Truncate => {
-                    return Err(Error::Storage("a cut in the log, which this engine never writes".into()));
+                RecordKind::Truncate | RecordKind::Proof => {
+                    return Err(Error::Storage("a cut in the log, or a proof, which this engine never writes".into()));
                 }
             }
         }

@@ -621,7 +621,7 @@ impl Raft {
                 EntryType::EntryNormal => (CommittedKind::Normal, entry.data),
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => self.change_members(&entry.data),
             };
-            batch.push(Committed { index, term, kind, payload });
+            batch.push(Committed { index, term, kind, time: None, payload });
         }
         self.handed = last;
         out.push(Output::Commit(batch));
@@ -736,7 +736,7 @@ impl Agreement for Raft {
             Input::Unreachable(node) => self.on_unreachable(now, node, out),
             // Entries count as applied once they are handed out; the machine's pace bounds snapshots, not the engine.
             // A Raft leader is trusted, so nobody is asked for a verdict.
-            Input::Applied(_) | Input::Verdict { .. } => {}
+            Input::Applied(_) | Input::Verdict { .. } | Input::Checkpointed { .. } => {}
         }
         self.settle(now, out);
     }

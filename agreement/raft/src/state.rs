@@ -122,6 +122,9 @@ impl Log {
                     let entry = take_entry(&mut payload, record.index.0).map_err(damaged)?;
                     push_recovered(&mut entries, entry)?;
                 }
+                RecordKind::Proof => {
+                    return Err(Error::Storage("a proof, which this engine never writes".into()));
+                }
                 RecordKind::Truncate => {
                     while entries.back().is_some_and(|entry| entry.index > record.index.0) {
                         entries.pop_back();
@@ -364,5 +367,5 @@ impl Storage for Log {
 pub(crate) fn to_meta(snapshot: &Snapshot) -> SnapshotMeta {
     let meta = snapshot.get_metadata();
     let members = crate::message::to_members(meta.get_conf_state());
-    SnapshotMeta { index: LogIndex(meta.index), term: Term(meta.term), members }
+    SnapshotMeta { index: LogIndex(meta.index), term: Term(meta.term), members, ..SnapshotMeta::default() }
 }

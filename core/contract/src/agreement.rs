@@ -15,7 +15,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use verity_types::{Incarnation, LogIndex, Mono, NodeId, Term};
+use verity_types::{Digest, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
 
 use crate::Pieces;
 
@@ -34,6 +34,8 @@ pub enum RecordKind {
     State,
     /// A log entry or slot at `index`. A later record at the same index replaces it.
     Entry,
+    /// What proves the entry at `index`: it stands beside it, and lives as long. A later record at the same index replaces it.
+    Proof,
     /// The log behind `index` is void: a snapshot at `index` took its place, or a conflict cut it off.
     Truncate,
 }
@@ -90,6 +92,8 @@ pub struct SnapshotMeta {
     pub term: Term,
     /// The members as of `index`.
     pub members: Members,
+    /// What the engine wants to find again beside the state: [`Agreement::snapshot_context`].
+    pub context: Bytes,
 }
 
 /// One entry whose place in the order is settled.
@@ -101,7 +105,9 @@ pub struct Committed {
     pub term: Term,
     /// What it is.
     pub kind: CommittedKind,
-    /// The proposed bytes, or the context of a [`Change`]. A change that goes through a joint configuration carries it in
+    /// The stamp that the agreement gave it, where it gives one. What the proposer wrote into the payload then holds no more.
+    pub time: Option<WallMs>,
+    /// The proposed bytes (of several proposals, one behind the other, where an engine orders them so), or the context of a [`Change`]. A change that goes through a joint configuration carries it in
     /// the entry that begins it; the one that ends it is empty.
     pub payload: Bytes,
 }
@@ -144,6 +150,13 @@ pub enum Input {
     Persisted(PersistId),
     /// The state machine has applied up to here.
     Applied(LogIndex),
+    /// The answer to [`Output::Checkpoint`].
+    Checkpointed {
+        /// The machine has applied this index and nothing behind it.
+        index: LogIndex,
+        /// Of its state there.
+        digest: Digest,
+    },
     /// The answer to [`Output::Judge`].
     Verdict {
         /// The proposal's index.
@@ -227,6 +240,12 @@ pub enum Output {
         /// Its bytes.
         payload: Bytes,
     },
+    /// Once exactly this index is applied, say [`Input::Checkpointed`]. Comes right behind the `Commit` that ends with it, or
+    /// behind the `InstallSnapshot` of it.
+    Checkpoint {
+        /// The index.
+        index: LogIndex,
+    },
     /// `to` needs a snapshot at `at_least` or later. Stream one to it, then deliver `message` to its engine.
     OfferSnapshot {
         /// The peer.
@@ -307,6 +326,14 @@ pub struct Boot {
 pub trait Agreement: Send {
     /// Takes one input at moment `now` and appends what follows from it to `out`.
     fn on(&mut self, now: Mono, input: Input, out: &mut Vec<Output>);
+
+    /// Tells what the node's clock says at `now`, for engines that stamp entries or look at stamps.
+    fn set_wall(&mut self, _now: Mono, _wall: WallMs) {}
+
+    /// What is to be kept beside a snapshot at `index`, in [`SnapshotMeta::context`]; `None` if none may be taken there.
+    fn snapshot_context(&self, _index: LogIndex) -> Option<Bytes> {
+        Some(Bytes::new())
+    }
 
     /// How often [`Input::Tick`] is wanted.
     fn tick_interval(&self) -> verity_types::Nanos;

@@ -30,7 +30,13 @@ struct Sure(u64);
 impl Sure {
     fn settle(&mut self, kind: CommittedKind, payload: Bytes, out: &mut Vec<FromEngine>) {
         self.0 += 1;
-        out.push(FromEngine::Commit(vec![Committed { index: LogIndex(self.0), term: Term(1), kind, payload }]));
+        out.push(FromEngine::Commit(vec![Committed {
+            index: LogIndex(self.0),
+            term: Term(1),
+            kind,
+            time: None,
+            payload,
+        }]));
     }
 }
 
@@ -337,7 +343,12 @@ fn generous(ended: &Arc<AtomicUsize>) -> Box<dyn Agreement> {
     let ended = Arc::clone(ended);
     let on = move |sure: &mut Sure, now: Mono, input: ToEngine, out: &mut Vec<FromEngine>| match input {
         ToEngine::Propose(_) => {
-            let meta = SnapshotMeta { index: LogIndex(1), term: Term(1), members: Members::of_voters([NODE, PEER]) };
+            let meta = SnapshotMeta {
+                index: LogIndex(1),
+                term: Term(1),
+                members: Members::of_voters([NODE, PEER]),
+                ..SnapshotMeta::default()
+            };
             out.push(FromEngine::OfferSnapshot { to: PEER, meta, message: Bytes::new() });
             out.push(FromEngine::Role { leader: Some(PEER), term: Term(2), leads: false });
         }

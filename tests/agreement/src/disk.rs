@@ -54,7 +54,7 @@ impl Disk {
             at += 1;
             match record.kind {
                 RecordKind::State => Some(here) == last_state,
-                RecordKind::Entry => record.index.0 > compact_to,
+                RecordKind::Entry | RecordKind::Proof => record.index.0 > compact_to,
                 RecordKind::Truncate => true,
             }
         });

@@ -12,6 +12,7 @@
 
 pub mod cases;
 mod disk;
+pub mod liars;
 mod rng;
 mod world;
 

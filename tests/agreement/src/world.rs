@@ -451,6 +451,7 @@ impl World {
                 self.input(id, Input::Verdict { index, verdict });
             }
             Output::Evidence(_) => panic!("nobody lies here"),
+            Output::Checkpoint { .. } => panic!("these engines take none"),
         }
     }
 
@@ -531,7 +532,12 @@ impl World {
         let older = node.disk.snapshot.as_ref().is_some_and(|(meta, _)| meta.index.0 >= node.handed);
         let (Some(term), false) = (term, older) else { return };
         let index = LogIndex(node.handed);
-        let meta = SnapshotMeta { index, term: verity_types::Term(term), members: node.members.clone() };
+        let meta = SnapshotMeta {
+            index,
+            term: verity_types::Term(term),
+            members: node.members.clone(),
+            ..SnapshotMeta::default()
+        };
         // A few entries stay, for peers that are almost there; only what is stable can be dropped.
         let compact_to = LogIndex(node.handed.saturating_sub(3));
         node.disk.save(meta.clone(), node.machine.clone(), compact_to.0);

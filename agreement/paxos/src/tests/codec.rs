@@ -39,7 +39,7 @@ fn frames() -> Vec<Frame> {
         Frame::Pong { ballot, round, promised, decided, hears: false, sleep: true },
         Frame::Fetch { from: 0 },
         Frame::Learn { decided, first: 1, values: values().into_iter().map(|value| (ballot, value)).collect() },
-        Frame::Snapshot(SnapshotMeta { index: LogIndex(9), term: Term(70_003), members }),
+        Frame::Snapshot(SnapshotMeta { index: LogIndex(9), term: Term(70_003), members, ..SnapshotMeta::default() }),
         Frame::TakeOver { ballot },
         Frame::ReadRequest(nonce),
         Frame::ReadReply { nonce, index: Some(77) },

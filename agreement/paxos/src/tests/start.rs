@@ -30,7 +30,12 @@ fn start(records: Vec<Record>, snapshot: Option<SnapshotMeta>) -> Result<Paxos, 
 }
 
 fn meta(index: u64) -> SnapshotMeta {
-    SnapshotMeta { index: LogIndex(index), term: Term(1 << 16 | 1), members: Members::of_voters([NodeId(1)]) }
+    SnapshotMeta {
+        index: LogIndex(index),
+        term: Term(1 << 16 | 1),
+        members: Members::of_voters([NodeId(1)]),
+        ..SnapshotMeta::default()
+    }
 }
 
 #[test]

@@ -59,7 +59,12 @@ fn holes_and_rubbish_are_refused() {
 #[test]
 fn a_snapshot_newer_than_the_log_takes_its_place() {
     let members = Members::of_voters([NodeId(1)]);
-    let meta = |index, term| SnapshotMeta { index: LogIndex(index), term: Term(term), members: members.clone() };
+    let meta = |index, term| SnapshotMeta {
+        index: LogIndex(index),
+        term: Term(term),
+        members: members.clone(),
+        ..SnapshotMeta::default()
+    };
     let raft = start(records(), Some(meta(20, 5))).unwrap();
     assert_eq!((raft.status().last, raft.status().first), (LogIndex(20), LogIndex(21)));
     let raft = start(records(), Some(meta(3, 1))).unwrap();
@@ -71,7 +76,12 @@ fn a_snapshot_newer_than_the_log_takes_its_place() {
 fn what_a_snapshot_made_void_is_written_down() {
     let members = Members::of_voters([NodeId(1)]);
     for (index, term) in [(20, 5), (4, 3)] {
-        let snapshot = SnapshotMeta { index: LogIndex(index), term: Term(term), members: members.clone() };
+        let snapshot = SnapshotMeta {
+            index: LogIndex(index),
+            term: Term(term),
+            members: members.clone(),
+            ..SnapshotMeta::default()
+        };
         let mut records = records();
         // Nothing in this log was known to be committed, so it may contradict the snapshot.
         let first = records.iter().position(|record| record.kind == RecordKind::State).unwrap();

@@ -3,7 +3,7 @@
 //! ```text
 //! header   magic "VRTYSNAP" | version u32 | length u32 | crc32c of the rest u32 | zero u32
 //!          | cluster 16 bytes | group u64 | index u64 | term u64
-//!          | voters u32 | outgoing u32 | learners u32 | zero u32 | their ids, u64 each
+//!          | voters u32 | outgoing u32 | learners u32 | context u32 | their ids, u64 each | the context
 //! blocks   length u32, not 0 | crc32c u32 over the header, the block's number u64, its length u32 and its bytes | bytes
 //! trailer  zero u32 | crc32c u32 over the header and the rest | blocks u64 | bytes in them u64
 //! ```
@@ -27,8 +27,11 @@ pub const BLOCK_MAX: usize = 4 << 20;
 /// How many members a header may list in all.
 pub const MEMBERS_MAX: usize = 4096;
 
+/// How long the context of a snapshot may be.
+const CONTEXT_MAX: usize = 64 << 10;
+
 pub(super) const MAGIC: [u8; 8] = *b"VRTYSNAP";
-const HEADER_MAX: usize = SEAL_SIZE + 56 + 8 * MEMBERS_MAX;
+const HEADER_MAX: usize = SEAL_SIZE + 56 + 8 * MEMBERS_MAX + CONTEXT_MAX;
 const BLOCK_HEADER: usize = 8;
 const TRAILER: usize = 24;
 
@@ -38,7 +41,10 @@ pub(super) fn encode_header(cluster: ClusterId, group: GroupId, meta: &SnapshotM
     if count > MEMBERS_MAX {
         return Err(Error::TooLarge { what: "member list", size: count as u64 * 8, max: MEMBERS_MAX as u64 * 8 });
     }
-    let mut body = Vec::with_capacity(56 + 8 * count);
+    if meta.context.len() > CONTEXT_MAX {
+        return Err(Error::TooLarge { what: "context", size: meta.context.len() as u64, max: CONTEXT_MAX as u64 });
+    }
+    let mut body = Vec::with_capacity(56 + 8 * count + meta.context.len());
     body.extend_from_slice(&cluster.0);
     body.put_u64(group.0);
     body.put_u64(meta.index.0);
@@ -46,8 +52,9 @@ pub(super) fn encode_header(cluster: ClusterId, group: GroupId, meta: &SnapshotM
     for set in sets {
         body.put_u32(u32::try_from(set.len()).expect("members are bounded"));
     }
-    body.put_u32(0);
+    body.put_u32(u32::try_from(meta.context.len()).expect("the context is bounded"));
     sets.into_iter().flatten().for_each(|node| body.put_u64(node.0));
+    body.extend_from_slice(&meta.context);
     Ok(seal(MAGIC, &body))
 }
 
@@ -56,7 +63,7 @@ fn decode_header(body: &[u8]) -> Option<(ClusterId, GroupId, SnapshotMeta)> {
     let cluster = ClusterId(fields.array()?);
     let (group, index, term) = (GroupId(fields.u64()?), LogIndex(fields.u64()?), Term(fields.u64()?));
     let counts = [fields.u32()?, fields.u32()?, fields.u32()?];
-    fields.u32()?;
+    let context = fields.u32()?;
     let mut sets = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
     for (set, count) in sets.iter_mut().zip(counts) {
         for _ in 0..count {
@@ -64,7 +71,9 @@ fn decode_header(body: &[u8]) -> Option<(ClusterId, GroupId, SnapshotMeta)> {
         }
     }
     let [voters, outgoing, learners] = sets;
-    Some((cluster, group, SnapshotMeta { index, term, members: Members { voters, outgoing, learners } }))
+    let context = Bytes::copy_from_slice(fields.bytes(usize::try_from(context).ok()?)?);
+    let members = Members { voters, outgoing, learners };
+    Some((cluster, group, SnapshotMeta { index, term, members, context }))
 }
 
 /// Writes blocks and the trailer.

@@ -18,7 +18,7 @@ fn store(disk: &(impl Disk + Clone + 'static)) -> SnapshotStore {
 fn meta(index: u64) -> SnapshotMeta {
     let mut members = Members::of_voters([NodeId(1), NodeId(2)]);
     members.learners.insert(NodeId(3));
-    SnapshotMeta { index: LogIndex(index), term: Term(7), members }
+    SnapshotMeta { index: LogIndex(index), term: Term(7), members, context: Bytes::from_static(b"beside") }
 }
 
 fn write(store: &SnapshotStore, index: u64, chunks: &[&[u8]]) -> Result<(), Error> {

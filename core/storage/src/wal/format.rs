@@ -58,11 +58,13 @@ pub(crate) enum Kind {
     Trim = 4,
     /// The group ended; everything of it that was written before is void. No payload.
     Retire = 5,
+    /// What proves the entry at its index; the latest there holds.
+    Proof = 6,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        [Kind::State, Kind::Entry, Kind::Truncate, Kind::Trim, Kind::Retire]
+        [Kind::State, Kind::Entry, Kind::Truncate, Kind::Trim, Kind::Retire, Kind::Proof]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -72,6 +74,7 @@ impl Kind {
         match self {
             Kind::State => Some(RecordKind::State),
             Kind::Entry => Some(RecordKind::Entry),
+            Kind::Proof => Some(RecordKind::Proof),
             Kind::Truncate => Some(RecordKind::Truncate),
             Kind::Trim | Kind::Retire => None,
         }
@@ -83,6 +86,7 @@ impl From<RecordKind> for Kind {
         match kind {
             RecordKind::State => Kind::State,
             RecordKind::Entry => Kind::Entry,
+            RecordKind::Proof => Kind::Proof,
             RecordKind::Truncate => Kind::Truncate,
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! - upon State: the one of the highest order is live;
 //! - upon Entry at `i`: live until an entry at `i` or a truncation below `i` of higher order, or a trim at or behind `i`;
+//! - upon Proof at `i`: as an entry at `i`, but that another proof replaces it, and no entry does;
 //! - upon Truncate at `i`: live until a trim at or behind `i`;
 //! - upon Trim: the furthest one of a group is live;
 //! - upon Retire: nothing of lower order in the group is live, and the mark itself need not be.
@@ -29,6 +30,7 @@ pub(crate) struct Place {
 pub(crate) struct Group {
     pub(crate) state: Option<Place>,
     pub(crate) entries: BTreeMap<LogIndex, Place>,
+    pub(crate) proofs: BTreeMap<LogIndex, Place>,
     /// By order.
     pub(crate) truncates: BTreeMap<u64, (LogIndex, Place)>,
     pub(crate) trim: Option<(LogIndex, Place)>,
@@ -40,7 +42,8 @@ impl Group {
     }
 
     fn is_empty(&self) -> bool {
-        self.state.is_none() && self.entries.is_empty() && self.truncates.is_empty() && self.trim.is_none()
+        let logs = self.entries.is_empty() && self.proofs.is_empty() && self.truncates.is_empty();
+        self.state.is_none() && logs && self.trim.is_none()
     }
 }
 
@@ -88,7 +91,8 @@ impl Index {
                     live.add(place);
                 }
             },
-            Kind::Entry => group.apply_entry(header.index, place, live),
+            Kind::Entry => group.apply_entry(header.index, place, live, |group| &mut group.entries),
+            Kind::Proof => group.apply_entry(header.index, place, live, |group| &mut group.proofs),
             Kind::Truncate => group.apply_truncate(header.index, place, live),
             Kind::Trim => group.apply_trim(header.index, place, live),
             Kind::Retire => group.apply_retire(place.order, live),
@@ -104,6 +108,7 @@ impl Index {
         let place = match header.kind {
             Kind::State => group.state,
             Kind::Entry => group.entries.get(&header.index).copied(),
+            Kind::Proof => group.proofs.get(&header.index).copied(),
             Kind::Truncate => group.truncates.get(&header.order).map(|(_, place)| *place),
             Kind::Trim => group.trim.map(|(_, place)| place),
             Kind::Retire => None,
@@ -118,7 +123,7 @@ impl Index {
             assert!(!group.is_empty(), "an empty group is forgotten");
             group.state.iter().for_each(|place| sum.add(*place));
             group.trim.iter().for_each(|(_, place)| sum.add(*place));
-            for (index, place) in &group.entries {
+            for (index, place) in group.entries.iter().chain(&group.proofs) {
                 assert!(*index > group.trimmed(), "a trimmed entry is dead");
                 let voided = group.truncates.range(place.order..).any(|(_, (cut, _))| cut < index);
                 assert!(!voided, "an entry behind a later truncation is dead");
@@ -131,26 +136,36 @@ impl Index {
 }
 
 impl Group {
-    fn apply_entry(&mut self, index: LogIndex, place: Place, live: &mut Live) {
+    fn apply_entry(
+        &mut self,
+        index: LogIndex,
+        place: Place,
+        live: &mut Live,
+        log: impl Fn(&mut Self) -> &mut BTreeMap<LogIndex, Place>,
+    ) {
         let voided = || self.truncates.range(place.order..).any(|(_, (cut, _))| *cut < index);
         if index <= self.trimmed() || voided() {
             return;
         }
-        if let Some(before) = self.entries.get(&index).copied() {
+        let log = log(self);
+        if let Some(before) = log.get(&index).copied() {
             if before.order > place.order {
                 return;
             }
             live.drop(before);
         }
-        self.entries.insert(index, place);
+        log.insert(index, place);
         live.add(place);
     }
 
     fn apply_truncate(&mut self, cut: LogIndex, place: Place, live: &mut Live) {
-        if self.entries.last_key_value().is_some_and(|(last, _)| *last > cut) {
-            for (index, entry) in self.entries.split_off(&cut.next()) {
+        for log in [&mut self.entries, &mut self.proofs] {
+            if log.last_key_value().is_none_or(|(last, _)| *last <= cut) {
+                continue;
+            }
+            for (index, entry) in log.split_off(&cut.next()) {
                 if entry.order > place.order {
-                    self.entries.insert(index, entry);
+                    log.insert(index, entry);
                 } else {
                     live.drop(entry);
                 }
@@ -173,11 +188,13 @@ impl Group {
         }
         self.trim = Some((upto, place));
         live.add(place);
-        let kept = match upto.0.checked_add(1) {
-            Some(next) => self.entries.split_off(&LogIndex(next)),
-            None => BTreeMap::new(),
-        };
-        std::mem::replace(&mut self.entries, kept).into_values().for_each(|entry| live.drop(entry));
+        for log in [&mut self.entries, &mut self.proofs] {
+            let kept = match upto.0.checked_add(1) {
+                Some(next) => log.split_off(&LogIndex(next)),
+                None => BTreeMap::new(),
+            };
+            std::mem::replace(log, kept).into_values().for_each(|entry| live.drop(entry));
+        }
         self.truncates.retain(|_, (cut, mark)| {
             let kept = *cut > upto;
             if !kept {
@@ -198,6 +215,7 @@ impl Group {
         self.state = self.state.filter(&mut keep);
         self.trim = self.trim.filter(|(_, place)| keep(place));
         self.entries.retain(|_, place| keep(place));
+        self.proofs.retain(|_, place| keep(place));
         self.truncates.retain(|_, (_, place)| keep(place));
     }
 }

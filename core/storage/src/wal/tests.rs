@@ -76,11 +76,13 @@ impl Model {
                 match record.kind {
                     RecordKind::State => later.iter().all(|later| later.kind != RecordKind::State),
                     RecordKind::Truncate => record.index > trimmed,
-                    RecordKind::Entry => {
+                    RecordKind::Entry | RecordKind::Proof => {
                         record.index > trimmed
                             && !later.iter().any(|later| match later.kind {
                                 RecordKind::State => false,
-                                RecordKind::Entry => later.index == record.index,
+                                RecordKind::Entry | RecordKind::Proof => {
+                                    (later.kind, later.index) == (record.kind, record.index)
+                                }
                                 RecordKind::Truncate => later.index < record.index,
                             })
                     }
@@ -107,6 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
     let one = (0_u8..8, 1_u64..30, 0_usize..400, any::<u8>()).prop_map(|(kind, index, len, byte)| match kind {
         0 => state(&vec![byte; len % 50]),
         1 => truncate(index),
+        2 | 3 => record(RecordKind::Proof, index, &vec![byte; len]),
         _ => entry(index, &vec![byte; len]),
     });
     let round = prop::collection::vec((group(), prop::collection::vec(one, 0..6)), 1..4);

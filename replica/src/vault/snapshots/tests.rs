@@ -74,7 +74,12 @@ fn vault(disk: &(impl Disk + Clone + 'static), node: u64) -> SnapshotVault {
 }
 
 fn meta(index: u64) -> SnapshotMeta {
-    SnapshotMeta { index: LogIndex(index), term: Term(1), members: Members::of_voters([NodeId(1)]) }
+    SnapshotMeta {
+        index: LogIndex(index),
+        term: Term(1),
+        members: Members::of_voters([NodeId(1)]),
+        ..SnapshotMeta::default()
+    }
 }
 
 /// Node 1 with a snapshot at `index` of a file with these bytes.

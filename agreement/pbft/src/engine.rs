@@ -1,0 +1,721 @@
+//! The step machine: contract inputs to the protocol's handlers, and what follows from them to contract outputs.
+//!
+//! - upon an input: its handler changes the state and fills the outbox; then everything that follows is put out;
+//! - upon a prepare, a commit or a view change of one's own: one `Persist` for the whole call; whatever tells of it waits;
+//! - upon a pre-prepare of one's own: it leaves at once. A primary that starts anew leads no view that it may have led
+//!   before, so it can never have said two things;
+//! - upon a committed batch: it is handed out once its record is stable here as well; the proof may follow later.
+//!
+//! Deliberately absent: any trust in the driver's word about who a peer is beyond its link: what counts is signed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use verity_contract::{
+    Agreement, AgreementStatus, Barrier, BarrierId, Boot, Input, Members, Output, PersistId, Progress, Record,
+    SnapshotMeta, Verdict,
+};
+use verity_types::{Digest, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
+
+use crate::checkpoint::Checkpoints;
+use crate::client::Client;
+use crate::evidence::{Evidence, Known};
+use crate::keys::{Keys, Signed};
+use crate::message::{Batch, Message, NewView, Request, Scope, Stable, Status, encode, parse};
+use crate::queue::{Ahead, Queue, Room};
+use crate::quorum::Quorum;
+use crate::slot::{Accepted, Slot, Vote};
+use crate::state::{Context, Entry, Kept, Recovered, State};
+use crate::view_change::Changing;
+use crate::{Config, Error, Mutant};
+
+/// How many bits of a term are the view.
+const VIEW_BITS: u32 = 40;
+/// A peer whose signatures failed too often is not listened to for this long.
+const BAN: Nanos = Nanos::from_millis(2_000);
+/// How many messages of a view that has not begun here are kept for each peer, and how many bytes of them.
+const STASH_MESSAGES: usize = 1_024;
+const STASH_BYTES: usize = 4 << 20;
+
+/// A `Persist` that has not come back.
+#[derive(Debug)]
+struct Outstanding {
+    id: PersistId,
+    /// The entries that it holds lie in here; empty if the first is above the second.
+    entries: (u64, u64),
+    /// Commits of this replica that count once it is stable, with their view.
+    commits: Vec<(u64, u64)>,
+}
+
+/// When a message may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Now,
+    /// Once everything that this call and those before it changed is stable.
+    Stable,
+}
+
+/// What is known of another replica.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    pub(crate) status: Status,
+    pub(crate) heard_at: Option<Mono>,
+    /// A snapshot is on its way to it.
+    pub(crate) offered: bool,
+    /// Signatures that failed since the last ban.
+    bad: u32,
+    banned_until: Mono,
+    stash: VecDeque<(Bytes, usize)>,
+    stash_bytes: usize,
+}
+
+/// One group's PBFT on one node.
+pub struct Pbft {
+    pub(crate) id: NodeId,
+    pub(crate) config: Config,
+    pub(crate) keys: Keys,
+    pub(crate) now: Mono,
+    wall: Option<(Mono, WallMs)>,
+    pub(crate) scope: Scope,
+    pub(crate) members: Members,
+    pub(crate) voters: Vec<NodeId>,
+    pub(crate) quorum: Quorum,
+    pub(crate) view: u64,
+    /// False while the view is only wished for.
+    pub(crate) entered: bool,
+    /// When it was entered, or wished for.
+    pub(crate) view_at: Mono,
+    /// This replica led this view in an earlier life, and leads it no more.
+    pub(crate) barred: Option<u64>,
+    /// The last index that is no longer in the log.
+    pub(crate) base: u64,
+    /// Committed, without gaps behind `base`.
+    pub(crate) entries: BTreeMap<u64, Entry>,
+    /// The last index handed out in a `Commit` or an `InstallSnapshot`.
+    pub(crate) handed: u64,
+    /// As of `handed`.
+    pub(crate) context: Context,
+    pub(crate) slots: BTreeMap<u64, Slot>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) queue: Queue,
+    pub(crate) client: Client,
+    /// On a primary: what it assigns next, and how far each client is proposed.
+    pub(crate) next: u64,
+    pub(crate) ahead: Ahead,
+    /// The highest stamp of a batch that was accepted.
+    pub(crate) time_seen: u64,
+    /// On a primary: its view has no batch yet.
+    pub(crate) announces: bool,
+    pub(crate) changing: Changing,
+    pub(crate) new_view: Option<NewView>,
+    pub(crate) peers: BTreeMap<NodeId, Peer>,
+    pub(crate) beat_at: Mono,
+    pub(crate) fetched_at: Option<Mono>,
+    pub(crate) snapshot: Option<SnapshotMeta>,
+    pub(crate) wants_snapshot: bool,
+    wanted_told: bool,
+    /// What the driver was asked about: the digest at each index.
+    pub(crate) judging: BTreeMap<u64, Digest>,
+    known: Known,
+    installed: u64,
+    floor: u64,
+    founders: Members,
+    written: Option<State>,
+    state_due: bool,
+    records: Vec<Record>,
+    lazy: Vec<Record>,
+    recorded: (u64, u64),
+    committing: Vec<(u64, u64)>,
+    outstanding: VecDeque<Outstanding>,
+    persist_next: u64,
+    outbox: Vec<(NodeId, Bytes, bool, Leave)>,
+    pub(crate) ready: Vec<Output>,
+    role: (Option<NodeId>, Term, bool),
+    dropped: u64,
+    last_error: Option<Error>,
+}
+
+impl Pbft {
+    /// Starts a group's engine from what stable storage held.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] for nonsense in `config` or `boot`; [`Error::Storage`] if the records are none that this engine
+    /// wrote, or begin behind the snapshot.
+    pub fn start(boot: Boot, config: Config, keys: Keys, now: Mono) -> Result<Self, Error> {
+        config.validate()?;
+        let fresh = boot.records.is_empty();
+        let mut scope = Scope { group: config.group.clone(), epoch: 0 };
+        let recovered = Recovered::from_boot(&boot, &scope)?;
+        scope.epoch = recovered.state.epoch;
+        let Recovered { state, base, context, members, entries, kept } = recovered;
+        let mut pbft = Self {
+            id: boot.id,
+            now,
+            wall: None,
+            scope,
+            voters: Vec::new(),
+            quorum: Quorum::of(0),
+            members: Members::default(),
+            view: state.view,
+            entered: state.entered,
+            view_at: now,
+            barred: None,
+            base,
+            entries,
+            handed: base,
+            context,
+            slots: BTreeMap::new(),
+            checkpoints: Checkpoints::new(state.stable.clone()),
+            queue: Queue::default(),
+            client: Client::new(boot.incarnation.0),
+            next: 0,
+            ahead: Ahead::new(),
+            time_seen: 0,
+            announces: false,
+            changing: Changing::default(),
+            new_view: None,
+            peers: BTreeMap::new(),
+            beat_at: now,
+            fetched_at: None,
+            snapshot: boot.snapshot,
+            wants_snapshot: false,
+            wanted_told: false,
+            judging: BTreeMap::new(),
+            known: Known::default(),
+            installed: state.installed,
+            floor: state.floor,
+            founders: state.founders.clone(),
+            written: (!fresh).then_some(state),
+            state_due: fresh,
+            records: Vec::new(),
+            lazy: Vec::new(),
+            recorded: (u64::MAX, 0),
+            committing: Vec::new(),
+            outstanding: VecDeque::new(),
+            persist_next: 1,
+            outbox: Vec::new(),
+            ready: Vec::new(),
+            role: (None, Term(0), false),
+            dropped: 0,
+            last_error: None,
+            keys,
+            config,
+        };
+        pbft.set_members(members);
+        pbft.take_up(kept);
+        if fresh {
+            pbft.announces = pbft.is_primary();
+        } else if pbft.entered && pbft.is_primary() {
+            pbft.barred = Some(pbft.view);
+        }
+        if !pbft.entered && pbft.votes() {
+            // The wish was on its way when this replica stopped, and is said again.
+            pbft.wish();
+        }
+        pbft.next = pbft.decided() + 1;
+        Ok(pbft)
+    }
+
+    /// Takes up what storage held behind the executed entries, and within the window.
+    fn take_up(&mut self, kept: BTreeMap<u64, Kept>) {
+        let low = self.low();
+        for (n, kept) in kept.into_iter().filter(|(n, _)| *n > low) {
+            let accepted = kept.vote.filter(|(view, ..)| *view == self.view && self.entered);
+            let accepted = accepted.map(|(_, digest, lead)| Accepted {
+                digest,
+                batch: kept.batch(digest).cloned(),
+                lead,
+                judged: true,
+            });
+            let prepared = kept.prepared.clone();
+            let prepared = prepared.and_then(|proof| kept.batch(proof.digest).cloned().map(|batch| (proof, batch)));
+            let chosen = kept.committed.as_ref().and_then(|(digest, _)| kept.batch(*digest).cloned());
+            self.slots.insert(n, Slot { accepted, prepared, chosen, committed: kept.committed, ..Slot::default() });
+        }
+        let view = self.view;
+        let voted: Vec<(u64, Digest)> = self
+            .slots
+            .iter()
+            .filter_map(|(n, slot)| slot.accepted.as_ref().map(|accepted| (*n, accepted.digest)))
+            .collect();
+        if !self.votes() || self.primary() == self.id {
+            return;
+        }
+        for (n, digest) in voted {
+            let sig = self.keys.sign(self.scope.prepare(view, n, digest));
+            let slot = self.slots.get_mut(&n).expect("it was just read");
+            slot.prepares.put(self.id, Vote { digest, sig, sound: true });
+        }
+    }
+
+    /// The members as a snapshot names them.
+    pub(crate) fn take_members(&mut self, members: Members) {
+        if members != self.members {
+            self.set_members(members);
+        }
+    }
+
+    fn set_members(&mut self, members: Members) {
+        self.voters = members.voters.iter().copied().collect();
+        self.quorum = Quorum::of(self.voters.len());
+        if self.config.breaks(Mutant::QuorumOfTwoThirds) {
+            self.quorum.size = 2 * self.quorum.faulty + 1;
+        }
+        self.members = members;
+    }
+
+    /// How many messages were dropped as invalid, and why the last one was.
+    #[must_use]
+    pub fn dropped(&self) -> (u64, Option<&Error>) {
+        (self.dropped, self.last_error.as_ref())
+    }
+
+    /// The last index that is committed and known here.
+    pub(crate) fn decided(&self) -> u64 {
+        self.entries.last_key_value().map_or(self.base, |(n, _)| *n)
+    }
+
+    /// The low watermark.
+    pub(crate) fn low(&self) -> u64 {
+        self.checkpoints.stable.n
+    }
+
+    /// True for a sequence number between the watermarks.
+    pub(crate) fn in_window(&self, n: u64) -> bool {
+        n > self.low() && (n <= self.low() + self.config.window || self.config.breaks(Mutant::WatermarkNotEnforced))
+    }
+
+    /// True for a node that knows too little to count: no members, or less than it may have forgotten.
+    fn is_blank(&self) -> bool {
+        self.voters.is_empty() || self.handed < self.floor
+    }
+
+    pub(crate) fn votes(&self) -> bool {
+        self.members.voters.contains(&self.id) && !self.is_blank()
+    }
+
+    pub(crate) fn primary_of(&self, view: u64) -> NodeId {
+        let count = self.voters.len() as u64;
+        self.voters[usize::try_from((view + self.config.first_primary) % count).expect("a group is small")]
+    }
+
+    pub(crate) fn primary(&self) -> NodeId {
+        self.primary_of(self.view)
+    }
+
+    /// True if this replica leads the view that it has entered.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.votes() && self.entered && self.primary() == self.id && self.barred != Some(self.view)
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        Term((self.scope.epoch << VIEW_BITS) + self.view + 1)
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        Room { requests: self.config.client_requests_max, bytes: self.config.client_bytes_max }
+    }
+
+    /// This replica's clock, in milliseconds since 1970, if it was told one.
+    pub(crate) fn clock(&self) -> Option<u64> {
+        let (at, wall) = self.wall?;
+        Some(wall.0 + self.now.since(at).0 / 1_000_000)
+    }
+
+    /// The statement's signature is the node's, or this is an error that says so.
+    pub(crate) fn check(&self, what: &str, signed: &Signed) -> Result<(), Error> {
+        if self.keys.is_signed(signed) {
+            return Ok(());
+        }
+        Err(Error::PeerMisbehaved { node: signed.node, what: format!("{what} without its signature") })
+    }
+
+    /// A request's signature is its client's.
+    pub(crate) fn check_request(&self, from: NodeId, request: &Request) -> Result<(), Error> {
+        if self.config.breaks(Mutant::UnsignedRequest) {
+            return Ok(());
+        }
+        let signed = Signed { node: request.client, hash: self.scope.request(request), sig: request.sig };
+        self.check("a request", &signed).map_err(|_| Error::PeerMisbehaved {
+            node: from,
+            what: format!("a request of {} without its signature", request.client),
+        })
+    }
+
+    // ---- what leaves
+
+    pub(crate) fn send(&mut self, to: NodeId, message: &Message, leave: Leave) {
+        if to != self.id {
+            self.outbox.push((to, encode(self.scope.epoch, message), message.is_urgent(), leave));
+        }
+    }
+
+    /// To all other voters.
+    pub(crate) fn broadcast(&mut self, message: &Message, leave: Leave) {
+        let bytes = encode(self.scope.epoch, message);
+        let others = self.voters.iter().filter(|node| **node != self.id);
+        self.outbox.extend(others.map(|node| (*node, bytes.clone(), message.is_urgent(), leave)));
+    }
+
+    /// Writes down what is known at `n` beside its proofs.
+    pub(crate) fn record_slot(&mut self, n: u64) {
+        let record = self.slots[&n].to_record(n, self.view);
+        self.record_entry(n, record);
+    }
+
+    /// Writes down an entry that must be stable before it is handed out.
+    pub(crate) fn record_entry(&mut self, n: u64, record: Record) {
+        self.records.push(record);
+        self.recorded = (self.recorded.0.min(n), self.recorded.1.max(n));
+    }
+
+    /// Writes down a certificate that something said waits for.
+    pub(crate) fn record_proof(&mut self, record: Record) {
+        self.records.push(record);
+    }
+
+    /// Writes down what nothing waits for: with the next `Persist`, or at the next heartbeat.
+    pub(crate) fn record_later(&mut self, record: Record) {
+        self.lazy.push(record);
+    }
+
+    pub(crate) fn flush_later(&mut self) {
+        self.records.append(&mut self.lazy);
+    }
+
+    /// This replica's commit of `n` counts once what was written so far is stable.
+    pub(crate) fn commit_later(&mut self, n: u64) {
+        self.committing.push((n, self.view));
+    }
+
+    /// The next `Persist` must hold a `State`.
+    pub(crate) fn write_state(&mut self) {
+        self.state_due = true;
+    }
+
+    /// A snapshot takes the place of the log up to `index`.
+    pub(crate) fn note_installed(&mut self, index: u64) {
+        self.installed = index;
+        self.state_due = true;
+    }
+
+    /// A proof that somebody lies, told once.
+    pub(crate) fn accuse(&mut self, evidence: &Evidence) {
+        if self.known.is_new(evidence) {
+            self.ready.push(Output::Evidence(evidence.encode()));
+        }
+    }
+
+    /// Somebody's signature was none.
+    pub(crate) fn blame(&mut self, node: NodeId) {
+        let (now, most) = (self.now, self.config.bad_signatures_max);
+        let peer = self.peers.entry(node).or_default();
+        peer.bad += 1;
+        if peer.bad >= most {
+            (peer.bad, peer.banned_until) = (0, now + BAN);
+        }
+    }
+
+    // ---- what comes
+
+    fn on_message(&mut self, from: NodeId, bytes: Bytes) {
+        let banned = self.peers.get(&from).is_some_and(|peer| peer.banned_until > self.now);
+        if from == self.id || banned {
+            self.dropped += 1;
+            return;
+        }
+        let result = parse(bytes.clone()).and_then(|(epoch, message)| self.on_parsed(from, epoch, message, bytes));
+        if let Err(error) = result {
+            if matches!(error, Error::PeerMisbehaved { .. }) {
+                self.blame(from);
+            }
+            self.dropped += 1;
+            self.last_error = Some(error);
+        }
+    }
+
+    fn on_parsed(&mut self, from: NodeId, epoch: u64, message: Message, bytes: Bytes) -> Result<(), Error> {
+        match &message {
+            Message::Status(_)
+            | Message::Fetch { .. }
+            | Message::Entries { .. }
+            | Message::Snapshot { .. }
+            | Message::Request(_)
+            | Message::Want { .. }
+            | Message::Batch { .. }
+            | Message::Stable(_) => {}
+            _ if epoch != self.scope.epoch || !self.votes() || !self.members.voters.contains(&from) => return Ok(()),
+            Message::PrePrepare { view, .. } | Message::Prepare { view, .. } | Message::Commit { view, .. } => {
+                if *view > self.view || *view == self.view && !self.entered {
+                    self.stash(from, bytes);
+                    return Ok(());
+                }
+                if *view < self.view {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        match message {
+            Message::Request(request) => self.on_request(from, request),
+            Message::PrePrepare { n, batch, sig, .. } => self.on_pre_prepare(from, n, batch, sig),
+            Message::Prepare { n, digest, lead, sig, .. } => self.on_prepare(from, n, digest, lead, sig),
+            Message::Commit { n, digest, sig, .. } => self.on_commit(from, n, digest, sig),
+            Message::Checkpoint { n, digest, sig } => self.on_checkpoint(from, n, digest, sig),
+            Message::ViewChange(change) => self.on_view_change(from, change),
+            Message::NewView(new) => self.on_new_view(new),
+            Message::Want { n, digest } => self.on_want(from, n, digest),
+            Message::Batch { n, batch } => self.on_batch(n, batch),
+            Message::Status(status) => self.on_status(from, status),
+            Message::Fetch { from: start } => self.on_fetch(from, start),
+            Message::Entries { first, entries } => self.on_entries(from, first, entries),
+            Message::Snapshot { meta, stable } => self.on_snapshot(from, meta, &stable),
+            Message::Stable(stable) => self.on_stable(from, stable),
+        }
+    }
+
+    /// Keeps a message of a view that has not begun here; the oldest give way.
+    fn stash(&mut self, from: NodeId, bytes: Bytes) {
+        let peer = self.peers.entry(from).or_default();
+        let size = bytes.len();
+        peer.stash_bytes += size;
+        peer.stash.push_back((bytes, size));
+        while peer.stash.len() > STASH_MESSAGES || peer.stash_bytes > STASH_BYTES {
+            peer.stash_bytes -= peer.stash.pop_front().expect("there are some").1;
+        }
+    }
+
+    /// A view has begun: what came for it too early is looked at now.
+    pub(crate) fn unstash(&mut self) {
+        let early: Vec<(NodeId, Bytes)> = self
+            .peers
+            .iter_mut()
+            .flat_map(|(node, peer)| {
+                peer.stash_bytes = 0;
+                std::mem::take(&mut peer.stash).into_iter().map(|(bytes, _)| (*node, bytes))
+            })
+            .collect();
+        early.into_iter().for_each(|(from, bytes)| self.on_message(from, bytes));
+    }
+
+    fn on_persisted(&mut self, id: PersistId) {
+        assert!(id.0 < self.persist_next, "only what was put out can be persisted");
+        while self.outstanding.front().is_some_and(|persist| persist.id <= id) {
+            let persist = self.outstanding.pop_front().expect("seen above");
+            for (n, view) in persist.commits {
+                if view == self.view && self.entered {
+                    self.count_own_commit(n);
+                }
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.tick_client();
+        self.tick_views();
+        if self.now >= self.beat_at {
+            self.beat_at = self.now + self.config.heartbeat;
+            self.flush_later();
+            self.beat();
+        }
+    }
+
+    // ---- what follows
+
+    /// Puts out everything that the last step led to.
+    pub(crate) fn settle(&mut self, out: &mut Vec<Output>) {
+        self.propose_batches();
+        self.hand_out();
+        self.persist(out);
+        let after = self.outstanding.back().map(|persist| persist.id);
+        for (to, bytes, urgent, leave) in std::mem::take(&mut self.outbox) {
+            let after = if leave == Leave::Stable { after } else { None };
+            out.push(Output::Send { to, bytes, after, urgent });
+        }
+        self.tell_role();
+        out.append(&mut self.ready);
+        if std::mem::take(&mut self.wants_snapshot) && !self.wanted_told && self.handed > 0 {
+            self.wanted_told = true;
+            out.push(Output::WantSnapshot);
+        }
+    }
+
+    /// Puts out a `Persist` if there is something to write. What is lazy goes with it, and waits otherwise.
+    fn persist(&mut self, out: &mut Vec<Output>) {
+        let state = State {
+            epoch: self.scope.epoch,
+            view: self.view,
+            entered: self.entered,
+            installed: self.installed,
+            floor: self.floor,
+            stable: self.checkpoints.stable.clone(),
+            founders: self.founders.clone(),
+        };
+        let due =
+            std::mem::take(&mut self.state_due) || (!self.records.is_empty() && self.written.as_ref() != Some(&state));
+        if !due && self.records.is_empty() {
+            return;
+        }
+        self.flush_later();
+        if due {
+            self.records.push(state.to_record());
+            self.written = Some(state);
+        }
+        if self.config.breaks(Mutant::VoteNotPersisted) {
+            self.records.retain(|record| record.kind == verity_contract::RecordKind::State);
+        }
+        let id = PersistId(self.persist_next);
+        self.persist_next += 1;
+        let entries = std::mem::replace(&mut self.recorded, (u64::MAX, 0));
+        let commits = std::mem::take(&mut self.committing);
+        self.outstanding.push_back(Outstanding { id, entries, commits });
+        out.push(Output::Persist { id, records: std::mem::take(&mut self.records) });
+    }
+
+    /// The last index whose record is stable here, and those before it.
+    pub(crate) fn stable_to(&self) -> u64 {
+        let waiting = self.outstanding.iter().map(|persist| persist.entries.0).min().unwrap_or(u64::MAX);
+        waiting.min(self.recorded.0).saturating_sub(1)
+    }
+
+    fn tell_role(&mut self) {
+        let leads = self.is_primary();
+        let leader = (self.entered && !self.voters.is_empty()).then(|| self.primary());
+        let role = (leader.filter(|leader| *leader != self.id || leads), self.term(), leads);
+        if role != self.role {
+            self.role = role;
+            self.ready.push(Output::Role { leader: role.0, term: role.1, leads });
+        }
+    }
+
+    fn on_verdict(&mut self, index: LogIndex, verdict: &Verdict) {
+        let Some(digest) = self.judging.remove(&index.0) else { return };
+        match verdict {
+            Verdict::Accept => self.on_accepted(index.0, digest),
+            Verdict::Reject(_) => self.on_rejected(index.0, digest),
+        }
+    }
+
+    fn on_snapshot_saved(&mut self, meta: SnapshotMeta, compact_to: LogIndex) {
+        assert!(meta.index.0 <= self.handed, "a snapshot holds what was committed");
+        if meta.index.0 == 0 || self.snapshot.as_ref().is_some_and(|held| held.index > meta.index) {
+            return;
+        }
+        let compact_to = compact_to.0.min(meta.index.0);
+        if compact_to > self.base {
+            self.entries = self.entries.split_off(&(compact_to + 1));
+            self.base = compact_to;
+        }
+        self.checkpoints.keep_from(meta.index.0);
+        self.snapshot = Some(meta);
+        self.wanted_told = false;
+    }
+
+    pub(crate) fn stable(&self) -> &Stable {
+        &self.checkpoints.stable
+    }
+
+    pub(crate) fn batch_of(&self, n: u64, digest: Digest) -> Option<&Batch> {
+        let entry = self.entries.get(&n).filter(|entry| entry.digest == digest).map(|entry| &entry.batch);
+        entry.or_else(|| self.slots.get(&n).and_then(|slot| slot.batch(digest)))
+    }
+
+    fn others(&self) -> BTreeSet<NodeId> {
+        let mut all = self.members.all();
+        all.remove(&self.id);
+        all
+    }
+
+    /// To all other members, those that only learn among them.
+    pub(crate) fn tell_all(&mut self, message: &Message) {
+        let bytes = encode(self.scope.epoch, message);
+        let others = self.others().into_iter();
+        self.outbox.extend(others.map(|node| (node, bytes.clone(), message.is_urgent(), Leave::Now)));
+    }
+}
+
+impl Agreement for Pbft {
+    fn on(&mut self, now: Mono, input: Input, out: &mut Vec<Output>) {
+        assert!(now >= self.now, "a node's clock never goes back within one life");
+        self.now = now;
+        match input {
+            Input::Propose(op) => self.on_propose(op),
+            Input::Message { from, bytes } => self.on_message(from, bytes),
+            Input::Tick => self.on_tick(),
+            Input::Persisted(id) => self.on_persisted(id),
+            Input::Verdict { index, verdict } => self.on_verdict(index, &verdict),
+            Input::Checkpointed { index, digest } => self.on_own_checkpoint(index.0, digest),
+            Input::SnapshotSaved { meta, compact_to } => self.on_snapshot_saved(meta, compact_to),
+            Input::SnapshotSent { to, .. } => {
+                self.peers.entry(to).or_default().offered = false;
+            }
+            // A request that waits is what tells a view that is of no use, not a connection.
+            Input::Unreachable(_) | Input::Applied(_) => {}
+        }
+        self.settle(out);
+    }
+
+    fn set_wall(&mut self, now: Mono, wall: WallMs) {
+        self.wall = Some((now, wall));
+    }
+
+    fn tick_interval(&self) -> Nanos {
+        self.config.tick
+    }
+
+    fn snapshot_context(&self, index: LogIndex) -> Option<Bytes> {
+        self.checkpoints.context(index.0)
+    }
+
+    fn status(&self) -> AgreementStatus {
+        let progress = |node: NodeId| {
+            let peer = self.peers.get(&node);
+            let heard = peer.and_then(|peer| peer.heard_at);
+            Progress {
+                node,
+                matched: LogIndex(peer.map_or(0, |peer| peer.status.executed)),
+                active: heard.is_some_and(|at| self.now.since(at) < self.config.view_timeout),
+            }
+        };
+        AgreementStatus {
+            leader: self.role.0,
+            leads: self.is_primary(),
+            term: self.term(),
+            last: LogIndex(self.slots.last_key_value().map_or(0, |(n, _)| *n).max(self.decided())),
+            committed: LogIndex(self.decided()),
+            first: LogIndex(self.base + 1),
+            members: self.members.clone(),
+            progress: self.others().into_iter().filter(|_| self.is_primary()).map(progress).collect(),
+            hibernating: false,
+        }
+    }
+
+    fn invariants(&self) {
+        let decided = self.decided();
+        assert!(self.base <= self.handed && self.handed <= decided, "base, handed, decided: a row");
+        assert_eq!(self.entries.len() as u64, decided - self.base, "what is committed has no gap");
+        assert!(self.entries.first_key_value().is_none_or(|(n, _)| *n == self.base + 1), "what is trimmed is gone");
+        assert!(self.slots.keys().all(|n| *n > self.low()), "what a stable checkpoint covers is gone");
+        if !self.config.breaks(Mutant::WatermarkNotEnforced) {
+            assert!(self.slots.keys().all(|n| self.in_window(*n)), "nothing is above the high watermark");
+        }
+        assert!(self.snapshot.as_ref().map_or(0, |meta| meta.index.0) >= self.base, "a snapshot covers the base");
+        assert!(self.outbox.is_empty() && self.records.is_empty() && self.ready.is_empty(), "everything was put out");
+        self.queue.invariants(self.room());
+        self.client.invariants();
+        self.changing.invariants(self.quorum.count.max(1));
+    }
+
+    fn barrier(&mut self) -> Option<&mut dyn Barrier> {
+        Some(self)
+    }
+}
+
+impl Barrier for Pbft {
+    fn on_barrier(&mut self, now: Mono, id: BarrierId, out: &mut Vec<Output>) {
+        assert!(now >= self.now, "a node's clock never goes back within one life");
+        self.now = now;
+        self.on_barrier_wish(id);
+        self.settle(out);
+    }
+}

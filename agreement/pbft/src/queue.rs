@@ -1,0 +1,257 @@
+//! Requests that wait to be ordered: a line for each client, bounded, served in turn (Aardvark §4.1).
+//!
+//! - upon a request that is signed: it joins its client's line, if it was not executed and the line has room; what is due
+//!   sooner displaces what is due later;
+//! - a primary takes one request of each client in turn, each client's in the order of their numbers without a gap, so
+//!   that no client starves another, and no primary can reorder a client;
+//! - upon an execution: the request and those before it leave;
+//! - a backup waits for the first of each line: whoever is passed over while others are served is seen.
+
+use std::collections::BTreeMap;
+
+use verity_types::{Mono, Nanos, NodeId};
+
+use crate::message::{REQUEST_OVERHEAD, Request};
+use crate::state::Context;
+
+/// The last request of each client that was proposed.
+pub(crate) type Ahead = BTreeMap<NodeId, (u64, u64)>;
+
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    /// Since when its execution is waited for; none while its client has asked the primary alone.
+    since: Option<Mono>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    incarnation: u64,
+    requests: BTreeMap<u64, Waiting>,
+    bytes: usize,
+    /// When a request of this client was last executed.
+    served_at: Mono,
+}
+
+impl Line {
+    fn remove(&mut self, seq: u64) {
+        if let Some(gone) = self.requests.remove(&seq) {
+            self.bytes -= cost(&gone.request);
+        }
+    }
+}
+
+fn cost(request: &Request) -> usize {
+    request.op.len() + REQUEST_OVERHEAD
+}
+
+/// What one client's line may hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) requests: usize,
+    pub(crate) bytes: usize,
+}
+
+/// All lines.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    lines: BTreeMap<NodeId, Line>,
+    /// Whose turn was last.
+    last: NodeId,
+}
+
+impl Queue {
+    /// True if this very request waits: its signature was looked at when it came.
+    pub(crate) fn holds(&self, request: &Request) -> bool {
+        let line = self.lines.get(&request.client).filter(|line| line.incarnation == request.incarnation);
+        line.and_then(|line| line.requests.get(&request.seq)).is_some_and(|waiting| waiting.request == *request)
+    }
+
+    /// True if a request of this name would be taken in.
+    pub(crate) fn wants(&self, context: &Context, request: &Request, room: Room) -> bool {
+        let Some(next) = context.next_of(request.client, request.incarnation) else { return false };
+        if request.seq < next || request.seq - next >= room.requests as u64 {
+            return false;
+        }
+        let Some(line) = self.lines.get(&request.client) else { return true };
+        if request.incarnation != line.incarnation {
+            return request.incarnation > line.incarnation;
+        }
+        !line.requests.contains_key(&request.seq)
+    }
+
+    /// Takes a request in that [`Queue::wants`] wanted and whose signature is sound.
+    pub(crate) fn put(&mut self, request: Request, since: Option<Mono>, room: Room) {
+        let line = self.lines.entry(request.client).or_default();
+        if request.incarnation > line.incarnation {
+            *line = Line { incarnation: request.incarnation, ..Line::default() };
+        }
+        let seq = request.seq;
+        line.bytes += cost(&request);
+        line.requests.insert(seq, Waiting { request, since });
+        while line.bytes > room.bytes && line.requests.len() > 1 {
+            let last = *line.requests.last_key_value().expect("there are several").0;
+            line.remove(last);
+        }
+    }
+
+    /// From `now` on the execution of this request is waited for, if it waits.
+    pub(crate) fn watch(&mut self, now: Mono, client: NodeId, incarnation: u64, seq: u64) {
+        let line = self.lines.get_mut(&client).filter(|line| line.incarnation == incarnation);
+        if let Some(waiting) = line.and_then(|line| line.requests.get_mut(&seq)) {
+            waiting.since.get_or_insert(now);
+        }
+    }
+
+    /// A request of this client was executed.
+    pub(crate) fn on_executed(&mut self, now: Mono, client: NodeId, incarnation: u64, seq: u64) {
+        let Some(line) = self.lines.get_mut(&client) else { return };
+        if incarnation < line.incarnation {
+            return;
+        }
+        line.served_at = now;
+        if incarnation > line.incarnation {
+            *line = Line { incarnation, served_at: now, ..Line::default() };
+        }
+        while let Some((first, _)) = line.requests.first_key_value().filter(|(first, _)| **first <= seq) {
+            let first = *first;
+            line.remove(first);
+        }
+    }
+
+    /// A new view begins: nobody is blamed for what the last one did not do.
+    pub(crate) fn start_over(&mut self, now: Mono) {
+        for waiting in self.lines.values_mut().flat_map(|line| line.requests.values_mut()) {
+            waiting.since = waiting.since.map(|_| now);
+        }
+    }
+
+    /// How long the client that waits longest has waited for anything of its own.
+    pub(crate) fn longest_wait(&self, now: Mono) -> Option<Nanos> {
+        let wait = |line: &Line| {
+            let since = line.requests.values().find_map(|waiting| waiting.since)?;
+            Some(now.since(since.max(line.served_at)))
+        };
+        self.lines.values().filter_map(wait).max()
+    }
+
+    /// All requests whose execution is waited for, to be passed on to a primary.
+    pub(crate) fn watched(&self, most: usize) -> impl Iterator<Item = &Request> {
+        let watched = self
+            .lines
+            .values()
+            .flat_map(move |line| line.requests.values().filter(|waiting| waiting.since.is_some()).take(most));
+        watched.map(|waiting| &waiting.request)
+    }
+
+    fn next(&self, client: NodeId, ahead: &Ahead, context: &Context) -> Option<&Request> {
+        let line = self.lines.get(&client)?;
+        let seq = match ahead.get(&client) {
+            Some((incarnation, _)) if *incarnation > line.incarnation => return None,
+            Some((incarnation, seq)) if *incarnation == line.incarnation => seq + 1,
+            _ => context.next_of(client, line.incarnation)?,
+        };
+        line.requests.get(&seq).map(|waiting| &waiting.request)
+    }
+
+    /// True if a primary has something to propose.
+    pub(crate) fn has_next(&self, ahead: &Ahead, context: &Context) -> bool {
+        self.lines.keys().any(|client| self.next(*client, ahead, context).is_some())
+    }
+
+    /// The next batch: one request of each client in turn, until `bytes` or `count` is reached.
+    pub(crate) fn take(&mut self, ahead: &mut Ahead, context: &Context, bytes: usize, count: usize) -> Vec<Request> {
+        let clients: Vec<NodeId> = self.lines.keys().copied().collect();
+        let first = clients.partition_point(|client| *client <= self.last);
+        let (mut batch, mut size, mut idle, mut at) = (Vec::new(), 0, 0, first);
+        while idle < clients.len() && batch.len() < count && (size < bytes || batch.is_empty()) {
+            let client = clients[at % clients.len()];
+            at += 1;
+            match self.next(client, ahead, context) {
+                Some(request) if batch.is_empty() || size + cost(request) <= bytes => {
+                    size += cost(request);
+                    ahead.insert(client, (request.incarnation, request.seq));
+                    batch.push(request.clone());
+                    self.last = client;
+                    idle = 0;
+                }
+                _ => idle += 1,
+            }
+        }
+        batch
+    }
+
+    pub(crate) fn invariants(&self, room: Room) {
+        for line in self.lines.values() {
+            assert_eq!(line.bytes, line.requests.values().map(|waiting| cost(&waiting.request)).sum::<usize>());
+            assert!(line.requests.len() <= room.requests, "a client has so many requests and no more");
+            assert!(line.bytes <= room.bytes || line.requests.len() <= 1, "and so many bytes");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::keys::Sig;
+
+    const ROOM: Room = Room { requests: 8, bytes: 2_000 };
+
+    fn request(client: u64, incarnation: u64, seq: u64) -> Request {
+        Request { client: NodeId(client), incarnation, seq, op: Bytes::from_static(b"op"), sig: Sig([0; 64]) }
+    }
+
+    fn names(batch: &[Request]) -> Vec<(u64, u64)> {
+        batch.iter().map(|request| (request.client.0, request.seq)).collect()
+    }
+
+    #[test]
+    fn clients_take_turns_and_keep_their_order() {
+        let (mut queue, mut ahead, context) = (Queue::default(), Ahead::default(), Context::default());
+        for seq in [3, 1, 2, 5] {
+            queue.put(request(1, 1, seq), None, ROOM);
+        }
+        queue.put(request(2, 1, 1), None, ROOM);
+        let batch = queue.take(&mut ahead, &context, 10_000, 3);
+        assert_eq!(names(&batch), [(1, 1), (2, 1), (1, 2)], "one who sends much waits for one who sends little");
+        assert_eq!(names(&queue.take(&mut ahead, &context, 10_000, 9)), [(1, 3)], "5 waits for 4");
+        assert!(!queue.has_next(&ahead, &context));
+        queue.put(request(1, 1, 4), None, ROOM);
+        assert_eq!(names(&queue.take(&mut ahead, &context, 1, 9)), [(1, 4)], "one, however small the batch");
+        queue.invariants(ROOM);
+    }
+
+    #[test]
+    fn what_was_executed_is_not_wanted_and_leaves() {
+        let (mut queue, mut context) = (Queue::default(), Context::default());
+        assert!(
+            context.admit(&request(1, 4, 1)) && !context.admit(&request(1, 4, 1)) && !context.admit(&request(1, 4, 3))
+        );
+        assert!(!queue.wants(&context, &request(1, 4, 1), ROOM) && !queue.wants(&context, &request(1, 3, 9), ROOM));
+        assert!(queue.wants(&context, &request(1, 4, 9), ROOM) && !queue.wants(&context, &request(1, 4, 10), ROOM));
+        for seq in 2..=4 {
+            queue.put(request(1, 4, seq), Some(Mono(0)), ROOM);
+        }
+        assert!(queue.holds(&request(1, 4, 2)) && !queue.wants(&context, &request(1, 4, 2), ROOM));
+        assert_eq!(queue.longest_wait(Mono(70)), Some(Nanos(70)));
+        queue.on_executed(Mono(50), NodeId(1), 4, 3);
+        assert_eq!(queue.longest_wait(Mono(70)), Some(Nanos(20)), "who was served waits from then on");
+        assert_eq!(queue.watched(9).count(), 1);
+        queue.on_executed(Mono(60), NodeId(1), 5, 1);
+        assert_eq!(queue.longest_wait(Mono(70)), None, "another life of the client");
+        queue.invariants(ROOM);
+    }
+
+    #[test]
+    fn a_line_is_bounded() {
+        let mut queue = Queue::default();
+        for seq in (1..=8).rev() {
+            queue.put(Request { op: Bytes::from(vec![0; 500]), ..request(1, 1, seq) }, None, ROOM);
+            queue.invariants(ROOM);
+        }
+        assert!(queue.holds(&Request { op: Bytes::from(vec![0; 500]), ..request(1, 1, 1) }), "what is due first stays");
+        assert!(!queue.wants(&Context::default(), &request(1, 1, 9), ROOM));
+    }
+}

@@ -1,0 +1,305 @@
+//! What a replica remembers, and how it is written down.
+//!
+//! - `State`: epoch and view, whether the view is entered, the last stable checkpoint with its proof, the last snapshot that
+//!   took the place of the log, the floor, and the founding members;
+//! - `Entry`: the batch that was accepted at a sequence number, in which view, and the one that prepared there if that is
+//!   another;
+//! - `Proof`: the certificate that it prepared and, once there is one, the proof that it is committed.
+//!
+//! Entries and proofs stand before the `State` of one `Persist`. `Truncate` is never written: what was accepted is a vote.
+//!
+//! Beside a snapshot stands what the engine must know as of its index ([`Context`]): the epoch, the last stamp, and the last
+//! request of each client that was executed (PBFT §4.1).
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use verity_contract::codec::{put_members, put_number, take_byte, take_members};
+use verity_contract::{Boot, Members, Record, RecordKind};
+use verity_types::{Digest, LogIndex, NodeId};
+
+use crate::Error;
+use crate::keys::Sig;
+use crate::message::{
+    Batch, MAX_MEMBERS, Prepared, Proof, Request, Scope, Stable, check_members, put_batch, put_prepared, put_proof,
+    put_stable, take_batch, take_digest, take_number, take_prepared, take_proof, take_sig, take_stable,
+};
+
+const VERSION: u8 = 1;
+
+/// The payload of a `State` record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) epoch: u64,
+    pub(crate) view: u64,
+    /// False while the view is only wished for.
+    pub(crate) entered: bool,
+    /// The log begins behind this one at least.
+    pub(crate) installed: u64,
+    /// What this node may have forgotten reaches up to here.
+    pub(crate) floor: u64,
+    pub(crate) stable: Stable,
+    /// Members as of index 0; without voters on a node that began with a snapshot.
+    pub(crate) founders: Members,
+}
+
+impl State {
+    pub(crate) fn to_record(&self) -> Record {
+        let mut out = BytesMut::with_capacity(512);
+        out.put_u8(VERSION);
+        put_number(&mut out, self.epoch);
+        put_number(&mut out, self.view);
+        out.put_u8(u8::from(self.entered));
+        put_number(&mut out, self.installed);
+        put_number(&mut out, self.floor);
+        put_stable(&mut out, &self.stable);
+        put_members(&mut out, &self.founders);
+        Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze().into() }
+    }
+
+    fn from_payload(mut bytes: Bytes) -> Result<Self, Error> {
+        let bytes = &mut bytes;
+        if take_byte(bytes)? != VERSION {
+            return Err(Error::Storage("the state record has an unknown version".into()));
+        }
+        Ok(Self {
+            epoch: take_number(bytes)?,
+            view: take_number(bytes)?,
+            entered: take_byte(bytes)? == 1,
+            installed: take_number(bytes)?,
+            floor: take_number(bytes)?,
+            stable: take_stable(bytes)?,
+            founders: take_members(bytes)?,
+        })
+    }
+}
+
+/// An `Entry` record: what was accepted in which view with which signature, if anything was, and all batches that matter.
+pub(crate) fn entry_record<'a>(
+    n: u64,
+    vote: Option<(u64, Digest, Sig)>,
+    batches: impl Iterator<Item = &'a Batch>,
+) -> Record {
+    let mut out = BytesMut::with_capacity(256);
+    out.put_u8(u8::from(vote.is_some()));
+    if let Some((view, digest, lead)) = vote {
+        put_number(&mut out, view);
+        out.put_slice(&digest.0);
+        out.put_slice(&lead.0);
+    }
+    batches.for_each(|batch| put_batch(&mut out, batch));
+    Record { kind: RecordKind::Entry, index: LogIndex(n), payload: out.freeze().into() }
+}
+
+/// The payload of a `Proof` record.
+pub(crate) fn proof_record(n: u64, prepared: Option<&Prepared>, committed: Option<&(Digest, Proof)>) -> Record {
+    let mut out = BytesMut::with_capacity(1024);
+    out.put_u8(u8::from(prepared.is_some()) | u8::from(committed.is_some()) << 1);
+    prepared.iter().for_each(|prepared| put_prepared(&mut out, prepared));
+    if let Some((digest, proof)) = committed {
+        out.put_slice(&digest.0);
+        put_proof(&mut out, proof);
+    }
+    Record { kind: RecordKind::Proof, index: LogIndex(n), payload: out.freeze().into() }
+}
+
+/// What storage held of one sequence number.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    /// What was accepted last: view, digest, the primary's signature.
+    pub(crate) vote: Option<(u64, Digest, Sig)>,
+    pub(crate) batches: Vec<(Digest, Batch)>,
+    pub(crate) prepared: Option<Prepared>,
+    pub(crate) committed: Option<(Digest, Proof)>,
+}
+
+impl Kept {
+    fn take_entry(&mut self, scope: &Scope, mut bytes: Bytes) -> Result<(), Error> {
+        let bytes = &mut bytes;
+        self.vote = match take_byte(bytes)? {
+            0 => None,
+            _ => Some((take_number(bytes)?, take_digest(bytes)?, take_sig(bytes)?)),
+        };
+        self.batches.clear();
+        while !bytes.is_empty() {
+            let batch = take_batch(bytes)?;
+            self.batches.push((scope.batch(&batch), batch));
+        }
+        Ok(())
+    }
+
+    fn take_proof(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        let flags = take_byte(&mut bytes)?;
+        if flags & 1 == 1 {
+            self.prepared = Some(take_prepared(&mut bytes)?);
+        }
+        if flags & 2 == 2 {
+            let digest = take_digest(&mut bytes)?;
+            self.committed = Some((digest, take_proof(&mut bytes)?));
+        }
+        Ok(())
+    }
+
+    /// The batch with this digest.
+    pub(crate) fn batch(&self, digest: Digest) -> Option<&Batch> {
+        self.batches.iter().find(|(of, _)| *of == digest).map(|(_, batch)| batch)
+    }
+
+    /// The batch that is committed, if it is known to be.
+    fn chosen(&self) -> Option<(&Batch, Digest, &Proof)> {
+        let (digest, proof) = self.committed.as_ref()?;
+        Some((self.batch(*digest)?, *digest, proof))
+    }
+}
+
+/// An executed entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) batch: Batch,
+    pub(crate) digest: Digest,
+    pub(crate) proof: Proof,
+}
+
+/// What is known as of one index beside the machine's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Context {
+    pub(crate) epoch: u64,
+    /// The highest term so far.
+    pub(crate) term: u64,
+    /// The highest stamp so far.
+    pub(crate) time: u64,
+    /// The last request of each client that was executed: incarnation and number.
+    pub(crate) clients: BTreeMap<NodeId, (u64, u64)>,
+}
+
+impl Context {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        [self.epoch, self.term, self.time].iter().for_each(|number| put_number(&mut out, *number));
+        put_number(&mut out, self.clients.len() as u64);
+        for (client, (incarnation, seq)) in &self.clients {
+            [client.0, *incarnation, *seq].iter().for_each(|number| put_number(&mut out, *number));
+        }
+        out.freeze()
+    }
+
+    pub(crate) fn decode(mut bytes: Bytes) -> Result<Self, Error> {
+        let bytes = &mut bytes;
+        if take_byte(bytes)? != VERSION {
+            return Err(Error::InvalidMessage("a snapshot's context has an unknown version".into()));
+        }
+        let (epoch, term, time) = (take_number(bytes)?, take_number(bytes)?, take_number(bytes)?);
+        let count = take_number(bytes)?;
+        if count > 16 * MAX_MEMBERS as u64 {
+            return Err(Error::InvalidMessage(format!("{count} clients are too many")));
+        }
+        let mut clients = BTreeMap::new();
+        for _ in 0..count {
+            let client = NodeId(take_number(bytes)?);
+            let last = (verity_contract::codec::take_number(bytes)?, take_number(bytes)?);
+            clients.insert(client, last);
+        }
+        Ok(Self { epoch, term, time, clients })
+    }
+
+    /// True if this request is the next of its client; it then counts as executed.
+    pub(crate) fn admit(&mut self, request: &Request) -> bool {
+        let next = self.next_of(request.client, request.incarnation);
+        if next == Some(request.seq) {
+            self.clients.insert(request.client, (request.incarnation, request.seq));
+        }
+        next == Some(request.seq)
+    }
+
+    /// The number of the request that a client's incarnation may have executed next; none if a later one has begun.
+    pub(crate) fn next_of(&self, client: NodeId, incarnation: u64) -> Option<u64> {
+        match self.clients.get(&client) {
+            Some((last, _)) if *last > incarnation => None,
+            Some((last, seq)) if *last == incarnation => Some(seq + 1),
+            _ => Some(1),
+        }
+    }
+
+    /// A checkpoint's digest: the machine's state and this.
+    pub(crate) fn digest(&self, machine: Digest) -> Digest {
+        Digest(Sha256::new().chain_update(machine.0).chain_update(self.encode()).finalize().into())
+    }
+}
+
+/// What a replica starts from.
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    /// The last index that is no longer in the log.
+    pub(crate) base: u64,
+    /// As of `base`.
+    pub(crate) context: Context,
+    /// Members behind the executed entries.
+    pub(crate) members: Members,
+    /// Executed, without gaps behind `base`.
+    pub(crate) entries: BTreeMap<u64, Entry>,
+    /// What was accepted behind those, or within the window.
+    pub(crate) kept: BTreeMap<u64, Kept>,
+}
+
+fn collect(boot: &Boot, scope: &Scope) -> Result<(Option<State>, BTreeMap<u64, Kept>), Error> {
+    let mut state = None;
+    let mut kept: BTreeMap<u64, Kept> = BTreeMap::new();
+    for record in &boot.records {
+        let payload = record.payload.clone().join();
+        match record.kind {
+            RecordKind::State => state = Some(State::from_payload(payload).map_err(damaged)?),
+            RecordKind::Entry => {
+                kept.entry(record.index.0).or_default().take_entry(scope, payload).map_err(damaged)?;
+            }
+            RecordKind::Proof => kept.entry(record.index.0).or_default().take_proof(payload).map_err(damaged)?,
+            RecordKind::Truncate => {
+                return Err(Error::Storage("a cut in the log, which this engine never writes".into()));
+            }
+        }
+    }
+    Ok((state, kept))
+}
+
+impl Recovered {
+    /// Rebuilds what a replica knows from what stable storage held.
+    pub(crate) fn from_boot(boot: &Boot, scope: &Scope) -> Result<Self, Error> {
+        let (state, mut kept) = collect(boot, scope)?;
+        let state = state.unwrap_or_else(|| State {
+            founders: boot.members.clone(),
+            floor: boot.floor.0,
+            entered: true,
+            ..State::default()
+        });
+        let base = boot.snapshot.as_ref().map_or(0, |meta| meta.index.0);
+        if state.installed > base {
+            let at = state.installed;
+            return Err(Error::Storage(format!(
+                "the log begins behind a snapshot at {at}, but the latest is at {base}"
+            )));
+        }
+        let context = match &boot.snapshot {
+            Some(meta) => Context::decode(meta.context.clone()).map_err(damaged)?,
+            None => Context::default(),
+        };
+        let members = boot.snapshot.as_ref().map_or_else(|| state.founders.clone(), |meta| meta.members.clone());
+        let mut entries = BTreeMap::new();
+        for n in base + 1.. {
+            let Some((batch, digest, proof)) = kept.get(&n).and_then(Kept::chosen) else { break };
+            entries.insert(n, Entry { batch: batch.clone(), digest, proof: proof.clone() });
+        }
+        if !members.voters.is_empty() {
+            check_members(&members).map_err(damaged)?;
+        }
+        kept.retain(|n, _| *n > base);
+        Ok(Self { state, base, context, members, entries, kept })
+    }
+}
+
+fn damaged(error: Error) -> Error {
+    match error {
+        Error::Storage(what) => Error::Storage(what),
+        other => Error::Storage(format!("a record cannot be read: {other}")),
+    }
+}

@@ -1,0 +1,1 @@
+//! What no file tests by itself.

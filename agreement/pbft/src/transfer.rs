@@ -1,0 +1,240 @@
+//! How a replica that is behind comes to what the others have (PBFT §4.6).
+//!
+//! - upon each heartbeat: a replica says how far it is; what it said and nobody answered is said again;
+//! - upon somebody who is further: committed entries are fetched from it, each with its proof: q commits;
+//! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with the proof of its
+//!   checkpoint. Its state counts only if it has the digest that the quorum signed;
+//! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof.
+//!
+//! Whom something is fetched from does not matter: everything proves itself. Who lies about how far it is costs a message.
+
+use verity_contract::{Output, SnapshotMeta};
+use verity_types::{Digest, LogIndex, NodeId};
+
+use crate::Error;
+use crate::engine::{Leave, Pbft};
+use crate::keys::Signed;
+use crate::message::{Batch, Message, Proof, Stable, Status, signed};
+use crate::quorum::Quorum;
+use crate::state::{Context, Entry, entry_record, proof_record};
+
+/// Entries in one answer reach this many bytes, or this count.
+const ENTRIES_BYTES: usize = 1 << 20;
+const ENTRIES_MAX: usize = 512;
+/// Votes for so many sequence numbers are said again at once.
+const AGAIN_MAX: usize = 32;
+
+impl Pbft {
+    /// Says how far this replica is, and again what may have been lost.
+    pub(crate) fn beat(&mut self) {
+        let status = Status {
+            view: self.view,
+            entered: self.entered,
+            executed: self.decided(),
+            stable: self.low(),
+            first: self.base + 1,
+        };
+        self.tell_all(&Message::Status(status));
+        if !self.votes() {
+            return;
+        }
+        if self.entered {
+            self.vote_again();
+        } else {
+            self.say_change();
+        }
+    }
+
+    /// Says again what nothing followed from since the last heartbeat.
+    fn vote_again(&mut self) {
+        let (view, leads, first) = (self.view, self.primary() == self.id, self.decided() + 1);
+        let mut again = Vec::new();
+        for (n, slot) in self.slots.range_mut(first..).take(AGAIN_MAX) {
+            if !std::mem::replace(&mut slot.idle, true) {
+                continue;
+            }
+            let Some(accepted) = &slot.accepted else { continue };
+            let (n, digest, lead) = (*n, accepted.digest, accepted.lead);
+            match &accepted.batch {
+                Some(batch) if leads && self.barred != Some(view) => {
+                    again.push((Message::PrePrepare { view, n, batch: batch.clone(), sig: lead }, Leave::Now));
+                }
+                None => again.push((Message::Want { n, digest }, Leave::Now)),
+                Some(_) => {}
+            }
+            if let Some(vote) = slot.prepares.of(self.id) {
+                again.push((Message::Prepare { view, n, digest: vote.digest, lead, sig: vote.sig }, Leave::Stable));
+            }
+            if slot.committing {
+                let sig = self.keys.sign(self.scope.commit(view, n, digest));
+                again.push((Message::Commit { view, n, digest, sig }, Leave::Stable));
+            }
+        }
+        again.into_iter().for_each(|(message, leave)| self.broadcast(&message, leave));
+    }
+
+    pub(crate) fn on_status(&mut self, from: NodeId, status: Status) -> Result<(), Error> {
+        let now = self.now;
+        let peer = self.peers.entry(from).or_default();
+        (peer.status, peer.heard_at) = (status, Some(now));
+        let behind = status.view < self.view || status.view == self.view && !status.entered;
+        if behind && self.entered {
+            // A relayed one is as good as the primary's own.
+            self.new_view.clone().iter().for_each(|new| self.send(from, &Message::NewView(new.clone()), Leave::Stable));
+        }
+        if status.stable < self.low() {
+            self.send(from, &Message::Stable(self.stable().clone()), Leave::Now);
+        }
+        self.repeat_checkpoint(from, status.stable);
+        let rested = self.fetched_at.is_none_or(|at| now.since(at) >= self.config.heartbeat);
+        if status.executed > self.decided() && rested {
+            self.fetched_at = Some(now);
+            self.send(from, &Message::Fetch { from: self.decided() + 1 }, Leave::Now);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_stable(&mut self, from: NodeId, stable: Stable) -> Result<(), Error> {
+        if stable.n <= self.low() || !stable.n.is_multiple_of(self.config.checkpoint_every) || self.voters.is_empty() {
+            return Ok(());
+        }
+        let mut all = Vec::new();
+        let wrong = |what: String| Error::PeerMisbehaved { node: from, what };
+        self.claims_of_stable(&stable, &mut all).map_err(wrong)?;
+        if !self.keys.are_signed(&all) {
+            return Err(Error::PeerMisbehaved { node: from, what: "a checkpoint whose signatures do not hold".into() });
+        }
+        self.make_stable(stable);
+        Ok(())
+    }
+
+    pub(crate) fn on_fetch(&mut self, from: NodeId, start: u64) -> Result<(), Error> {
+        if start > self.decided() {
+            return Ok(());
+        }
+        if start <= self.base {
+            self.offer(from);
+            return Ok(());
+        }
+        let mut bytes = 0;
+        let entries: Vec<(Batch, Proof)> = self
+            .entries
+            .range(start..)
+            .take(ENTRIES_MAX)
+            .take_while(|(_, entry)| {
+                let fits = bytes < ENTRIES_BYTES;
+                bytes += entry.batch.size();
+                fits
+            })
+            .map(|(_, entry)| (entry.batch.clone(), entry.proof.clone()))
+            .collect();
+        self.send(from, &Message::Entries { first: start, entries }, Leave::Now);
+        Ok(())
+    }
+
+    fn offer(&mut self, to: NodeId) {
+        let Some(meta) = self.snapshot.clone() else {
+            self.wants_snapshot = true;
+            return;
+        };
+        // A snapshot whose checkpoint is not stable yet is offered once it is.
+        let Some(stable) = self.checkpoints.proof(meta.index.0).cloned() else { return };
+        let peer = self.peers.entry(to).or_default();
+        if !std::mem::replace(&mut peer.offered, true) {
+            let message = crate::message::encode(self.scope.epoch, &Message::Snapshot { meta: meta.clone(), stable });
+            self.ready.push(Output::OfferSnapshot { to, meta, message });
+        }
+    }
+
+    pub(crate) fn on_entries(&mut self, from: NodeId, first: u64, entries: Vec<(Batch, Proof)>) -> Result<(), Error> {
+        let next = self.decided() + 1;
+        if self.voters.is_empty() || first > next {
+            return Ok(());
+        }
+        let fresh = (first..).zip(entries).skip_while(|(n, _)| *n < next);
+        let mut all = Vec::new();
+        let mut sound = Vec::new();
+        for (n, (batch, proof)) in fresh {
+            let digest = self.scope.batch(&batch);
+            let voters = &self.members.voters;
+            if proof.votes.len() < self.quorum.size || !proof.votes.iter().all(|(node, _)| voters.contains(node)) {
+                return Err(Error::PeerMisbehaved { node: from, what: format!("entry {n} without its proof") });
+            }
+            all.extend(signed(&proof.votes, self.scope.commit(proof.view, n, digest)));
+            sound.push((n, batch, digest, proof));
+        }
+        if !self.keys.are_signed(&all) {
+            return Err(Error::PeerMisbehaved { node: from, what: "entries whose signatures do not hold".into() });
+        }
+        let any = !sound.is_empty();
+        sound.into_iter().for_each(|(n, batch, digest, proof)| self.take_entry(n, batch, digest, proof));
+        self.join_entries();
+        let more = self.peers.get(&from).is_some_and(|peer| peer.status.executed > self.decided());
+        if any && more {
+            self.send(from, &Message::Fetch { from: self.decided() + 1 }, Leave::Now);
+        }
+        Ok(())
+    }
+
+    /// A committed entry that proves itself.
+    fn take_entry(&mut self, n: u64, batch: Batch, digest: Digest, proof: Proof) {
+        if n != self.decided() + 1 {
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(&n) {
+            slot.chosen = Some(batch.clone());
+            slot.committed = Some((digest, proof.clone()));
+            let record = proof_record(n, slot.prepared.as_ref().map(|(prepared, _)| prepared), slot.committed.as_ref());
+            self.record_slot(n);
+            self.record_proof(record);
+        } else {
+            self.record_entry(n, entry_record(n, None, std::iter::once(&batch)));
+            self.record_proof(proof_record(n, None, Some(&(digest, proof.clone()))));
+        }
+        self.entries.insert(n, Entry { batch, digest, proof });
+        self.next = self.next.max(n + 1);
+    }
+
+    /// The driver has a snapshot on stable storage that a peer sent, and here is the proof of its checkpoint.
+    pub(crate) fn on_snapshot(&mut self, from: NodeId, meta: SnapshotMeta, stable: &Stable) -> Result<(), Error> {
+        let n = meta.index.0;
+        if n <= self.handed {
+            return Ok(());
+        }
+        let wrong = |what: &str| Err(Error::PeerMisbehaved { node: from, what: what.to_owned() });
+        let context = Context::decode(meta.context.clone())?;
+        let quorum = Quorum::of(meta.members.voters.len());
+        let known = stable.votes.iter().filter(|(node, _)| self.members.voters.contains(node)).count();
+        // Somebody honest of those that are known here must have signed it; a node that knows nobody believes its driver.
+        let believed = self.voters.is_empty() || known >= self.quorum.weak();
+        let all_vote = stable.votes.iter().all(|(node, _)| meta.members.voters.contains(node));
+        if stable.n != n || stable.votes.len() < quorum.size || !all_vote || !believed {
+            return wrong("a snapshot without its proof");
+        }
+        let scope = crate::message::Scope { epoch: context.epoch, ..self.scope.clone() };
+        let claims: Vec<Signed> = signed(&stable.votes, scope.checkpoint(n, stable.digest)).collect();
+        if !self.keys.are_signed(&claims) {
+            return wrong("a snapshot whose proof's signatures do not hold");
+        }
+        self.install(meta, context, stable.clone());
+        Ok(())
+    }
+
+    fn install(&mut self, meta: SnapshotMeta, context: Context, stable: Stable) {
+        let n = meta.index.0;
+        self.entries = self.entries.split_off(&(n + 1));
+        (self.base, self.handed) = (n, n);
+        self.context = context.clone();
+        self.take_members(meta.members.clone());
+        self.checkpoints.expect(n, context);
+        self.make_stable(stable.clone());
+        self.checkpoints.remember(stable);
+        self.note_installed(n);
+        self.next = self.next.max(self.decided() + 1);
+        self.snapshot = Some(meta.clone());
+        self.ready.push(Output::InstallSnapshot(meta));
+        self.ready.push(Output::Checkpoint { index: LogIndex(n) });
+        self.skip_own();
+        self.join_entries();
+    }
+}

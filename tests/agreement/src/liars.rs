@@ -1,0 +1,511 @@
+//! A world in which some replicas lie: what the honest ones must keep all the same.
+//!
+//! - **order**: at each index all honest replicas execute the same, at the same stamp, which never goes back and is never
+//!   far ahead of true time;
+//! - **origin**: whatever an honest client is said to have asked for, it asked for, and it is executed once;
+//! - **barriers**: one reads no less than what was executed anywhere for its client when it was asked for;
+//! - **state**: honest replicas agree on digests at checkpoints (the engines compare them themselves);
+//! - **blame**: evidence names liars alone;
+//! - **liveness**: once the faults are over, everything that an honest client asked for is executed by every honest replica.
+//!
+//! Operations are texts behind their length, `client:number`, so that several can stand in one entry.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use bytes::{Buf, Bytes};
+use verity_contract::{
+    Agreement, BarrierId, Boot, CommittedKind, Input, Members, Output, PersistId, Record, SnapshotMeta, Verdict,
+};
+use verity_types::{Digest, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
+
+use crate::Rng;
+
+const MS: u64 = 1_000_000;
+const BEGIN: u64 = 1_000 * MS;
+/// What true time is in milliseconds when the world begins.
+const WALL: u64 = 1_800_000_000_000;
+/// A stamp is never further ahead of true time.
+const STAMP_AHEAD_MS: u64 = 2_100;
+
+/// Starts a replica; the world does not know which of them lie.
+pub type Start = Box<dyn Fn(Boot, Mono) -> Box<dyn Agreement>>;
+/// Says whom evidence names, if it proves anything.
+pub type Judge = fn(&Bytes) -> Option<NodeId>;
+
+/// What goes wrong. Percentages are of messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Trouble {
+    /// Messages that vanish.
+    pub drop: u64,
+    /// Messages that arrive twice.
+    pub double: u64,
+    /// Messages that take up to 300 ms.
+    pub late: u64,
+    /// Honest replicas crash, and links between them are cut, now and then.
+    pub crashes: bool,
+    /// Snapshots are saved at so many percent of checkpoints.
+    pub snapshots: u64,
+}
+
+/// What happened in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Operations of honest clients that were executed.
+    pub executed: u64,
+    /// Barriers answered.
+    pub reads: u64,
+    /// Crashes of honest replicas.
+    pub crashes: u64,
+    /// Changes of view that honest replicas saw.
+    pub views: u64,
+    /// Snapshots installed.
+    pub installs: u64,
+    /// Proofs that somebody lied.
+    pub evidence: u64,
+}
+
+enum Event {
+    Tick,
+    Message { from: NodeId, bytes: Bytes },
+    Synced(PersistId),
+    Arrives { from: NodeId, snapshot: (SnapshotMeta, Vec<Bytes>), message: Bytes },
+    Sent { to: NodeId },
+}
+
+#[derive(Default)]
+struct Node {
+    engine: Option<Box<dyn Agreement>>,
+    life: u64,
+    records: Vec<Record>,
+    unsynced: Vec<(PersistId, Vec<Record>)>,
+    stable: u64,
+    waiting: Vec<(PersistId, NodeId, Bytes)>,
+    snapshot: Option<(SnapshotMeta, Vec<Bytes>)>,
+    /// The operations in order.
+    machine: Vec<Bytes>,
+    applied: u64,
+    term: Term,
+    stamp: u64,
+    /// What this node's clients were told is executed.
+    asked: BTreeSet<Bytes>,
+}
+
+impl Node {
+    /// What a snapshot holds is executed, though nobody is told.
+    fn forget_done(&mut self) {
+        let done: BTreeSet<&Bytes> = self.machine.iter().collect();
+        self.asked.retain(|op| !done.contains(op));
+    }
+}
+
+/// N replicas, some of which lie.
+pub struct World {
+    rng: Rng,
+    trouble: Trouble,
+    start: Start,
+    judge: Judge,
+    liars: BTreeSet<NodeId>,
+    members: Members,
+    nodes: BTreeMap<NodeId, Node>,
+    cut: BTreeSet<(NodeId, NodeId)>,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, (NodeId, u64, Event)>,
+    now: u64,
+    seq: u64,
+    order: BTreeMap<u64, (Bytes, Option<WallMs>)>,
+    /// Where each operation of an honest client was executed.
+    placed: BTreeMap<Bytes, u64>,
+    proposed: BTreeMap<NodeId, u64>,
+    barriers: BTreeMap<BarrierId, u64>,
+    asked_barriers: u64,
+    told: u64,
+    /// What happened.
+    pub tally: Tally,
+}
+
+fn operation(client: NodeId, number: u64) -> Bytes {
+    let text = format!("{client}:{number}");
+    Bytes::from([&[u8::try_from(text.len()).expect("a short text")], text.as_bytes()].concat())
+}
+
+/// Takes the operations of an entry apart.
+fn split(mut payload: Bytes) -> Vec<Bytes> {
+    let mut list = Vec::new();
+    while payload.has_remaining() {
+        let length = usize::from(payload[0]) + 1;
+        assert!(length <= payload.len(), "an entry consists of whole operations");
+        list.push(payload.split_to(length));
+    }
+    list
+}
+
+fn digest(machine: &[Bytes]) -> Digest {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in machine.iter().flatten() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let mut digest = Digest::default();
+    digest.0[..8].copy_from_slice(&hash.to_be_bytes());
+    digest
+}
+
+impl World {
+    /// Replicas 1 to `count`, of which `liars` lie.
+    #[must_use]
+    pub fn new(seed: u64, count: u64, liars: BTreeSet<NodeId>, trouble: Trouble, start: Start, judge: Judge) -> Self {
+        let members = Members::of_voters((1..=count).map(NodeId));
+        let mut world = Self {
+            rng: Rng::new(seed),
+            trouble,
+            start,
+            judge,
+            liars,
+            nodes: (1..=count).map(|id| (NodeId(id), Node::default())).collect(),
+            members,
+            cut: BTreeSet::new(),
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            now: BEGIN,
+            seq: 0,
+            order: BTreeMap::new(),
+            placed: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            barriers: BTreeMap::new(),
+            asked_barriers: 0,
+            told: 0,
+            tally: Tally::default(),
+        };
+        (1..=count).for_each(|id| world.boot(NodeId(id)));
+        world
+    }
+
+    fn honest(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().filter(|id| !self.liars.contains(id)).collect()
+    }
+
+    fn boot(&mut self, id: NodeId) {
+        let seed = self.rng.bits();
+        let (now, members) = (self.now, self.members.clone());
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        node.life += 1;
+        let boot = Boot {
+            id,
+            members,
+            snapshot: node.snapshot.as_ref().map(|(meta, _)| meta.clone()),
+            records: node.records.clone(),
+            incarnation: Incarnation(node.life),
+            seed,
+            ..Boot::default()
+        };
+        node.machine = node.snapshot.as_ref().map(|(_, machine)| machine.clone()).unwrap_or_default();
+        node.applied = node.snapshot.as_ref().map_or(0, |(meta, _)| meta.index.0);
+        node.term = node.snapshot.as_ref().map_or(Term(0), |(meta, _)| meta.term);
+        (node.stamp, node.stable) = (0, 0);
+        node.forget_done();
+        node.engine = Some((self.start)(boot, Mono(now)));
+        self.at(id, 0, Event::Tick);
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        node.engine = None;
+        node.unsynced.clear();
+        node.waiting.clear();
+        // What it was asked for and nobody executed may be lost with it.
+        let placed = &self.placed;
+        node.asked.retain(|op| placed.contains_key(op));
+        self.tally.crashes += 1;
+    }
+
+    fn at(&mut self, id: NodeId, wait: u64, event: Event) {
+        self.seq += 1;
+        self.queue.push(Reverse((self.now + wait, self.seq)));
+        self.events.insert(self.seq, (id, self.nodes[&id].life, event));
+    }
+
+    fn step(&mut self) -> bool {
+        let Some(Reverse((at, seq))) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        let (id, life, event) = self.events.remove(&seq).expect("an event of this world");
+        if self.nodes[&id].life != life || self.nodes[&id].engine.is_none() {
+            return true;
+        }
+        match event {
+            Event::Tick => {
+                let interval = self.nodes[&id].engine.as_ref().expect("seen above").tick_interval();
+                self.at(id, interval.0, Event::Tick);
+                let wall = WallMs(WALL + (self.now - BEGIN) / MS);
+                let now = Mono(self.now);
+                let node = self.nodes.get_mut(&id).expect("a node of this world");
+                node.engine.as_mut().expect("seen above").set_wall(now, wall);
+                self.input(id, Input::Tick);
+            }
+            Event::Message { from, bytes } => self.input(id, Input::Message { from, bytes }),
+            Event::Synced(persist) => self.synced(id, persist),
+            Event::Arrives { from, snapshot, message } => {
+                if self.nodes[&id].snapshot.as_ref().is_none_or(|(held, _)| held.index < snapshot.0.index) {
+                    self.nodes.get_mut(&id).expect("a node of this world").snapshot = Some(snapshot);
+                    self.input(id, Input::Message { from, bytes: message });
+                }
+            }
+            Event::Sent { to } => self.input(id, Input::SnapshotSent { to, delivered: true }),
+        }
+        true
+    }
+
+    fn synced(&mut self, id: NodeId, persist: PersistId) {
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        for (_, records) in node.unsynced.extract_if(.., |(of, _)| *of <= persist) {
+            node.records.extend(records);
+        }
+        node.stable = node.stable.max(persist.0);
+        let due: Vec<_> = node.waiting.extract_if(.., |(after, ..)| *after <= persist).collect();
+        due.into_iter().for_each(|(_, to, bytes)| self.post(id, to, bytes));
+        self.input(id, Input::Persisted(persist));
+    }
+
+    fn input(&mut self, id: NodeId, input: Input) {
+        let now = Mono(self.now);
+        self.with(id, |engine, out| engine.on(now, input, out));
+    }
+
+    fn with(&mut self, id: NodeId, step: impl FnOnce(&mut dyn Agreement, &mut Vec<Output>)) {
+        let Some(engine) = self.nodes.get_mut(&id).and_then(|node| node.engine.as_mut()) else { return };
+        let mut out = Vec::new();
+        step(engine.as_mut(), &mut out);
+        engine.invariants();
+        out.into_iter().for_each(|output| self.output(id, output));
+    }
+
+    fn post(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        if self.cut.contains(&(from, to)) || self.rng.chance(self.trouble.drop) || !self.nodes.contains_key(&to) {
+            return;
+        }
+        let times = if self.rng.chance(self.trouble.double) { 2 } else { 1 };
+        for _ in 0..times {
+            let late = if self.rng.chance(self.trouble.late) { 300 * MS } else { 3 * MS };
+            let wait = MS / 10 + self.rng.below(late);
+            self.at(to, wait, Event::Message { from, bytes: bytes.clone() });
+        }
+    }
+
+    fn output(&mut self, id: NodeId, output: Output) {
+        match output {
+            Output::Persist { id: persist, records } => {
+                let node = self.nodes.get_mut(&id).expect("a node of this world");
+                node.unsynced.push((persist, records));
+                let wait = MS / 10 + self.rng.below(3 * MS);
+                self.at(id, wait, Event::Synced(persist));
+            }
+            Output::Send { to, bytes, after, .. } => match after {
+                Some(after) if after.0 > self.nodes[&id].stable => {
+                    self.nodes.get_mut(&id).expect("a node of this world").waiting.push((after, to, bytes));
+                }
+                _ => self.post(id, to, bytes),
+            },
+            Output::Commit(list) => list.into_iter().for_each(|entry| {
+                let index = entry.index.0;
+                let node = self.nodes.get_mut(&id).expect("a node of this world");
+                assert_eq!(index, node.applied + 1, "commits come without gaps");
+                (node.applied, node.term) = (index, entry.term);
+                let operations =
+                    if entry.kind == CommittedKind::Noop { Vec::new() } else { split(entry.payload.clone()) };
+                node.machine.extend(operations.iter().cloned());
+                if !self.liars.contains(&id) {
+                    self.judge_entry(id, index, entry.payload, entry.time, &operations);
+                }
+            }),
+            Output::Judge { index, .. } => self.input(id, Input::Verdict { index, verdict: Verdict::Accept }),
+            Output::Checkpoint { index } => self.checkpoint(id, index),
+            Output::InstallSnapshot(meta) => {
+                let node = self.nodes.get_mut(&id).expect("a node of this world");
+                let (held, machine) = node.snapshot.clone().expect("the driver has what it said it has");
+                assert_eq!(held.index, meta.index);
+                (node.machine, node.applied, node.term) = (machine, meta.index.0, meta.term);
+                node.forget_done();
+                self.tally.installs += 1;
+            }
+            Output::OfferSnapshot { to, meta, message } => self.offer(id, to, meta, message),
+            Output::WantSnapshot => {}
+            Output::ReadReady { id: barrier, index } => {
+                let least = self.barriers.remove(&barrier).expect("a barrier is answered once");
+                assert!(index.0 >= least, "a barrier asked for behind {least} reads at {index}");
+                self.tally.reads += 1;
+            }
+            Output::ReadFailed(barrier) => drop(self.barriers.remove(&barrier)),
+            Output::Refused(op) => {
+                let node = self.nodes.get_mut(&id).expect("a node of this world");
+                node.asked.remove(&op);
+            }
+            Output::Role { .. } if !self.liars.contains(&id) => self.tally.views += 1,
+            Output::Evidence(bytes) if !self.liars.contains(&id) => {
+                let culprit = (self.judge)(&bytes).expect("evidence proves something");
+                assert!(self.liars.contains(&culprit), "{culprit} is honest, and {id} has evidence against it");
+                self.tally.evidence += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn judge_entry(&mut self, id: NodeId, index: u64, payload: Bytes, time: Option<WallMs>, operations: &[Bytes]) {
+        let held = self.order.entry(index).or_insert_with(|| (payload.clone(), time));
+        assert_eq!(*held, (payload, time), "node {id} executes something else at {index}");
+        if let Some(time) = time {
+            let wall = WALL + (self.now - BEGIN) / MS;
+            assert!(time.0 <= wall + STAMP_AHEAD_MS, "index {index} is stamped {} ms ahead", time.0 - wall);
+            let node = self.nodes.get_mut(&id).expect("a node of this world");
+            assert!(time.0 >= node.stamp, "time goes back at {index}");
+            node.stamp = time.0;
+        }
+        for op in operations {
+            let text = String::from_utf8_lossy(&op[1..]).into_owned();
+            let Some((client, number)) = text.split_once(':') else { panic!("{text:?} is no operation") };
+            let client = NodeId(client.parse().unwrap_or(0));
+            if self.liars.contains(&client) || client == NodeId(0) {
+                assert!(!text.starts_with("forged"), "a forged request is executed at {index}");
+                continue;
+            }
+            let number: u64 = number.parse().expect("an honest client's number");
+            let asked = self.proposed.get(&client).copied().unwrap_or(0);
+            assert!(number <= asked, "{text} was never asked for");
+            let at = *self.placed.entry(op.clone()).or_insert(index);
+            assert_eq!(at, index, "{text} is executed twice");
+            if client == id {
+                self.nodes.get_mut(&id).expect("a node of this world").asked.remove(op);
+                self.told = self.told.max(index);
+            }
+        }
+        self.tally.executed = self.placed.len() as u64;
+    }
+
+    fn checkpoint(&mut self, id: NodeId, index: LogIndex) {
+        let node = &self.nodes[&id];
+        assert_eq!(node.applied, index.0, "a checkpoint is of what was just applied");
+        let digest = digest(&node.machine);
+        self.input(id, Input::Checkpointed { index, digest });
+        let chance = self.trouble.snapshots;
+        let node = &self.nodes[&id];
+        let context = node.engine.as_ref().and_then(|engine| engine.snapshot_context(index));
+        let fresh = node.snapshot.as_ref().is_none_or(|(held, _)| held.index < index);
+        if let Some(context) = context.filter(|_| fresh && node.applied == index.0)
+            && self.rng.chance(chance)
+        {
+            let node = self.nodes.get_mut(&id).expect("a node of this world");
+            let meta = SnapshotMeta { index, term: node.term, members: self.members.clone(), context };
+            node.snapshot = Some((meta.clone(), node.machine.clone()));
+            self.input(id, Input::SnapshotSaved { meta, compact_to: index });
+            let node = self.nodes.get_mut(&id).expect("a node of this world");
+            node.records.retain(|record| record.index.0 == 0 || record.index > index);
+        }
+    }
+
+    fn offer(&mut self, id: NodeId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
+        let snapshot = self.nodes[&id].snapshot.clone().filter(|(held, _)| held.index == meta.index);
+        let Some(snapshot) = snapshot else { return };
+        let wait = MS + self.rng.below(30 * MS);
+        self.at(to, wait, Event::Arrives { from: id, snapshot, message });
+        self.at(id, wait + MS, Event::Sent { to });
+    }
+
+    /// An honest client asks for something.
+    fn propose(&mut self) {
+        let honest = self.honest();
+        let id = honest[usize::try_from(self.rng.below(honest.len() as u64)).expect("a small number")];
+        if self.nodes[&id].engine.is_none() {
+            return;
+        }
+        let number = self.proposed.entry(id).or_default();
+        *number += 1;
+        let op = operation(id, *number);
+        self.nodes.get_mut(&id).expect("a node of this world").asked.insert(op.clone());
+        self.input(id, Input::Propose(op));
+        if self.rng.chance(10) {
+            self.asked_barriers += 1;
+            let barrier = BarrierId(self.asked_barriers);
+            let (now, least) = (Mono(self.now), self.told);
+            self.barriers.insert(barrier, least);
+            self.with(id, |engine, out| engine.barrier().expect("it reads").on_barrier(now, barrier, out));
+        }
+        for liar in self.liars.clone() {
+            if self.rng.chance(20) {
+                let op = operation(liar, self.seq);
+                self.input(liar, Input::Propose(op));
+            }
+        }
+    }
+
+    fn break_something(&mut self) {
+        let honest = self.honest();
+        let pick = |rng: &mut Rng| honest[usize::try_from(rng.below(honest.len() as u64)).expect("a small number")];
+        let (one, other) = (pick(&mut self.rng), pick(&mut self.rng));
+        match self.rng.below(4) {
+            0 if self.nodes[&one].engine.is_some() => self.crash(one),
+            1 => drop(self.cut.insert((one, other))),
+            2 => self.cut.clear(),
+            _ => self.restart_all(),
+        }
+    }
+
+    fn restart_all(&mut self) {
+        let down: Vec<NodeId> =
+            self.nodes.iter().filter(|(_, node)| node.engine.is_none()).map(|(id, _)| *id).collect();
+        down.into_iter().for_each(|id| self.boot(id));
+    }
+
+    fn run(&mut self, until: u64) {
+        while self.now < until && self.step() {}
+    }
+
+    /// True if every honest replica has executed all that honest clients asked for.
+    fn is_done(&self) -> bool {
+        let last = self.order.last_key_value().map_or(0, |(index, _)| *index);
+        let done = |id: &NodeId| self.nodes[id].applied >= last && self.nodes[id].asked.is_empty();
+        self.honest().iter().all(done)
+    }
+
+    /// Faults while clients ask for `operations` things, then none until `least` are executed, and a deadline.
+    pub fn play(&mut self, operations: u64, least: u64) {
+        let mut left = operations;
+        let mut deadline = self.now + 20_000 * MS;
+        while left > 0 && self.now < deadline {
+            let until = self.now + 40 * MS;
+            self.run(until);
+            let count = 1 + self.rng.below(4);
+            (0..count.min(left)).for_each(|_| self.propose());
+            left -= count.min(left);
+            if self.trouble.crashes && self.rng.chance(20) {
+                self.break_something();
+            }
+        }
+        (self.trouble.drop, self.trouble.double, self.trouble.late) = (0, 0, 0);
+        self.cut.clear();
+        self.restart_all();
+        (0..5).for_each(|_| self.propose());
+        deadline = self.now + 60_000 * MS;
+        while !self.is_done() || self.tally.executed < least {
+            assert!(self.now < deadline, "no progress a minute after the heal: {}", self.table());
+            let until = self.now + 50 * MS;
+            self.run(until);
+            if self.tally.executed < least {
+                self.propose();
+            }
+        }
+    }
+
+    /// A line for each node.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let line = |(id, node): (&NodeId, &Node)| {
+            let status = node.engine.as_ref().map(|engine| engine.status()).unwrap_or_default();
+            let lies = if self.liars.contains(id) { " lies" } else { "" };
+            let (waits, applied) = (node.asked.len(), node.applied);
+            let (term, leader) = (status.term, status.leader);
+            format!(
+                "\nnode {id}{lies}: term {term}, leader {leader:?}, applied {applied}, last {}, waits {waits}",
+                status.last
+            )
+        };
+        self.nodes.iter().map(line).collect()
+    }
+}

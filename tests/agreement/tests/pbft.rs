@@ -1,0 +1,165 @@
+//! PBFT among liars.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use verity_agreement_suite::Rng;
+use verity_agreement_suite::liars::{Tally, Trouble, World};
+use verity_contract::{Agreement, Boot};
+use verity_pbft::liar::{Liar, Lie, Twin};
+use verity_pbft::{Config, Evidence, Keys, Mutant, Pbft};
+use verity_types::{Mono, NodeId};
+
+/// Replicas of the largest world.
+const COUNT_MAX: u64 = 7;
+
+fn config(mutant: Option<Mutant>) -> Config {
+    Config { checkpoint_every: 8, window: 16, mutant, ..Config::default() }
+}
+
+fn honest(boot: Boot, mutant: Option<Mutant>, now: Mono) -> Pbft {
+    let keys = Keys::seals(boot.id, (1..=COUNT_MAX).map(NodeId));
+    Pbft::start(boot, config(mutant), keys, now).expect("a replica starts from what it wrote")
+}
+
+fn judge(bytes: &Bytes) -> Option<NodeId> {
+    let evidence = Evidence::decode(bytes.clone()).ok()?;
+    let keys = Keys::seals(NodeId(1), (1..=COUNT_MAX).map(NodeId));
+    evidence.verify_with(&keys).then_some(evidence.culprit)
+}
+
+/// What a liar of a run does: one of the named lies, or two copies.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Lie(Lie),
+    Twin,
+}
+
+fn draw(rng: &mut Rng) -> Kind {
+    match usize::try_from(rng.below(Lie::ALL.len() as u64 + 1)).expect("a small number") {
+        at if at < Lie::ALL.len() => Kind::Lie(Lie::ALL[at].1),
+        _ => Kind::Twin,
+    }
+}
+
+fn world(seed: u64, count: u64, liars: Vec<(NodeId, Kind)>, trouble: Trouble, mutant: Option<Mutant>) -> World {
+    let names: BTreeSet<NodeId> = liars.iter().map(|(node, _)| *node).collect();
+    let start = move |boot: Boot, now: Mono| -> Box<dyn Agreement> {
+        match liars.iter().find(|(node, _)| *node == boot.id).map(|(_, kind)| *kind) {
+            None => Box::new(honest(boot, mutant, now)),
+            Some(Kind::Lie(lie)) => {
+                let chance = seed ^ boot.id.0.rotate_left(32) ^ boot.incarnation.0;
+                Box::new(Liar::new(honest(boot, mutant, now), lie, chance))
+            }
+            Some(Kind::Twin) => Box::new(Twin::new(honest(boot.clone(), mutant, now), honest(boot, mutant, now))),
+        }
+    };
+    World::new(seed, count, names, trouble, Box::new(start), judge)
+}
+
+/// One run of the swarm: size, liars and faults follow from the seed.
+fn run(seed: u64, mutant: Option<Mutant>, over: u64) -> (Tally, Vec<(NodeId, Kind)>) {
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let count = [4, 5, 6, 7][usize::try_from(rng.below(4)).expect("a small number")];
+    let faulty = (count - 1) / 3 + over;
+    let mut nodes: Vec<u64> = (1..=count).collect();
+    let liars: Vec<(NodeId, Kind)> = (0..faulty)
+        .map(|_| {
+            let at = usize::try_from(rng.below(nodes.len() as u64)).expect("a small number");
+            (NodeId(nodes.remove(at)), draw(&mut rng))
+        })
+        .collect();
+    let some = |rng: &mut Rng, most: u64| if rng.chance(50) { rng.below(most) } else { 0 };
+    let trouble = Trouble {
+        drop: some(&mut rng, 15),
+        double: some(&mut rng, 15),
+        late: some(&mut rng, 20),
+        crashes: rng.chance(50),
+        snapshots: some(&mut rng, 100),
+    };
+    println!("seed {seed}: {count} replicas, {liars:?}, {trouble:?}");
+    let mut world = world(seed, count, liars.clone(), trouble, mutant);
+    world.play(80, 50);
+    (world.tally, liars)
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("VERITY_SEED").unwrap_or(0);
+    first..first + number("VERITY_SEEDS").unwrap_or(default)
+}
+
+#[test]
+fn liars_break_nothing() {
+    let mut total = Tally::default();
+    for seed in seeds(60) {
+        let tally = catch_unwind(|| run(seed, None, 0)).unwrap_or_else(|_| panic!("seed {seed} fails")).0;
+        assert!(tally.executed >= 50, "seed {seed}: {tally:?}");
+        total.executed += tally.executed;
+        total.reads += tally.reads;
+        total.crashes += tally.crashes;
+        total.views += tally.views;
+        total.installs += tally.installs;
+        total.evidence += tally.evidence;
+    }
+    println!("{total:?}");
+    let counts = [total.executed, total.reads, total.crashes, total.views, total.installs, total.evidence];
+    assert!(counts.iter().all(|count| *count > 0), "a swarm in which nothing happens: {total:?}");
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in 0..5 {
+        assert_eq!(run(seed, None, 0).0, run(seed, None, 0).0, "seed {seed}");
+    }
+}
+
+/// Runs the swarm with a rule broken until a law is, and says at which seed.
+fn catches(name: &str) {
+    let mutant = Mutant::named(name).expect("a mutant of this name");
+    let caught = seeds(200).find(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed, Some(mutant), 0))).is_err());
+    println!("{name} is caught at seed {}", caught.unwrap_or_else(|| panic!("the swarm must catch {name}")));
+}
+
+#[test]
+fn the_swarm_catches_prepares_that_are_not_counted() {
+    catches("prepares-not-counted");
+}
+
+#[test]
+fn the_swarm_catches_a_certificate_that_is_dropped() {
+    catches("certificate-dropped");
+}
+
+#[test]
+fn the_swarm_catches_a_watermark_that_is_not_enforced() {
+    catches("watermark-not-enforced");
+}
+
+#[test]
+fn the_swarm_catches_requests_without_a_signature() {
+    catches("unsigned-request");
+}
+
+#[test]
+fn the_swarm_catches_votes_that_are_not_written_down() {
+    catches("vote-not-persisted");
+}
+
+#[test]
+fn the_swarm_catches_digests_that_are_not_compared() {
+    catches("digest-not-compared");
+}
+
+#[test]
+fn the_swarm_catches_checkpoints_without_a_certificate() {
+    catches("checkpoint-without-certificate");
+}
+
+#[test]
+fn the_swarm_catches_a_quorum_of_two_thirds() {
+    catches("quorum-of-two-thirds");
+}

@@ -8,3 +8,5 @@
 pub mod machine;
 pub mod session;
 pub mod wire;
+
+pub use ed25519_dalek::SigningKey;

@@ -141,6 +141,8 @@ impl Up {
                 secret: secrets::random()?,
                 zookeeper: features.zookeeper,
                 kafka: features.kafka,
+                ledger: features.ledger,
+                genesis: None,
             },
         };
         let traces = Traces::start(&features.telemetry)?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
+use verity_ledger::wire::Genesis;
 use verity_node::{NodeClient, NodeError, NodeHandle, ServerTls};
 use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
@@ -40,6 +41,8 @@ pub(crate) struct Cluster {
     options: ClusterOptions,
     cluster: ClusterId,
     disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+    /// What the nodes sign the ledger's blocks with, if it is served.
+    validators: BTreeMap<NodeId, [u8; 32]>,
     /// Towards clients, if there are certificates.
     tls: BTreeMap<System, ServerTls>,
     nodes: Mutex<BTreeMap<NodeId, NodeHandle>>,
@@ -70,10 +73,40 @@ pub(crate) fn located(error: &NodeError, dir: Option<&Path>) -> String {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a chain begins when its cluster is made")]
+fn unix_nanos() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or_default()
+}
+
+/// The nodes' keys for the ledger, and its genesis in the plan: those of the folder, or new ones.
+fn validators(options: &mut ClusterOptions, cluster: ClusterId) -> Result<BTreeMap<NodeId, [u8; 32]>> {
+    let mut seeds = BTreeMap::new();
+    if !options.plan.systems.contains(&System::Ledger) {
+        return Ok(seeds);
+    }
+    for id in (1..=u64::from(options.nodes)).map(NodeId) {
+        let seed = match &options.data_dir {
+            Some(dir) => secrets::validator_seed(&node_dir(dir, id))?,
+            None => secrets::random()?,
+        };
+        seeds.insert(id, seed);
+    }
+    let chain_id = format!("verity-{}", cluster.to_string().chars().take(12).collect::<String>());
+    let make = || compose::genesis(chain_id, unix_nanos(), &seeds).to_json();
+    let text = match &options.data_dir {
+        Some(dir) => secrets::genesis(dir, make)?,
+        None => make(),
+    };
+    let genesis = Genesis::from_json(&text).context("genesis.json in the data folder cannot be used")?;
+    options.plan.genesis = Some(Arc::new(genesis));
+    Ok(seeds)
+}
+
 impl Cluster {
     /// Opens the folder and starts every node.
-    pub(crate) fn start(options: ClusterOptions) -> Result<Self> {
-        let tls = compose::client_tls(&options.plan.zookeeper, &options.plan.kafka, None)?;
+    pub(crate) fn start(mut options: ClusterOptions) -> Result<Self> {
+        let tls = compose::client_tls(&options.plan.zookeeper, &options.plan.kafka, &options.plan.ledger, None)?;
         let cluster = match &options.data_dir {
             Some(dir) => {
                 let cluster = secrets::cluster_id(dir)?;
@@ -90,7 +123,8 @@ impl Cluster {
             };
             disks.insert(id, disk);
         }
-        let started = Self { options, cluster, disks, tls, nodes: Mutex::default() };
+        let validators = validators(&mut options, cluster)?;
+        let started = Self { options, cluster, disks, validators, tls, nodes: Mutex::default() };
         for id in started.ids() {
             started.start_node(id)?;
         }
@@ -151,6 +185,7 @@ impl Cluster {
             peer_tls: None,
             client_tls: self.tls.clone(),
             admin_tls: None,
+            validator: self.validators.get(&id).copied(),
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),

@@ -12,18 +12,20 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot, Door, Members};
-use verity_node::{Count, DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
+use verity_node::{ClientCertificates, Count, DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
 use verity_replica::{EngineFactory, Founder, GroupSpec, ServiceFactory};
 use verity_storage::{ClusterId, Disk};
 use verity_types::{GroupId, Mono, NodeId};
 
 use crate::layout;
-use crate::settings::{Kafka as KafkaSettings, ZooKeeper as ZooKeeperSettings};
+use crate::settings::{Kafka as KafkaSettings, Ledger as LedgerSettings, ZooKeeper as ZooKeeperSettings};
 
 mod kafka;
+mod ledger;
 mod zookeeper;
 
 pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
+pub(crate) use ledger::{LEDGER, genesis, public_key};
 pub(crate) use zookeeper::TREE;
 
 /// The listener for clients without TLS.
@@ -64,17 +66,20 @@ pub(crate) enum System {
     ZooKeeper,
     /// Partitioned logs.
     Kafka,
+    /// A chain of signed blocks.
+    Ledger,
 }
 
 impl System {
     /// All of them.
-    pub(crate) const ALL: [System; 2] = [System::ZooKeeper, System::Kafka];
+    pub(crate) const ALL: [System; 3] = [System::ZooKeeper, System::Kafka, System::Ledger];
 
     /// As flags name it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::ZooKeeper => "zookeeper",
             Self::Kafka => "kafka",
+            Self::Ledger => "ledger",
         }
     }
 }
@@ -94,6 +99,10 @@ pub(crate) struct Plan {
     pub(crate) zookeeper: ZooKeeperSettings,
     /// What Kafka's clients are offered.
     pub(crate) kafka: KafkaSettings,
+    /// What the ledger's clients are offered.
+    pub(crate) ledger: LedgerSettings,
+    /// What the ledger begins with, if it is served.
+    pub(crate) genesis: Option<Arc<verity_ledger::wire::Genesis>>,
 }
 
 /// Where a node is met.
@@ -119,6 +128,8 @@ pub(crate) struct Place {
     pub(crate) client_tls: BTreeMap<System, ServerTls>,
     /// Towards administrators, where they may be elsewhere.
     pub(crate) admin_tls: Option<ServerTls>,
+    /// What the node signs the ledger's blocks with, if it is served.
+    pub(crate) validator: Option<[u8; 32]>,
     /// The address on which clients are served.
     pub(crate) clients: IpAddr,
     /// The address on which administrators are served.
@@ -175,6 +186,7 @@ impl Plan {
             match system {
                 System::ZooKeeper => doors.extend(zookeeper::doors(&self.zookeeper, tls(*system))),
                 System::Kafka => doors.extend(kafka::doors(&self.kafka, tls(*system))),
+                System::Ledger => doors.extend(ledger::doors(&self.ledger, tls(*system))),
             }
         }
         doors.retain(|door| door.port != 0);
@@ -186,11 +198,13 @@ impl Plan {
 pub(crate) fn client_tls(
     zookeeper: &ZooKeeperSettings,
     kafka: &KafkaSettings,
+    ledger: &LedgerSettings,
     shared: Option<&PathBuf>,
 ) -> Result<BTreeMap<System, ServerTls>> {
     let wanted = [
         (System::ZooKeeper, zookeeper.tls_dir.as_ref(), zookeeper.certificates()),
         (System::Kafka, kafka.tls_dir.as_ref(), kafka.certificates()),
+        (System::Ledger, ledger.tls_dir.as_ref(), ClientCertificates::Ignored),
     ];
     let mut all = BTreeMap::new();
     for (system, own, certificates) in wanted {
@@ -209,6 +223,10 @@ pub(crate) fn hint(name: &str, addrs: &[SocketAddr]) -> String {
         "zookeeper+tls" => format!("KazooClient(hosts=\"{}\", use_ssl=True, ca=\"ca.pem\")", all.join(",")),
         "kafka" => format!("kcat -b {}", all.join(",")),
         "kafka+tls" => format!("kcat -b {} -X security.protocol=ssl -X ssl.ca.location=ca.pem", all.join(",")),
+        "ledger" => all.first().map_or_else(String::new, |addr| format!("curl http://{addr}/status")),
+        "ledger+tls" => {
+            all.first().map_or_else(String::new, |addr| format!("curl --cacert ca.pem https://{addr}/status"))
+        }
         "zookeeper-admin" => all.first().map_or_else(String::new, |addr| format!("curl http://{addr}/commands/stats")),
         _ => String::new(),
     }
@@ -220,6 +238,7 @@ pub(crate) fn group_name(group: GroupId) -> String {
         TREE => "zookeeper".to_owned(),
         kafka::CLUSTER => "kafka-meta".to_owned(),
         kafka::COORDINATOR => "kafka-groups".to_owned(),
+        LEDGER => "ledger".to_owned(),
         partition if partition.0 >= verity_kafka::machine::cluster::PARTITIONS => {
             format!("kafka-{}", partition.0 - verity_kafka::machine::cluster::PARTITIONS)
         }
@@ -256,6 +275,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         let part = match system {
             System::ZooKeeper => zookeeper::part(plan, &place, &own)?,
             System::Kafka => kafka::part(plan, &place)?,
+            System::Ledger => ledger::part(plan, &place)?,
         };
         groups.extend(part.groups);
         services.push(part.service);

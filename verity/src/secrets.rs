@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use verity_storage::ClusterId;
 
 const CLUSTER_FILE: &str = "cluster";
+const GENESIS_FILE: &str = "genesis.json";
+const VALIDATOR_FILE: &str = "validator.key";
 const TOKEN_FILE: &str = "admin.token";
 /// A token that is shorter can be guessed. Ours have 32 characters.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -42,6 +44,18 @@ pub(crate) fn cluster_id(dir: &Path) -> Result<ClusterId> {
         );
     };
     Ok(ClusterId(bytes))
+}
+
+/// What the node of this folder signs the ledger's blocks with; a new folder gets a new one.
+pub(crate) fn validator_seed(dir: &Path) -> Result<[u8; 32]> {
+    let hex = keep(dir, VALIDATOR_FILE, || Ok(hex(&random::<32>()?)))?;
+    let seed = unhex(&hex).and_then(|bytes| bytes.try_into().ok());
+    seed.with_context(|| format!("{} does not hold a validator's key; restore it", dir.join(VALIDATOR_FILE).display()))
+}
+
+/// The genesis of the ledger in this folder; a new folder gets one that `make` makes.
+pub(crate) fn genesis(dir: &Path, make: impl FnOnce() -> String) -> Result<String> {
+    keep(dir, GENESIS_FILE, || Ok(make()))
 }
 
 /// The token that changes through the admin API need.

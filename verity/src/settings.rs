@@ -85,6 +85,7 @@
 //! `[telemetry]` of such a file; a file for it holds nothing else.
 
 mod kafka;
+mod ledger;
 mod zookeeper;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,6 +102,7 @@ use verity_types::NodeId;
 use crate::compose::{Agreement, Seat, System};
 
 pub(crate) use kafka::Kafka;
+pub(crate) use ledger::Ledger;
 pub(crate) use zookeeper::ZooKeeper;
 
 /// The keys of a file that are in no section, as the environment spells them.
@@ -128,6 +130,8 @@ pub(crate) struct Settings {
     pub(crate) zookeeper: ZooKeeper,
     #[serde(default)]
     pub(crate) kafka: Kafka,
+    #[serde(default)]
+    pub(crate) ledger: Ledger,
     pub(crate) tls: Option<Tls>,
     #[serde(default)]
     pub(crate) telemetry: Telemetry,
@@ -141,6 +145,7 @@ pub(crate) struct Settings {
 pub(crate) struct Features {
     pub(crate) zookeeper: ZooKeeper,
     pub(crate) kafka: Kafka,
+    pub(crate) ledger: Ledger,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -216,8 +221,9 @@ pub(crate) enum LabDisk {
     Forgetful,
 }
 
-fn all_systems() -> BTreeSet<System> {
-    BTreeSet::from(System::ALL)
+/// Those that need nothing made before: a ledger has a genesis that lists its nodes' keys.
+pub(crate) fn all_systems() -> BTreeSet<System> {
+    System::ALL.into_iter().filter(|system| *system != System::Ledger).collect()
 }
 
 fn loopback() -> IpAddr {
@@ -234,7 +240,7 @@ fn environment() -> Env {
 impl Features {
     /// Reads a file, if there is to be one, and what the environment adds to it.
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
-        let names = ["zookeeper", "kafka", "telemetry"];
+        let names = ["zookeeper", "kafka", "ledger", "telemetry"];
         let sections = move |key: &figment::value::UncasedStr| names.iter().any(|name| key.starts_with(name));
         let mut figment = Figment::new();
         if let Some(path) = path {
@@ -256,6 +262,7 @@ impl Features {
     pub(crate) fn check(&self) -> Result<()> {
         self.zookeeper.check()?;
         self.kafka.check()?;
+        self.ledger.check()?;
         self.telemetry.check()
     }
 }
@@ -293,6 +300,7 @@ impl Settings {
         }
         self.zookeeper.check()?;
         self.kafka.check()?;
+        self.ledger.check()?;
         self.telemetry.check()
     }
 
@@ -313,6 +321,12 @@ impl Settings {
             }
             _ if !self.node.clients.is_loopback() && self.serves(System::Kafka) && self.kafka.port != 0 => {
                 bail!("kafka.port would be served on {} without TLS; set it to 0, or say --insecure", self.node.clients)
+            }
+            _ if !self.node.clients.is_loopback() && self.serves(System::Ledger) && self.ledger.port != 0 => {
+                bail!(
+                    "ledger.port would be served on {} without TLS; set it to 0, or say --insecure",
+                    self.node.clients
+                )
             }
             _ if !self.node.clients.is_loopback() && self.serves(System::Kafka) && !self.kafka.knows_clients() => {
                 bail!(

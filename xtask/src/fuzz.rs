@@ -17,7 +17,7 @@ use crate::install;
 use crate::shell::{cargo, command, has, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "replica",
     "kafka_session",
     "zookeeper_session",
@@ -28,6 +28,7 @@ const TARGETS: [&str; 12] = [
     "zookeeper_tree",
     "snapshot",
     "frames",
+    "http",
     "kafka_wire",
     "zookeeper_wire",
 ];

@@ -28,6 +28,9 @@ const WALL: u64 = 1_800_000_000_000;
 /// A stamp is never further ahead of true time.
 const STAMP_AHEAD_MS: u64 = 2_100;
 
+/// Behind the heal nothing more is asked for while so many operations wait.
+const WAITING_MAX: usize = 8;
+
 /// Starts a replica; the world does not know which of them lie.
 pub type Start = Box<dyn Fn(Boot, Mono) -> Box<dyn Agreement>>;
 /// Says whom evidence names, if it proves anything.
@@ -487,7 +490,8 @@ impl World {
             assert!(self.now < deadline, "no progress a minute after the heal: {}", self.table());
             let until = self.now + 50 * MS;
             self.run(until);
-            if self.tally.executed < least {
+            let waits: usize = self.nodes.values().map(|node| node.asked.len()).sum();
+            if self.tally.executed < least && waits < WAITING_MAX {
                 self.propose();
             }
         }

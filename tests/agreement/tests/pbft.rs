@@ -130,23 +130,8 @@ fn the_swarm_catches_prepares_that_are_not_counted() {
 }
 
 #[test]
-fn the_swarm_catches_a_certificate_that_is_dropped() {
-    catches("certificate-dropped");
-}
-
-#[test]
-fn the_swarm_catches_a_watermark_that_is_not_enforced() {
-    catches("watermark-not-enforced");
-}
-
-#[test]
 fn the_swarm_catches_requests_without_a_signature() {
     catches("unsigned-request");
-}
-
-#[test]
-fn the_swarm_catches_votes_that_are_not_written_down() {
-    catches("vote-not-persisted");
 }
 
 #[test]

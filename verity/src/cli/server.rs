@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use verity_contract::Members;
+use verity_ledger::wire::Genesis;
 use verity_node::{ClientCertificates, NodeClient, NodeError, PeerTls, ServerTls};
 use verity_storage::{Disk, RealDisk, VolatileDisk};
 use verity_types::NodeId;
@@ -15,7 +16,7 @@ use verity_types::NodeId;
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, PEER_PORT, located, loopback};
-use crate::compose::{self, Place, Plan};
+use crate::compose::{self, Place, Plan, System};
 use crate::join::{JoinToken, Seat};
 use crate::secrets;
 use crate::settings::{LabDisk, Settings, ZooKeeper};
@@ -218,7 +219,29 @@ fn plan(settings: &Settings) -> Result<Plan> {
         systems: settings.systems.clone(),
         zookeeper: settings.zookeeper.clone(),
         kafka: settings.kafka.clone(),
+        ledger: settings.ledger.clone(),
+        genesis: genesis(settings)?,
     })
+}
+
+/// What this node signs the ledger's blocks with, if it serves one.
+fn validator(settings: &Settings) -> Result<Option<[u8; 32]>> {
+    let serves = settings.systems.contains(&System::Ledger);
+    serves.then(|| secrets::validator_seed(&settings.node.data_dir)).transpose()
+}
+
+/// What the ledger begins with, if it is served.
+fn genesis(settings: &Settings) -> Result<Option<Arc<Genesis>>> {
+    let Some(seed) = validator(settings)? else { return Ok(None) };
+    let Some(path) = &settings.ledger.genesis else {
+        bail!(
+            "ledger.genesis names no file; the genesis lists the nodes' keys, and this node's is {}",
+            compose::public_key(&seed)
+        );
+    };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let genesis = Genesis::from_json(&text).with_context(|| format!("{} is no genesis", path.display()))?;
+    Ok(Some(Arc::new(genesis)))
 }
 
 fn disk(settings: &Settings) -> Result<Arc<dyn Disk>> {
@@ -232,7 +255,8 @@ fn disk(settings: &Settings) -> Result<Arc<dyn Disk>> {
 
 fn place(settings: &Settings) -> Result<Place> {
     let tls = settings.tls.as_ref();
-    let client_tls = compose::client_tls(&settings.zookeeper, &settings.kafka, tls.map(|tls| &tls.dir))?;
+    let client_tls =
+        compose::client_tls(&settings.zookeeper, &settings.kafka, &settings.ledger, tls.map(|tls| &tls.dir))?;
     Ok(Place {
         id: NodeId(settings.node.id),
         cluster: settings.cluster_id(),
@@ -244,6 +268,7 @@ fn place(settings: &Settings) -> Result<Place> {
         peer_tls: tls.map(|tls| PeerTls::load(&tls.dir)).transpose()?,
         client_tls,
         admin_tls: admin_tls(settings)?,
+        validator: validator(settings)?,
         clients: settings.node.clients,
         administrators: settings.node.admin.ip(),
         data_dir: Some(settings.node.data_dir.display().to_string()),

@@ -170,6 +170,9 @@ impl Sim {
             let (name, has) = (mutant.name(), home.name());
             bail!("{} has no {name}; {has} has it: add --system {has}", self.system.name());
         }
+        if self.system == System::Ledger {
+            bail!("the simulator has no clients for the ledger");
+        }
         if self.history.is_some() && self.system != System::ZooKeeper {
             bail!("--history: the clients of {} write none", self.system.name());
         }
@@ -237,6 +240,7 @@ impl Sim {
                 let mut clients = if options.nodes < 3 { clients } else { clients.with_operator() };
                 verity_sim::run(options, &mut clients)
             }
+            System::Ledger => unreachable!("it is refused before"),
         };
         match result {
             Ok(report) => (report, None),

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::compose::{self, Agreement, Plan};
-use crate::settings::{Kafka, ZooKeeper};
+use crate::settings::{Kafka, Ledger, ZooKeeper};
 use crate::{secrets, tour};
 
 /// The tour's nodes, on ports of their own.
@@ -62,6 +62,8 @@ fn start(system: compose::System, agreement: Agreement) -> Result<Cluster> {
             secret: secrets::random()?,
             zookeeper,
             kafka: Kafka::default(),
+            ledger: Ledger::default(),
+            genesis: None,
         };
         match Cluster::start(ClusterOptions { nodes: NODES, data_dir: None, port_offset, plan }) {
             Ok(cluster) => return Ok(cluster),

@@ -15,7 +15,7 @@ use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP};
 use crate::compose::{self, Agreement, Plan, System};
-use crate::settings::Features;
+use crate::settings::{Features, all_systems};
 use crate::telemetry::{Exporter, Traces};
 use crate::{layout, secrets};
 
@@ -134,13 +134,15 @@ impl Up {
             data_dir: data_dir.clone(),
             port_offset: self.port_offset,
             plan: Plan {
-                systems: if only.is_empty() { BTreeSet::from(System::ALL) } else { only },
+                systems: if only.is_empty() { all_systems() } else { only },
                 members: Plan::members(nodes),
                 agreement: self.agreement,
                 seed: secrets::seed()?,
                 secret: secrets::random()?,
                 zookeeper: features.zookeeper,
                 kafka: features.kafka,
+                ledger: features.ledger,
+                genesis: None,
             },
         };
         let traces = Traces::start(&features.telemetry)?;

@@ -1,0 +1,121 @@
+//! Where transactions are, by their hashes and by what happened in them (CometBFT `state/txindex/kv`).
+//!
+//! A value of a tag has the list of places in which it stands, which grows at its end and is cut at its front, as blocks
+//! come and go. A search takes the shortest list that a condition leaves, and looks its places up in the others.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::store::Stored;
+use crate::wire::{Hash, Operand, Operator, Query, from_hex};
+
+/// The tags that every transaction has.
+pub(super) const TX_HASH: &str = "tx.hash";
+pub(super) const TX_HEIGHT: &str = "tx.height";
+
+/// A transaction's place: its block, and its number in it.
+pub(super) type Place = (u64, u32);
+
+type Places = VecDeque<Place>;
+
+/// The index.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    by_hash: BTreeMap<Hash, Place>,
+    tags: BTreeMap<String, BTreeMap<String, Places>>,
+}
+
+impl Index {
+    /// Takes a block in.
+    pub(super) fn insert(&mut self, stored: &Stored) {
+        for (at, hash) in stored.hashes.iter().enumerate() {
+            let place = (stored.height(), u32::try_from(at).expect("a block is bounded"));
+            self.by_hash.insert(*hash, place);
+            for (tag, value) in indexed(stored, at) {
+                let places = self.tags.entry(tag).or_default().entry(value).or_default();
+                if places.back() != Some(&place) {
+                    places.push_back(place);
+                }
+            }
+        }
+    }
+
+    /// Lets the oldest block go.
+    pub(super) fn remove(&mut self, stored: &Stored) {
+        for (at, hash) in stored.hashes.iter().enumerate() {
+            if self.by_hash.get(hash).is_some_and(|place| place.0 == stored.height()) {
+                self.by_hash.remove(hash);
+            }
+            for (tag, value) in indexed(stored, at) {
+                let Some(values) = self.tags.get_mut(&tag) else { continue };
+                if let Some(places) = values.get_mut(&value) {
+                    while places.front().is_some_and(|place| place.0 <= stored.height()) {
+                        places.pop_front();
+                    }
+                    if places.is_empty() {
+                        values.remove(&value);
+                    }
+                }
+                if values.is_empty() {
+                    self.tags.remove(&tag);
+                }
+            }
+        }
+    }
+
+    /// Where a transaction is.
+    pub(super) fn get(&self, hash: &[u8]) -> Option<Place> {
+        self.by_hash.get(hash).copied()
+    }
+
+    /// Where the transactions are that a query asks for, in order; `all` are those there are.
+    pub(super) fn search(&self, query: &Query, all: impl Fn() -> Vec<Place>) -> Result<Vec<Place>, String> {
+        let of_hash = |tag: &str, operator| tag == TX_HASH && operator == Operator::Equal;
+        if let Some(condition) = query.conditions.iter().find(|one| of_hash(&one.tag, one.operator)) {
+            let Operand::Text(hash) = &condition.operand else { return Ok(Vec::new()) };
+            let hash = from_hex(hash).ok_or("error during searching for a hash in the query: it is not hexadecimal")?;
+            return Ok(self.get(&hash).into_iter().collect());
+        }
+        let (heights, others): (Vec<_>, Vec<_>) = query.conditions.iter().partition(|one| one.tag == TX_HEIGHT);
+        let mut lists: Vec<Vec<&Places>> = others.into_iter().map(|condition| self.lists(condition)).collect();
+        lists.sort_by_key(|lists| lists.iter().map(|places| places.len()).sum::<usize>());
+        let mut found: Vec<Place> = match lists.first() {
+            Some(shortest) => shortest.iter().flat_map(|places| places.iter().copied()).collect(),
+            None => all(),
+        };
+        found.sort_unstable();
+        found.dedup();
+        let holds = |place: &Place| {
+            let height = place.0.to_string();
+            heights.iter().all(|condition| condition.holds_for(&height))
+                && lists.iter().skip(1).all(|lists| lists.iter().any(|places| places.binary_search(place).is_ok()))
+        };
+        found.retain(holds);
+        Ok(found)
+    }
+
+    /// The lists of the values that a condition allows.
+    fn lists(&self, condition: &crate::wire::Condition) -> Vec<&Places> {
+        if let (Operator::Equal, Operand::Text(value)) = (condition.operator, &condition.operand) {
+            return self.tags.get(&condition.tag).and_then(|values| values.get(value)).into_iter().collect();
+        }
+        let of_type = |tag: &str| {
+            condition.operator == Operator::Exists && tag.rsplit_once('.').is_some_and(|(of, _)| of == condition.tag)
+        };
+        let tags = self.tags.iter().filter(|(tag, _)| **tag == condition.tag || of_type(tag));
+        let values = tags.flat_map(|(_, values)| values);
+        values.filter(|(value, _)| condition.holds_for(value)).map(|(_, places)| places).collect()
+    }
+}
+
+/// What a transaction can be found by.
+fn indexed(stored: &Stored, at: usize) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for event in stored.result(at).events {
+        for attribute in event.attributes {
+            if attribute.index && !event.r#type.is_empty() && !attribute.key.is_empty() {
+                all.push((format!("{}.{}", event.r#type, attribute.key), attribute.value));
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,228 @@
+//! The state of a ledger, and what each command does to it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use verity_contract::{Command as Ordered, Effects, ReadOutcome, RestoreError, StateMachine};
+use verity_types::Digest;
+
+use super::app::App;
+use super::command::{Command, Reply};
+use super::draw::Drawing;
+use super::index::Index;
+use super::pool::{Pool, PoolLimits};
+use super::query::{Answer, Proposed, Query, address, encode_answer};
+use super::store::Store;
+use crate::wire::{BlockId, Commit, ConsensusParams, Genesis, Hash, Time, Validators, root, sha256};
+
+/// What a ledger keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// So many of the last blocks can be read and searched.
+    pub retain_blocks: u64,
+    /// They hold at most about so many bytes of memory.
+    pub retain_bytes: u64,
+    /// Bounds of what waits for a block.
+    pub pool: PoolLimits,
+}
+
+impl Default for LedgerConfig {
+    fn default() -> Self {
+        Self { retain_blocks: 10_000, retain_bytes: 256 << 20, pool: PoolLimits::default() }
+    }
+}
+
+/// The last block that stands, or what stands before the first one.
+#[derive(Clone, Debug)]
+pub(super) struct Tip {
+    pub(super) height: u64,
+    pub(super) id: BlockId,
+    pub(super) time: Time,
+    /// Of the state before it, which its header says.
+    pub(super) said: Bytes,
+    /// Of the state behind it, which the next header will say.
+    pub(super) app_hash: Bytes,
+    /// Of what its transactions came to.
+    pub(super) results_hash: Hash,
+    /// The votes for it so far: more than two thirds.
+    pub(super) seen: Commit,
+}
+
+/// A block that was cut and does not stand yet.
+#[derive(Clone, Debug)]
+pub(super) struct Proposal {
+    pub(super) encoded: Bytes,
+    pub(super) time: Time,
+    pub(super) height: u64,
+    /// The votes for it so far.
+    pub(super) votes: Commit,
+}
+
+/// A ledger.
+pub struct Ledger {
+    pub(super) config: LedgerConfig,
+    pub(super) genesis: Arc<Genesis>,
+    pub(super) validators: Validators,
+    pub(super) params: ConsensusParams,
+    pub(super) app: Box<dyn App>,
+    pub(super) pool: Pool,
+    pub(super) store: Store,
+    pub(super) index: Index,
+    pub(super) tip: Tip,
+    pub(super) proposal: Option<Proposal>,
+    pub(super) drawing: Option<Drawing>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("tip", &self.tip).finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// A ledger that begins.
+    ///
+    /// # Panics
+    /// If no chain can begin with the genesis: [`Genesis::check`] says so before.
+    #[must_use]
+    pub fn new(config: LedgerConfig, genesis: Arc<Genesis>, mut app: Box<dyn App>) -> Self {
+        genesis.check().expect("a genesis is checked by who reads it");
+        let app_hash = app.init_chain(&genesis.chain_id, genesis.time);
+        Self {
+            tip: Tip {
+                height: 0,
+                id: BlockId::default(),
+                time: genesis.time,
+                said: Bytes::new(),
+                app_hash,
+                results_hash: root::<Bytes>(&[]),
+                seen: Commit::default(),
+            },
+            validators: genesis.set(),
+            params: ConsensusParams::default(),
+            app,
+            pool: Pool::default(),
+            store: Store::default(),
+            index: Index::default(),
+            proposal: None,
+            drawing: None,
+            config,
+            genesis,
+        }
+    }
+
+    /// The height of the last block.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        self.tip.height
+    }
+
+    fn on_command(&mut self, bytes: &Bytes, effects: &mut Effects) -> Reply {
+        match Command::decode(bytes) {
+            Ok(Command::Tx(tx)) => {
+                let reply = self.on_tx(&tx);
+                self.cut_if_due(effects);
+                reply
+            }
+            Ok(Command::Vote(vote)) => {
+                let reply = self.on_vote(vote, effects);
+                self.cut_if_due(effects);
+                reply
+            }
+            Ok(Command::Cut) => {
+                if self.proposal.is_none() {
+                    self.cut(effects);
+                }
+                Reply::Done
+            }
+            Err(error) => Reply::Refused(error.to_string()),
+        }
+    }
+
+    fn on_tx(&mut self, tx: &Bytes) -> Reply {
+        let hash = sha256(tx);
+        if let Some(why) = self.pool.refuse(&self.config.pool, &hash, tx) {
+            return Reply::Refused(why);
+        }
+        let check = self.app.check_tx(tx);
+        if check.code == 0 {
+            self.pool.push(&self.config.pool, hash, tx);
+        }
+        Reply::Checked(check)
+    }
+
+    /// What a validator has not signed yet: the block under way, or the last one.
+    fn unsigned(&self, bytes: &Bytes) -> Answer {
+        let none = Ok(Bytes::new());
+        let Some((at, _)) = address(bytes).and_then(|address| self.validators.find(&address)) else { return none };
+        let (height, time, votes) = match &self.proposal {
+            Some(proposal) => (proposal.height, proposal.time, &proposal.votes),
+            None => (self.tip.height, self.tip.time, &self.tip.seen),
+        };
+        match votes.signatures.get(at) {
+            Some(signature) if signature.vote.is_none() => Ok(Proposed { height, id: votes.block_id, time }.encode()),
+            _ => none,
+        }
+    }
+}
+
+impl StateMachine for Ledger {
+    fn apply(&mut self, batch: &[Ordered], effects: &mut Effects) {
+        for command in batch {
+            let reply = self.on_command(&command.bytes, effects);
+            effects.reply(command.request, reply.encode());
+        }
+    }
+
+    fn read(&mut self, query: &[u8]) -> ReadOutcome {
+        let answer = match Query::decode(query) {
+            Ok(Query::Unsigned { address }) => self.unsigned(&address),
+            Ok(query) => self.answer(query).map(Bytes::from),
+            Err(error) => Err(error.to_string()),
+        };
+        ReadOutcome::Ready(encode_answer(answer))
+    }
+
+    fn snapshot_begin(&mut self) {
+        self.draw_begin();
+    }
+
+    fn snapshot_next(&mut self, size_max: usize) -> Option<Bytes> {
+        self.draw_next(size_max)
+    }
+
+    fn restore(&mut self, chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError> {
+        self.restore_from(chunks)
+    }
+
+    fn digest(&self) -> Digest {
+        let mut state = Vec::with_capacity(256);
+        state.extend_from_slice(&self.tip.height.to_be_bytes());
+        state.extend_from_slice(&self.tip.id.hash);
+        state.extend_from_slice(&self.tip.app_hash);
+        state.extend_from_slice(&self.tip.results_hash);
+        state.extend_from_slice(&self.tip.seen.votes().to_be_bytes());
+        if let Some(proposal) = &self.proposal {
+            state.extend_from_slice(&proposal.votes.block_id.hash);
+            state.extend_from_slice(&proposal.votes.votes().to_be_bytes());
+        }
+        state.extend(self.pool.fingerprint().iter().flat_map(|word| word.to_be_bytes()));
+        Digest(sha256(&state))
+    }
+
+    fn size(&self) -> u64 {
+        self.store.bytes() + self.app.size() + self.pool.bytes()
+    }
+
+    fn invariants(&self) {
+        self.pool.invariants();
+        assert_eq!(self.store.height(), self.tip.height, "the last block is stored");
+        assert!(self.tip.height == 0 || self.validators.is_quorum(self.tip.seen.votes()), "what stands is signed");
+        if let Some(proposal) = &self.proposal {
+            assert_eq!(proposal.height, self.tip.height + 1, "one block after the other");
+            assert!(!self.validators.is_quorum(proposal.votes.votes()), "what is signed stands");
+        } else {
+            assert_eq!(self.pool.proposed, 0, "what is proposed is in a block");
+        }
+    }
+}

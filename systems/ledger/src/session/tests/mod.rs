@@ -1,0 +1,4 @@
+//! The service with the state, without sockets.
+
+mod flow;
+mod world;

@@ -1,0 +1,1 @@
+//! Compared with what other hands wrote.

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn keys(count: u64) -> Vec<Keys> {
-        let secret = |id: u64| [u8::try_from(id).unwrap(); 32];
+        let secret = |id: u64| [u8::try_from(id).expect("a small number"); 32];
         let public = (1..=count).map(|id| (NodeId(id), Keys::public_of(secret(id)))).collect();
         (1..=count).map(|id| Keys::new(NodeId(id), secret(id), &public).unwrap()).collect()
     }

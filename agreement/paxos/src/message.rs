@@ -22,7 +22,7 @@
 //! frame.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use verity_contract::codec::{self, take_blob, take_byte};
+use verity_contract::codec::{self, take_blob, take_byte, take_many};
 pub(crate) use verity_contract::codec::{put_members, put_number};
 use verity_contract::{Members, SnapshotMeta};
 use verity_types::{LogIndex, NodeId, Term};
@@ -212,6 +212,14 @@ pub(crate) fn take_value(bytes: &mut Bytes) -> Result<Value, Error> {
     Ok(Value { term, kind, payload })
 }
 
+fn take_accepted(bytes: &mut Bytes) -> Result<(u64, Ballot, Value), Error> {
+    Ok((take_number(bytes)?, take_ballot(bytes)?, take_value(bytes)?))
+}
+
+fn take_decided(bytes: &mut Bytes) -> Result<(Ballot, Value), Error> {
+    Ok((take_ballot(bytes)?, take_value(bytes)?))
+}
+
 mod kind {
     pub(super) const PREPARE: u8 = 1;
     pub(super) const PROMISE: u8 = 2;
@@ -294,19 +302,6 @@ fn take_flags(bytes: &mut Bytes) -> Result<(bool, bool), Error> {
     }
 }
 
-/// Reads `count` things that take `least` bytes each.
-fn take_many<T>(
-    bytes: &mut Bytes,
-    least: usize,
-    take: impl Fn(&mut Bytes) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
-    let count = usize::try_from(take_number(bytes)?).unwrap_or(usize::MAX);
-    if count > bytes.remaining() / least {
-        return invalid(format!("{count} values do not fit the frame"));
-    }
-    (0..count).map(|_| take(bytes)).collect()
-}
-
 /// Reads a frame.
 ///
 /// # Errors
@@ -354,7 +349,7 @@ pub(crate) fn parse(mut bytes: Bytes) -> Result<Frame, Error> {
         kind::LEARN => Frame::Learn {
             decided: take_number(bytes)?,
             first: take_number(bytes)?,
-            values: take_many(bytes, 4, |bytes| Ok((take_ballot(bytes)?, take_value(bytes)?)))?,
+            values: take_many(bytes, 4, take_decided)?,
         },
         kind::SNAPSHOT => {
             let (index, term) = (LogIndex(take_number(bytes)?), Term(take_number(bytes)?));
@@ -379,7 +374,7 @@ fn take_nonce(bytes: &mut Bytes) -> Result<Nonce, Error> {
 fn take_promise(bytes: &mut Bytes) -> Result<Frame, Error> {
     let (ballot, decided) = (take_ballot(bytes)?, take_number(bytes)?);
     let (from, to) = (take_number(bytes)?, take_number(bytes)?);
-    let accepted = take_many(bytes, 5, |bytes| Ok((take_number(bytes)?, take_ballot(bytes)?, take_value(bytes)?)))?;
+    let accepted = take_many(bytes, 5, take_accepted)?;
     if accepted.iter().any(|(slot, ..)| *slot < from || *slot > to) {
         return invalid("a promise reports a slot outside of its range");
     }

@@ -27,7 +27,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};
-use verity_contract::codec::{self, put_blob, put_members, put_number, take_blob, take_byte};
+use verity_contract::codec::{self, put_blob, put_members, put_number, take_blob, take_byte, take_many};
 use verity_contract::{Members, SnapshotMeta};
 use verity_types::{Digest, LogIndex, NodeId, Term};
 
@@ -330,19 +330,6 @@ pub(crate) fn take_sig(bytes: &mut Bytes) -> Result<Sig, Error> {
     Ok(sig)
 }
 
-/// Reads `count` things that take `least` bytes each.
-fn take_many<T>(
-    bytes: &mut Bytes,
-    least: usize,
-    take: impl Fn(&mut Bytes) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
-    let count = usize::try_from(take_number(bytes)?).unwrap_or(usize::MAX);
-    if count > bytes.remaining() / least {
-        return invalid(format!("{count} of something do not fit the frame"));
-    }
-    (0..count).map(|_| take(bytes)).collect()
-}
-
 fn put_votes(out: &mut BytesMut, votes: &Votes) {
     put_number(out, votes.len() as u64);
     for (node, sig) in votes {
@@ -351,9 +338,17 @@ fn put_votes(out: &mut BytesMut, votes: &Votes) {
     }
 }
 
+fn take_vote(bytes: &mut Bytes) -> Result<(NodeId, Sig), Error> {
+    Ok((NodeId(take_number(bytes)?), take_sig(bytes)?))
+}
+
+fn take_entry(bytes: &mut Bytes) -> Result<(Batch, Proof), Error> {
+    Ok((take_batch(bytes)?, take_proof(bytes)?))
+}
+
 /// Votes of as many replicas as a group can have, each once.
 fn take_votes(bytes: &mut Bytes) -> Result<Votes, Error> {
-    let votes = take_many(bytes, SIGNATURE_BYTES + 1, |bytes| Ok((NodeId(take_number(bytes)?), take_sig(bytes)?)))?;
+    let votes = take_many(bytes, SIGNATURE_BYTES + 1, take_vote)?;
     let rising = votes.windows(2).all(|pair| pair[0].0 < pair[1].0);
     if rising && votes.len() <= MAX_MEMBERS { Ok(votes) } else { invalid("votes that are not each of another replica") }
 }
@@ -669,10 +664,7 @@ fn take_body(kind: u8, bytes: &mut Bytes) -> Result<Message, Error> {
         kind::FETCH => Message::Fetch { from: take_number(bytes)? },
         kind::ENTRIES => {
             let first = take_number(bytes)?;
-            Message::Entries {
-                first,
-                entries: take_many(bytes, 4, |bytes| Ok((take_batch(bytes)?, take_proof(bytes)?)))?,
-            }
+            Message::Entries { first, entries: take_many(bytes, 4, take_entry)? }
         }
         kind::STABLE => Message::Stable(take_stable(bytes)?),
         kind::SNAPSHOT => Message::Snapshot { meta: take_meta(bytes)?, stable: take_stable(bytes)? },

@@ -89,6 +89,22 @@ pub fn take_blob(bytes: &mut Bytes, max: usize) -> Result<Bytes, CodecError> {
     Ok(bytes.split_to(length))
 }
 
+/// Takes a count, and as many things, each of which is at least `least` bytes: a count that lies allocates nothing.
+///
+/// # Errors
+/// [`CodecError`], or what `take` says.
+pub fn take_many<T, E: From<CodecError>>(
+    bytes: &mut Bytes,
+    least: usize,
+    take: impl Fn(&mut Bytes) -> Result<T, E>,
+) -> Result<Vec<T>, E> {
+    let count = usize::try_from(take_number(bytes)?).unwrap_or(usize::MAX);
+    if count > bytes.remaining() / least {
+        return Err(CodecError(format!("{count} of something do not fit the frame")).into());
+    }
+    (0..count).map(|_| take(bytes)).collect()
+}
+
 /// Appends members.
 pub fn put_members(out: &mut BytesMut, members: &Members) {
     for set in [&members.voters, &members.outgoing, &members.learners] {

@@ -23,9 +23,9 @@ struct Lab {
 }
 
 impl Lab {
-    fn start(first_offset: u16, nodes: u16) -> Self {
+    fn start(nodes: u16) -> Self {
         let dir = TempDir::new().expect("a folder");
-        let ports = Ports::free_for(first_offset, nodes);
+        let ports = Ports::free_for(nodes);
         let mut up = verity(&["up", "--json", "--nodes", &nodes.to_string()]);
         up.arg("--data-dir").arg(dir.path().join("data")).args(["--port-offset", &ports.offset.to_string()]);
         let lab = Self { running: Running::start(&mut up), admin: format!("127.0.0.1:{}", ports.of(7070)), dir };
@@ -69,7 +69,7 @@ fn faults(node: &Json) -> String {
 
 #[test]
 fn a_pause_shows_and_ends_with_a_heal_or_with_the_program() {
-    let lab = Lab::start(10_000, 1);
+    let lab = Lab::start(1);
     lab.run(&["fault", "pause", "1", "--for", LONG_MS]);
     let [node] = &lab.nodes()[..] else { panic!("it has one node") };
     assert!(faults(node).contains("paused for another"), "{node}");
@@ -83,7 +83,7 @@ fn a_pause_shows_and_ends_with_a_heal_or_with_the_program() {
 
 #[test]
 fn a_slow_disk_is_healed_while_it_is_slow() {
-    let lab = Lab::start(11_200, 1);
+    let lab = Lab::start(1);
     lab.run(&["fault", "disk", "1", "--delay", LONG_MS]);
     let connect = |lab: &Lab| {
         // A session is a write, which waits for the disk.
@@ -112,7 +112,7 @@ fn clients(lab: &Lab) -> String {
 
 #[test]
 fn faults_that_no_node_survives_are_refused() {
-    let lab = Lab::start(12_400, 1);
+    let lab = Lab::start(1);
     for (args, word) in [
         (["fault", "clock", "1", "--skew", "10000000000000"], "ten years"),
         (["fault", "clock", "1", "--skew", "-9223372036854775808"], "ten years"),
@@ -130,7 +130,7 @@ fn faults_that_no_node_survives_are_refused() {
 
 #[test]
 fn changes_of_members_end() {
-    let lab = Lab::start(13_600, 4);
+    let lab = Lab::start(4);
     let at = |node: usize| lab.running.said["nodes"][node - 1]["admin"].as_str().expect("it has one").to_owned();
     let remove = |node: &str, via: usize| {
         let mut command = verity(&["node", "remove", node, "--json", "--admin", &at(via), "--data-dir"]);
@@ -162,7 +162,7 @@ fn changes_of_members_end() {
 
 #[test]
 fn a_cluster_in_memory_says_how_to_break_it() {
-    let ports = Ports::free(17_800);
+    let ports = Ports::free();
     let offset = ports.offset.to_string();
     let flags = ["up", "--ephemeral", "--nodes", "1", "--port-offset", &offset];
     let running = Running::start(verity(&flags).arg("--json"));
@@ -221,7 +221,7 @@ fn configuration(dir: &Path, sections: &str) -> String {
 #[test]
 fn flags_of_a_server_come_over_its_file() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(19_000);
+    let ports = Ports::free();
     let config = configuration(dir.path(), "[zookeeper]\nport = 1\nadmin_port = 0\n");
     let (peer, admin) = (format!("127.0.0.1:{}", ports.of(7071)), format!("127.0.0.1:{}", ports.of(7070)));
     let port = ports.of(2181).to_string();
@@ -234,7 +234,7 @@ fn flags_of_a_server_come_over_its_file() {
     assert_eq!(nodes(&["--admin", &admin])[0]["id"], 1);
     assert!(dir.path().join("elsewhere/identity").exists() && !dir.path().join("data").exists());
     // Another one that wants the same admin port is told the flag that it has.
-    let (again, free) = (dir.path().join("again").display().to_string(), Ports::free(22_100));
+    let (again, free) = (dir.path().join("again").display().to_string(), Ports::free());
     let mut second = verity(&["server", "--config", &config, "--data-dir", &again, "--admin", &admin]);
     second.args(["--peer", &format!("127.0.0.1:{}", free.of(7071)), "--zookeeper-port", &free.of(2181).to_string()]);
     let line = refusal(&mut second);
@@ -252,7 +252,7 @@ fn administrators_beyond_loopback_are_met_over_tls() {
     ] {
         assert!(verity(args).output().expect("the binary runs").status.success());
     }
-    let ports = Ports::free(25_200);
+    let ports = Ports::free();
     let doors = format!("[zookeeper]\nport = {}\nadmin_port = {}\ntls_port = 0\n", ports.of(2181), ports.of(8080));
     let config = configuration(dir.path(), &format!("{doors}[tls]\ndir = \"{}\"\n", folder("tls")));
     let (peer, everywhere) = (format!("127.0.0.1:{}", ports.of(7071)), format!("0.0.0.0:{}", ports.of(7070)));

@@ -15,7 +15,7 @@ mod program;
 #[test]
 fn a_folder_in_use_is_not_shared() {
     let dir = TempDir::new().expect("a folder");
-    let (first, second) = (Ports::free(20_000), Ports::free(23_100));
+    let (first, second) = (Ports::free(), Ports::free());
     let _running = Running::start(&mut up(dir.path(), &first));
     let line = refusal(&mut up(dir.path(), &second));
     assert!(line.contains("in use by another process"), "{line}");
@@ -24,7 +24,7 @@ fn a_folder_in_use_is_not_shared() {
 #[test]
 fn a_taken_port_is_named() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(26_200);
+    let ports = Ports::free();
     for (base, what) in [(2181, "--port-offset"), (8080, "--zookeeper-admin-port"), (7070, "--port-offset")] {
         let taken = TcpListener::bind(("127.0.0.1", ports.of(base))).expect("it was free");
         let line = refusal(&mut up(dir.path(), &ports));
@@ -38,14 +38,14 @@ fn a_folder_that_cannot_be_written_is_named() {
     let dir = TempDir::new().expect("a folder");
     let file = dir.path().join("file");
     fs::write(&file, "no folder").expect("the folder can be written");
-    let line = refusal(&mut up(&file.join("below"), &Ports::free(29_300)));
+    let line = refusal(&mut up(&file.join("below"), &Ports::free()));
     assert!(line.contains("file/below"), "{line}");
 }
 
 #[test]
 fn a_full_disk_is_named() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(32_400);
+    let ports = Ports::free();
     // No file may be longer than 512 KiB, as if the disk were full.
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 1024 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_verity")]);
@@ -57,7 +57,7 @@ fn a_full_disk_is_named() {
 #[test]
 fn a_full_disk_leaves_no_token_that_could_be_guessed() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(41_700);
+    let ports = Ports::free();
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -f 0 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_verity")]);
     command.args(["up", "--nodes", "1", "--json", "--port-offset", &ports.offset.to_string(), "--data-dir"]);
@@ -72,7 +72,7 @@ fn a_full_disk_leaves_no_token_that_could_be_guessed() {
 #[test]
 fn a_folder_is_opened_as_what_it_was_made() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(44_800);
+    let ports = Ports::free();
     drop(Running::start(&mut up(dir.path(), &ports)));
     let line = refusal(up(dir.path(), &ports).args(["--agreement", "paxos"]));
     assert!(line.contains("raft") && line.contains("paxos"), "{line}");
@@ -89,7 +89,7 @@ fn a_folder_is_opened_as_what_it_was_made() {
 #[test]
 fn a_folder_of_a_newer_version_is_left_alone() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(35_500);
+    let ports = Ports::free();
     drop(Running::start(&mut up(dir.path(), &ports)));
     let path = dir.path().join("node-1/identity");
     let mut bytes = fs::read(&path).expect("the node has an identity");
@@ -167,7 +167,7 @@ fn wrong_flags_are_named() {
 #[test]
 fn everything_speaks_json() {
     let dir = TempDir::new().expect("a folder");
-    let ports = Ports::free(38_600);
+    let ports = Ports::free();
     let _running = Running::start(&mut up(dir.path(), &ports));
     let admin = format!("127.0.0.1:{}", ports.of(7070));
     let json = |args: &[&str]| -> serde_json::Value {

@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -16,21 +17,31 @@ pub(crate) struct Ports {
     pub(crate) offset: u16,
 }
 
+/// Where the next search for free ports begins. Two offsets share no port: no two ports, of whichever of five nodes, are a
+/// multiple of the step apart.
+static NEXT: AtomicU16 = AtomicU16::new(2_000);
+const STEP: u16 = 37;
+
 impl Ports {
-    /// Ports that are free now. Tests of one process do not meet: each starts its search elsewhere.
-    pub(crate) fn free(first: u16) -> Self {
-        Self::free_for(first, 1)
+    /// Ports that are free now, and that no other test of this process is given.
+    pub(crate) fn free() -> Self {
+        Self::free_for(1)
     }
 
-    /// The same for so many nodes of one cluster.
-    pub(crate) fn free_for(first: u16, nodes: u16) -> Self {
+    /// The same for so many nodes of one cluster. They lie below those that a system gives to connections that go out.
+    pub(crate) fn free_for(nodes: u16) -> Self {
+        let bases = [2181, 7070, 7071, 8080, 9092];
         let is_free = |offset: u16| {
-            let bases = [2181, 7070, 7071, 8080];
             let mut ports = (0..nodes).flat_map(|node| bases.map(|base| base + offset + 1000 * node));
             ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
         };
-        let offset = (first..first + 3000).step_by(97).find(|offset| is_free(*offset));
-        Self { offset: offset.expect("some ports are free") }
+        loop {
+            let offset = NEXT.fetch_add(STEP, Ordering::Relaxed);
+            assert!(offset + bases[4] + 1000 * nodes < 32_000, "some ports are free");
+            if is_free(offset) {
+                return Self { offset };
+            }
+        }
     }
 
     pub(crate) fn of(&self, base: u16) -> u16 {

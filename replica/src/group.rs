@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use verity_contract::codec::put_members;
 use verity_contract::{
-    Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupFacts, GroupRole, Members, PersistId,
+    Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupFacts, GroupRole, Members, Part, PersistId,
     SnapshotMeta, StateMachine,
 };
 use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
@@ -130,6 +132,10 @@ pub(crate) struct Group {
     /// Digests that the engine was not told yet.
     pub(crate) checkpoints: Vec<(LogIndex, Digest)>,
     pub(crate) installing: bool,
+    /// The state that was installed is none: what was sent was not what its proof speaks of.
+    pub(crate) void: bool,
+    /// A snapshot is wanted, and this is a place where one may be taken: nothing more is applied before it is begun.
+    pub(crate) holds: bool,
     /// The machine cannot go on.
     failed: bool,
     pub(crate) applied: LogIndex,
@@ -145,6 +151,8 @@ pub(crate) struct Group {
     /// When something was last applied.
     pub(crate) applied_at: Mono,
     pub(crate) snapshot_wanted: bool,
+    /// One is due, wherever the engine lets one be taken.
+    pub(crate) snapshot_due: bool,
     /// When the last one could not be saved: it is tried again after [`SNAPSHOT_PAUSE`].
     pub(crate) snapshot_failed_at: Option<Mono>,
     pub(crate) saving: Option<Saving>,
@@ -197,6 +205,8 @@ impl Group {
             queue: VecDeque::new(),
             checkpoints: Vec::new(),
             installing: false,
+            void: false,
+            holds: false,
             failed: false,
             applied: meta.index,
             applied_term: meta.term,
@@ -207,6 +217,7 @@ impl Group {
             counted_bytes: 0,
             applied_at: now,
             snapshot_wanted: false,
+            snapshot_due: false,
             snapshot_failed_at: None,
             saving: None,
             saved,
@@ -255,8 +266,15 @@ impl Group {
     #[must_use]
     pub(crate) fn step_down(&mut self) -> Vec<NodeId> {
         self.ready = false;
-        self.inbox.clear();
-        self.to_propose.clear();
+        if self.engine.every_voter_proposes() {
+            // What this node proposes it proposes whoever leads; what its duty wished for is another leader's now.
+            let no_duty = |proposal: &Proposal| proposal.request.origin != NodeId(0);
+            self.inbox.retain(no_duty);
+            self.to_propose.retain(no_duty);
+        } else {
+            self.inbox.clear();
+            self.to_propose.clear();
+        }
         self.changing = None;
         self.changed = None;
         std::mem::take(&mut self.sending).into_keys().collect()
@@ -264,7 +282,7 @@ impl Group {
 
     /// Applies up to about `budget` commands and `bytes` bytes, which are taken off. Effects are appended; the caller delivers them before the next step.
     pub(crate) fn apply_some(&mut self, budget: usize, bytes: &mut u64, effects: &mut Effects) -> Step {
-        if self.installing || self.failed {
+        if self.installing || self.void || self.failed || self.holds {
             return Step::Idle;
         }
         let mut done = 0;
@@ -275,7 +293,12 @@ impl Group {
                 ToApply::Entry(entry) => entry,
                 ToApply::Checkpoint(index) => {
                     assert_eq!(index, self.applied, "a checkpoint is of what was just applied");
-                    self.checkpoints.push((index, self.machine.digest()));
+                    self.checkpoints.push((index, self.checkpoint_digest()));
+                    // Where a snapshot may be taken is for the engine to say, and at such a place it does.
+                    self.holds = self.snapshot_due;
+                    if self.holds {
+                        break;
+                    }
                     continue;
                 }
                 ToApply::Install(meta) => {
@@ -307,7 +330,15 @@ impl Group {
                 self.apply_members(entry.index, members, entry.payload, effects);
                 1
             }
-            CommittedKind::Normal => self.apply_batch(entry.index, entry.payload, effects),
+            CommittedKind::Normal if entry.parts.is_empty() => {
+                // Every replica skips an entry that is none, alike.
+                let Some(batch) = Batch::decode(entry.payload) else { return 1 };
+                self.apply_batch(entry.index, batch.time, batch.proposals, effects)
+            }
+            CommittedKind::Normal => {
+                let proposals = proposals_of(entry.payload, &entry.parts);
+                self.apply_batch(entry.index, entry.time.unwrap_or_default(), proposals, effects)
+            }
         }
     }
 
@@ -331,14 +362,11 @@ impl Group {
         }
     }
 
-    fn apply_batch(&mut self, index: LogIndex, payload: Bytes, effects: &mut Effects) -> usize {
-        // Every replica skips an entry that is none, alike.
-        let Some(batch) = Batch::decode(payload) else { return 1 };
-        self.time = self.time.max(batch.time);
-        let count = batch.proposals.len();
+    fn apply_batch(&mut self, index: LogIndex, time: WallMs, proposals: Vec<Proposal>, effects: &mut Effects) -> usize {
+        self.time = self.time.max(time);
+        let count = proposals.len().max(1);
         let time = self.time;
-        let commands: Vec<_> = batch
-            .proposals
+        let commands: Vec<_> = proposals
             .into_iter()
             .filter(|proposal| self.lanes.admit(proposal.request))
             .map(|p| verity_contract::Command { index, time, request: p.request, bytes: p.command.join() })
@@ -353,7 +381,10 @@ impl Group {
     pub(crate) fn becomes_ready(&mut self) -> bool {
         if self.role.leads && !self.ready && self.applied_term == self.role.term {
             self.ready = true;
-            self.ahead = self.lanes.clone();
+            // What a voter gave to its own engine will come, whoever leads.
+            if !self.engine.every_voter_proposes() {
+                self.ahead = self.lanes.clone();
+            }
             return true;
         }
         false
@@ -387,21 +418,59 @@ impl Group {
     /// True if a snapshot can be taken now, and would say more than the last one. A machine that failed holds less than its
     /// index says, and a disk that is full has no room a moment later.
     pub(crate) fn may_snapshot(&self, now: Mono) -> bool {
-        if self.snapshot_failed_at.is_some_and(|at| now.since(at) < SNAPSHOT_PAUSE) {
-            return false;
-        }
         let fresh = self.saved.as_ref().is_none_or(|saved| saved.index < self.applied);
-        fresh && !self.failed && self.saving.is_none() && !self.installing && self.applied > LogIndex(0)
+        fresh && self.may_begin(now) && self.applied > LogIndex(0)
     }
 
-    /// What a snapshot taken now would say of itself.
-    pub(crate) fn meta(&self) -> SnapshotMeta {
-        SnapshotMeta {
+    /// The same, for a place that is still to come.
+    pub(crate) fn may_begin(&self, now: Mono) -> bool {
+        let rests = self.snapshot_failed_at.is_some_and(|at| now.since(at) < SNAPSHOT_PAUSE);
+        !rests && !self.failed && !self.installing && !self.void && self.saving.is_none()
+    }
+
+    /// What all replicas that are where this one is have in common: the machine's state, and what stands beside it.
+    fn checkpoint_digest(&self) -> Digest {
+        let mut beside = BytesMut::new();
+        put_members(&mut beside, &self.members);
+        let hash = Sha256::new().chain_update(self.machine.digest().0).chain_update(self.header(&[]));
+        Digest(hash.chain_update(beside).finalize().into())
+    }
+
+    /// True if the engine wants to know the digest of the state that is being installed before anything else is done with it.
+    pub(crate) fn is_to_prove(&self) -> bool {
+        matches!(self.queue.front(), Some(ToApply::Checkpoint(_)))
+    }
+
+    /// The answer to that. A state that could not even be read has a digest that nobody signs.
+    pub(crate) fn proof_of_installed(&mut self) -> Option<(LogIndex, Digest)> {
+        if !self.is_to_prove() {
+            return None;
+        }
+        let Some(ToApply::Checkpoint(index)) = self.queue.pop_front() else { return None };
+        let digest = if index == self.applied { self.checkpoint_digest() } else { Digest::default() };
+        Some((index, digest))
+    }
+
+    /// Every command that this node waits for is given to the leader once more, where a leader is what commands go to.
+    pub(crate) fn resend(&mut self, now: Mono) {
+        if !self.engine.every_voter_proposes() {
+            self.lane.rewind(now);
+        }
+    }
+
+    /// True if commands of this node go to its own engine.
+    pub(crate) fn proposes(&self) -> bool {
+        if self.engine.every_voter_proposes() { self.role.votes } else { self.role.leads && self.ready }
+    }
+
+    /// What a snapshot taken now would say of itself; none if the engine lets none be taken here.
+    pub(crate) fn meta(&self) -> Option<SnapshotMeta> {
+        Some(SnapshotMeta {
             index: self.applied,
             term: self.applied_term,
             members: self.members.clone(),
-            ..SnapshotMeta::default()
-        }
+            context: self.engine.snapshot_context(self.applied)?,
+        })
     }
 
     /// The first chunk of a snapshot that stands on `files`.
@@ -411,7 +480,7 @@ impl Group {
 
     /// True if something waits to be applied, and can be.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.installing && !self.failed && !self.queue.is_empty()
+        !self.installing && !self.void && !self.failed && !self.queue.is_empty()
     }
 
     /// True if what the log held at the start is applied, as far as it was committed, and nobody was told yet.
@@ -432,6 +501,7 @@ impl Group {
     pub(crate) fn on_restored(&mut self, restored: Restored) {
         assert!(restored.meta.index >= self.applied, "a snapshot never takes a group back");
         self.installing = false;
+        self.void = false;
         self.applied = restored.meta.index;
         self.applied_term = restored.meta.term;
         self.members = restored.meta.members.clone();
@@ -500,4 +570,17 @@ impl Group {
             assert!(saved.index <= self.applied, "a snapshot holds what is applied");
         }
     }
+}
+
+/// The commands of an entry that several nodes proposed. What is none is skipped, by every replica alike, and so is a command
+/// that a node puts into another's lane.
+fn proposals_of(mut payload: Bytes, parts: &[Part]) -> Vec<Proposal> {
+    let mut proposals = Vec::new();
+    for part in parts {
+        let operation = payload.split_to(part.length.min(payload.len()));
+        let own = |proposal: &Proposal| [NodeId(0), part.proposer].contains(&proposal.request.origin);
+        let batch = Batch::decode(operation).unwrap_or_default();
+        proposals.extend(batch.proposals.into_iter().filter(own));
+    }
+    proposals
 }

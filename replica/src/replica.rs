@@ -335,7 +335,7 @@ impl Replica {
 
     /// The fingerprint of each group's state, and the index that it is of.
     pub fn digests(&self) -> impl Iterator<Item = (GroupId, LogIndex, Digest)> + '_ {
-        let settled = self.groups.values().filter(|group| !group.installing);
+        let settled = self.groups.values().filter(|group| !group.installing && !group.void);
         settled.map(|group| (group.id, group.applied, group.machine.digest()))
     }
 
@@ -484,7 +484,7 @@ impl Replica {
     fn on_peer_up(&mut self, now: Now, node: NodeId) {
         self.up.insert(node);
         for group in self.groups.values_mut().filter(|group| group.role.leader == Some(node)) {
-            group.lane.rewind(now.mono);
+            group.resend(now.mono);
             self.active.insert(group.id);
         }
     }
@@ -534,7 +534,7 @@ impl Replica {
         group.refused = false;
         group.reads.on_tick();
         if group.lane.stalled(now.mono) {
-            group.lane.rewind(now.mono);
+            group.resend(now.mono);
         }
         for read in group.reads.expired(now.mono) {
             let result = Err(Failure::Unavailable);
@@ -550,6 +550,7 @@ impl Replica {
         }
         let group = self.groups.get_mut(&id).expect("a group is not retired by its own tick");
         let mut outputs = Vec::new();
+        group.engine.set_wall(now.mono, now.wall_ms());
         group.engine.on(now.mono, contract::Input::Tick, &mut outputs);
         // Most ticks of most groups lead to nothing, and then cost the turn nothing more.
         if !outputs.is_empty() || group.has_chores(now.mono) {
@@ -616,6 +617,10 @@ impl Replica {
             }
             From::OfferSnapshot { to, meta, message } => self.offer_snapshot(now, id, to, meta, message),
             From::WantSnapshot => group.snapshot_wanted = true,
+            From::StateRefused => {
+                group.void = true;
+                group.queue.clear();
+            }
             From::Evidence(bytes) => self.out.push(Output::Evidence { group: id, bytes }),
         }
     }
@@ -630,7 +635,7 @@ impl Replica {
         }
         group.role = role;
         let abandoned = group.step_down();
-        group.lane.rewind(now.mono);
+        group.resend(now.mono);
         self.out.push(Output::Role { group: id, role });
         self.tell_services(&SessionInput::Role { group: id, role });
         self.call_duty_always(now, id, |_| DutyInput::Follow);
@@ -679,11 +684,10 @@ impl Replica {
             self.absorb(now, id, outputs);
         }
         let group = self.groups.get_mut(&id).expect("the id was just read from the map");
-        if group.role.leads {
-            if group.ready {
-                self.propose_entries(now, id);
-            }
-        } else if let Some(leader) = group.role.leader
+        if group.proposes() {
+            self.propose_entries(now, id);
+        } else if !group.role.leads
+            && let Some(leader) = group.role.leader
             && group.lane.has_unsent()
         {
             let mut proposals: Vec<Proposal> = group.lane.unsent(FORWARD_BYTES).collect();
@@ -702,7 +706,7 @@ impl Replica {
         group.sort_inbox();
         loop {
             let group = self.groups.get_mut(&id).expect("a group is not retired while it proposes");
-            if group.refused || !group.ready {
+            if group.refused || !group.proposes() {
                 return;
             }
             let Some(entry) = group.next_entry(now.wall_ms()) else { return };
@@ -723,6 +727,7 @@ impl Replica {
     fn apply_group(&mut self, now: Now, id: GroupId) {
         let mut effects = Effects::default();
         let Some(group) = self.groups.get_mut(&id) else { return };
+        group.snapshot_due = group.wants_snapshot(now.mono) && group.may_begin(now.mono);
         match group.apply_some(APPLY_BUDGET, &mut self.apply_bytes, &mut effects) {
             Step::Idle => {}
             Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
@@ -865,6 +870,10 @@ impl Replica {
             return self.work.push_back(Work::Service(read.service, input));
         };
         let token = read.token;
+        if group.void {
+            let input = SessionInput::Completed { token, result: Err(Failure::Unavailable) };
+            return self.work.push_back(Work::Service(read.service, input));
+        }
         let input = match group.machine.read(&read.query) {
             contract::ReadOutcome::Ready(bytes) => SessionInput::Completed { token, result: Ok(bytes) },
             contract::ReadOutcome::InFile(bytes, range) => SessionInput::CompletedInFile { token, bytes, range },

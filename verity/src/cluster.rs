@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result, anyhow, bail};
 use verity_ledger::wire::Genesis;
 use verity_node::{NodeClient, NodeError, NodeHandle, ServerTls};
+use verity_pbft::liar::Lie;
 use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
 
 use crate::admin::About;
-use crate::compose::{self, Plan, System};
+use crate::compose::{self, Agreement, Plan, ReplicaKeys, System};
 use crate::{layout, secrets};
 
 /// Distance between the ports of neighbouring nodes.
@@ -33,6 +34,8 @@ pub(crate) struct ClusterOptions {
     /// `None` keeps everything in memory.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) port_offset: u16,
+    /// Nodes that lie, under PBFT.
+    pub(crate) lies: BTreeMap<NodeId, Lie>,
     pub(crate) plan: Plan,
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct Cluster {
     options: ClusterOptions,
     cluster: ClusterId,
     disks: BTreeMap<NodeId, Arc<dyn Disk>>,
+    /// What the nodes sign with as replicas.
+    replicas: BTreeMap<NodeId, [u8; 32]>,
     /// What the nodes sign the ledger's blocks with, if it is served.
     validators: BTreeMap<NodeId, [u8; 32]>,
     /// Towards clients, if there are certificates.
@@ -79,19 +84,21 @@ fn unix_nanos() -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or_default()
 }
 
+/// A secret of each node: that of its folder, or a new one.
+fn seeds(options: &ClusterOptions, kept: impl Fn(&Path) -> Result<[u8; 32]>) -> Result<BTreeMap<NodeId, [u8; 32]>> {
+    let seed = |id: NodeId| match &options.data_dir {
+        Some(dir) => kept(&node_dir(dir, id)),
+        None => secrets::random(),
+    };
+    (1..=u64::from(options.nodes)).map(NodeId).map(|id| Ok((id, seed(id)?))).collect()
+}
+
 /// The nodes' keys for the ledger, and its genesis in the plan: those of the folder, or new ones.
 fn validators(options: &mut ClusterOptions, cluster: ClusterId) -> Result<BTreeMap<NodeId, [u8; 32]>> {
-    let mut seeds = BTreeMap::new();
     if !options.plan.systems.contains(&System::Ledger) {
-        return Ok(seeds);
+        return Ok(BTreeMap::new());
     }
-    for id in (1..=u64::from(options.nodes)).map(NodeId) {
-        let seed = match &options.data_dir {
-            Some(dir) => secrets::validator_seed(&node_dir(dir, id))?,
-            None => secrets::random()?,
-        };
-        seeds.insert(id, seed);
-    }
+    let seeds = seeds(options, secrets::validator_seed)?;
     let chain_id = format!("verity-{}", cluster.to_string().chars().take(12).collect::<String>());
     let make = || compose::genesis(chain_id, unix_nanos(), &seeds).to_json();
     let text = match &options.data_dir {
@@ -124,7 +131,9 @@ impl Cluster {
             disks.insert(id, disk);
         }
         let validators = validators(&mut options, cluster)?;
-        let started = Self { options, cluster, disks, validators, tls, nodes: Mutex::default() };
+        let pbft = options.plan.agreement == Agreement::Pbft;
+        let replicas = if pbft { seeds(&options, secrets::replica_seed)? } else { BTreeMap::new() };
+        let started = Self { options, cluster, disks, replicas, validators, tls, nodes: Mutex::default() };
         for id in started.ids() {
             started.start_node(id)?;
         }
@@ -185,6 +194,8 @@ impl Cluster {
             peer_tls: None,
             client_tls: self.tls.clone(),
             admin_tls: None,
+            replica_keys: ReplicaKeys::of_all(&self.replicas, id).map(Arc::new),
+            lie: self.options.lies.get(&id).copied(),
             validator: self.validators.get(&id).copied(),
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -11,19 +11,22 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
-use verity_contract::{Agreement as Engine, Boot, Door, Members};
+use verity_contract::{Door, Members};
 use verity_node::{ClientCertificates, Count, DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
-use verity_replica::{EngineFactory, Founder, GroupSpec, ServiceFactory};
+use verity_pbft::liar::Lie;
+use verity_replica::{Founder, GroupSpec, ServiceFactory};
 use verity_storage::{ClusterId, Disk};
-use verity_types::{GroupId, Mono, NodeId};
+use verity_types::{GroupId, NodeId};
 
 use crate::layout;
 use crate::settings::{Kafka as KafkaSettings, Ledger as LedgerSettings, ZooKeeper as ZooKeeperSettings};
 
+mod engines;
 mod kafka;
 mod ledger;
 mod zookeeper;
 
+pub(crate) use engines::{Agreement, Engines, ReplicaKeys, start_engine};
 pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
 pub(crate) use ledger::{LEDGER, genesis, public_key};
 pub(crate) use zookeeper::TREE;
@@ -36,26 +39,6 @@ const TLS: Door = Door(1);
 const VOTERS_MAX: u16 = 3;
 /// What logs may take in memory, in bytes.
 const LOG_BYTES: RangeInclusive<u64> = 32 << 20..=384 << 20;
-
-/// How the nodes of a group come to one order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Agreement {
-    /// Raft, by the engine inside TiKV.
-    #[default]
-    Raft,
-    /// Multi-Paxos, our own.
-    Paxos,
-}
-
-impl std::fmt::Display for Agreement {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Raft => "raft",
-            Self::Paxos => "paxos",
-        })
-    }
-}
 
 /// What clients are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Deserialize)]
@@ -128,6 +111,10 @@ pub(crate) struct Place {
     pub(crate) client_tls: BTreeMap<System, ServerTls>,
     /// Towards administrators, where they may be elsewhere.
     pub(crate) admin_tls: Option<ServerTls>,
+    /// What the node signs with as a replica, for PBFT.
+    pub(crate) replica_keys: Option<Arc<ReplicaKeys>>,
+    /// In the lab: what the node lies about.
+    pub(crate) lie: Option<Lie>,
     /// What the node signs the ledger's blocks with, if it is served.
     pub(crate) validator: Option<[u8; 32]>,
     /// The address on which clients are served.
@@ -140,6 +127,14 @@ pub(crate) struct Place {
     pub(crate) log_bytes: u64,
     /// Moves a port of the settings to this node's.
     pub(crate) port: Box<dyn Fn(u16) -> Result<u16> + Send + Sync>,
+}
+
+impl Place {
+    /// How this node's engines are made.
+    fn engines(&self, plan: &Plan) -> Engines {
+        let (cluster, keys) = (self.cluster, self.replica_keys.clone());
+        Engines { agreement: plan.agreement, cluster, keys, lie: self.lie }
+    }
 }
 
 /// Who may use a listener.
@@ -171,8 +166,11 @@ struct Part {
 }
 
 impl Plan {
-    /// The members of a cluster of nodes 1 to `nodes`: an odd number of them, three at most, vote.
-    pub(crate) fn members(nodes: u16) -> Members {
+    /// The members of a cluster of nodes 1 to `nodes`: an odd number of them, three at most, vote; under PBFT all do.
+    pub(crate) fn members(nodes: u16, agreement: Agreement) -> Members {
+        if agreement == Agreement::Pbft {
+            return Members::of_voters((1..=u64::from(nodes)).map(NodeId));
+        }
         let voters = if nodes >= VOTERS_MAX { VOTERS_MAX } else { 1 };
         let mut members = Members::of_voters((1..=u64::from(voters)).map(NodeId));
         members.learners = (u64::from(voters) + 1..=u64::from(nodes)).map(NodeId).collect();
@@ -299,27 +297,4 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         meters,
         counts,
     })
-}
-
-fn engine(agreement: Agreement) -> EngineFactory {
-    Box::new(move |boot, now| start_engine(agreement, boot, now, verity_paxos::Config::default()))
-}
-
-/// Starts an engine; Paxos as `paxos` says.
-pub(crate) fn start_engine(
-    agreement: Agreement,
-    boot: Boot,
-    now: Mono,
-    paxos: verity_paxos::Config,
-) -> Result<Box<dyn Engine>, String> {
-    match agreement {
-        Agreement::Raft => {
-            let raft = verity_raft::Raft::start(boot, verity_raft::Config::default(), now);
-            raft.map(|raft| Box::new(raft) as Box<dyn Engine>).map_err(|error| error.to_string())
-        }
-        Agreement::Paxos => {
-            let paxos = verity_paxos::Paxos::start(boot, paxos, now);
-            paxos.map(|paxos| Box::new(paxos) as Box<dyn Engine>).map_err(|error| error.to_string())
-        }
-    }
 }

@@ -12,6 +12,7 @@ use verity_storage::ClusterId;
 const CLUSTER_FILE: &str = "cluster";
 const GENESIS_FILE: &str = "genesis.json";
 const VALIDATOR_FILE: &str = "validator.key";
+const REPLICA_FILE: &str = "replica.key";
 const TOKEN_FILE: &str = "admin.token";
 /// A token that is shorter can be guessed. Ours have 32 characters.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -48,9 +49,18 @@ pub(crate) fn cluster_id(dir: &Path) -> Result<ClusterId> {
 
 /// What the node of this folder signs the ledger's blocks with; a new folder gets a new one.
 pub(crate) fn validator_seed(dir: &Path) -> Result<[u8; 32]> {
-    let hex = keep(dir, VALIDATOR_FILE, || Ok(hex(&random::<32>()?)))?;
+    seed_in(dir, VALIDATOR_FILE)
+}
+
+/// What the node of this folder signs with as a replica under PBFT; a new folder gets a new one.
+pub(crate) fn replica_seed(dir: &Path) -> Result<[u8; 32]> {
+    seed_in(dir, REPLICA_FILE)
+}
+
+fn seed_in(dir: &Path, file: &str) -> Result<[u8; 32]> {
+    let hex = keep(dir, file, || Ok(hex(&random::<32>()?)))?;
     let seed = unhex(&hex).and_then(|bytes| bytes.try_into().ok());
-    seed.with_context(|| format!("{} does not hold a validator's key; restore it", dir.join(VALIDATOR_FILE).display()))
+    seed.with_context(|| format!("{} does not hold a key; restore it", dir.join(file).display()))
 }
 
 /// The genesis of the ledger in this folder; a new folder gets one that `make` makes.

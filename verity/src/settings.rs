@@ -73,12 +73,16 @@
 //! [tls]
 //! dir = "/etc/verity/tls"         # ca.pem, node.pem, node.key; see `verity cert`. Read again when they change
 //!
+//! [pbft.keys]                     # with agreement = "pbft": every node's public key, as `verity node key` tells it
+//! 1 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+//!
 //! [telemetry]
 //! otlp_endpoint = "http://127.0.0.1:4318"   # where OpenTelemetry is sent, by OTLP over HTTP; nowhere by default
 //! interval_s = 10
 //!
 //! [lab]
 //! enabled = false                 # true allows `verity fault`
+//! byzantine = "equivocate"        # with agreement = "pbft": what this node lies about; nothing by default
 //! disk = "real"                   # "volatile": a kill takes what was not synced; "forgetful": syncs do nothing
 //! ```
 //! An environment variable `VERITY_NODE__ID=1` sets `node.id`; flags of `verity server` come over both. `verity up --config FILE` takes `[zookeeper]` and
@@ -93,9 +97,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use serde::Deserialize;
+use verity_pbft::liar::Lie;
 use verity_storage::ClusterId;
 use verity_types::NodeId;
 
@@ -133,6 +140,8 @@ pub(crate) struct Settings {
     #[serde(default)]
     pub(crate) ledger: Ledger,
     pub(crate) tls: Option<Tls>,
+    #[serde(default)]
+    pub(crate) pbft: Pbft,
     #[serde(default)]
     pub(crate) telemetry: Telemetry,
     #[serde(default)]
@@ -172,6 +181,29 @@ pub(crate) struct Tls {
     pub(crate) dir: PathBuf,
 }
 
+/// `[pbft]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Pbft {
+    /// Public keys of 32 bytes in base64, by node.
+    pub(crate) keys: BTreeMap<String, String>,
+}
+
+impl Pbft {
+    /// Everybody's public keys.
+    pub(crate) fn public(&self) -> Result<BTreeMap<NodeId, [u8; 32]>> {
+        let parse = |(id, key): (&String, &String)| {
+            let node = id
+                .parse()
+                .map(NodeId)
+                .with_context(|| format!("[pbft.keys] names a node {id:?}, which is no number"))?;
+            let key = STANDARD.decode(key).ok().and_then(|bytes| bytes.try_into().ok());
+            Ok((node, key.with_context(|| format!("pbft.keys.{id} is no key of 32 bytes in base64"))?))
+        };
+        self.keys.iter().map(parse).collect()
+    }
+}
+
 /// `[telemetry]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -206,6 +238,20 @@ pub(crate) struct Lab {
     pub(crate) enabled: bool,
     #[serde(default)]
     pub(crate) disk: LabDisk,
+    /// What this node lies about, under PBFT.
+    #[serde(default, deserialize_with = "lie")]
+    pub(crate) byzantine: Option<Lie>,
+}
+
+fn lie<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Lie>, D::Error> {
+    let name = String::deserialize(from)?;
+    parse_lie(&name).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// What a node may lie about, by name.
+pub(crate) fn parse_lie(name: &str) -> Result<Lie, String> {
+    let known = || Lie::ALL.map(|(name, _)| name).join(", ");
+    Lie::named(name).ok_or_else(|| format!("no liar is called {name:?}; there are {}", known()))
 }
 
 /// What the node's disk is made to be.
@@ -298,6 +344,14 @@ impl Settings {
         if self.lab.disk != LabDisk::Real && !self.lab.enabled {
             bail!("lab.disk loses data on purpose; set lab.enabled = true as well, or take it out");
         }
+        if self.lab.byzantine.is_some() && !self.lab.enabled {
+            bail!("lab.byzantine lies on purpose; set lab.enabled = true as well, or take it out");
+        }
+        if self.lab.byzantine.is_some() && self.agreement != Agreement::Pbft {
+            bail!("lab.byzantine needs agreement = \"pbft\"; {} survives no liar", self.agreement);
+        }
+        self.agreement.check_nodes(if self.voters.is_empty() { peers.len() } else { self.voters.len() })?;
+        self.pbft.public()?;
         self.zookeeper.check()?;
         self.kafka.check()?;
         self.ledger.check()?;

@@ -383,6 +383,7 @@ fn committed(index: u64, value: &Value) -> Committed {
         kind,
         time: None,
         payload: value.payload.clone(),
+        parts: Vec::new(),
     }
 }
 

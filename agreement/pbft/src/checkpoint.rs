@@ -103,6 +103,7 @@ impl Pbft {
         self.checkpoints.contexts = self.checkpoints.contexts.split_off(&n);
         self.checkpoints.own.insert(n, digest);
         self.compare_states(n);
+        // A state that is not the quorum's is none to vote for.
         if !self.votes() || n <= self.low() {
             return;
         }
@@ -154,7 +155,7 @@ impl Pbft {
     /// The low watermark moves to a checkpoint whose proof was looked at.
     pub(crate) fn make_stable(&mut self, stable: Stable) {
         let n = stable.n;
-        if n <= self.low() {
+        if n <= self.low() || self.is_unsure() {
             return;
         }
         self.checkpoints.proofs.insert(n, stable.clone());
@@ -166,10 +167,15 @@ impl Pbft {
         self.compare_states(n);
     }
 
-    /// A quorum's state at `n` is this replica's state at `n`.
-    fn compare_states(&self, n: u64) {
-        if let (Some(own), Some(proof)) = (self.checkpoints.own(n), self.checkpoints.proof(n)) {
-            assert_eq!(own, proof.digest, "node {} has another state at {} than a quorum", self.id, LogIndex(n));
+    /// A quorum's state at `n` is this replica's state at `n`: if what was executed here led to another, this node is broken;
+    /// if another node sent the state, that one lied, and the state is given up.
+    fn compare_states(&mut self, n: u64) {
+        let (Some(own), Some(proof)) = (self.checkpoints.own(n), self.checkpoints.proof(n)) else { return };
+        let equal = own == proof.digest;
+        let sent = self.unproven.take_if(|at| *at == n).is_some();
+        assert!(equal || sent, "node {} has another state at {} than a quorum", self.id, LogIndex(n));
+        if !equal {
+            self.refuse_state();
         }
     }
 

@@ -113,6 +113,12 @@ pub struct Pbft {
     pub(crate) fetched_at: Option<Mono>,
     pub(crate) snapshot: Option<SnapshotMeta>,
     pub(crate) wants_snapshot: bool,
+    /// The state came from another node at this index, and was not compared with its proof yet.
+    pub(crate) unproven: Option<u64>,
+    /// It was, and is another: there is none here.
+    pub(crate) void: bool,
+    /// Who sent the last one.
+    pub(crate) state_from: Option<NodeId>,
     wanted_told: bool,
     /// What the driver was asked about: the digest at each index.
     pub(crate) judging: BTreeMap<u64, Digest>,
@@ -179,6 +185,9 @@ impl Pbft {
             fetched_at: None,
             snapshot: boot.snapshot,
             wants_snapshot: false,
+            unproven: None,
+            void: false,
+            state_from: None,
             wanted_told: false,
             judging: BTreeMap::new(),
             known: Known::default(),
@@ -213,6 +222,7 @@ impl Pbft {
             pbft.wish();
         }
         pbft.next = pbft.decided() + 1;
+        pbft.compare_again();
         Ok(pbft)
     }
 
@@ -245,6 +255,16 @@ impl Pbft {
             let sig = self.keys.sign(self.scope.prepare(view, n, digest));
             let slot = self.slots.get_mut(&n).expect("it was just read");
             slot.prepares.put(self.id, Vote { digest, sig, sound: true });
+        }
+    }
+
+    /// A state that another node sent is compared with its proof once more: this node may have stopped before it was.
+    fn compare_again(&mut self) {
+        let n = self.base;
+        if n > 0 && self.installed == n && self.checkpoints.proof(n).is_some() {
+            self.checkpoints.expect(n, self.context.clone());
+            self.unproven = Some(n);
+            self.ready.push(Output::Checkpoint { index: LogIndex(n) });
         }
     }
 
@@ -287,7 +307,12 @@ impl Pbft {
 
     /// True for a node that knows too little to count: no members, or less than it may have forgotten.
     fn is_blank(&self) -> bool {
-        self.voters.is_empty() || self.handed < self.floor
+        self.voters.is_empty() || self.handed < self.floor || self.is_unsure()
+    }
+
+    /// True while the state here is not known to be the group's.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.void || self.unproven.is_some()
     }
 
     pub(crate) fn votes(&self) -> bool {
@@ -657,6 +682,10 @@ impl Agreement for Pbft {
 
     fn set_wall(&mut self, now: Mono, wall: WallMs) {
         self.wall = Some((now, wall));
+    }
+
+    fn every_voter_proposes(&self) -> bool {
+        true
     }
 
     fn tick_interval(&self) -> Nanos {

@@ -14,13 +14,13 @@
 //! two quorums then share nobody honest.
 
 use bytes::{Bytes, BytesMut};
-use verity_contract::{Committed, CommittedKind, Output};
+use verity_contract::{Committed, CommittedKind, Output, Part};
 use verity_types::{Digest, LogIndex, NodeId, Term, WallMs};
 
 use crate::engine::{Leave, Pbft};
 use crate::evidence::{Evidence, Phase};
 use crate::keys::{Sig, Signed};
-use crate::message::{Batch, Content, Message, Prepared, Proof};
+use crate::message::{Batch, Content, Message, Prepared, Proof, Request};
 use crate::slot::{Accepted, Vote};
 use crate::state::{Entry, proof_record};
 use crate::{Error, Mutant};
@@ -133,7 +133,7 @@ impl Pbft {
 
     fn ask_judge(&mut self, n: u64, digest: Digest) {
         let batch = self.batch_of(n, digest).expect("it was just accepted");
-        let payload = operations(batch, |_| true);
+        let (payload, _) = operations(batch, |_| true);
         self.judging.insert(n, digest);
         self.ready.push(Output::Judge { index: LogIndex(n), payload });
     }
@@ -342,6 +342,9 @@ impl Pbft {
 
     /// Hands out what is committed and stable here.
     pub(crate) fn hand_out(&mut self) {
+        if self.is_unsure() {
+            return;
+        }
         let end = self.decided().min(self.stable_to());
         let (mut list, mut bytes) = (Vec::new(), 0);
         while self.handed < end {
@@ -377,11 +380,10 @@ impl Pbft {
                 self.on_executed(n, request.client, request.incarnation, request.seq);
             }
         }
-        let mut at = admitted.into_iter();
-        let payload = operations(batch, |_| at.next().unwrap_or(false));
+        let (payload, parts) = operations(batch, |at| admitted[at]);
         let kind = if payload.is_empty() { CommittedKind::Noop } else { CommittedKind::Normal };
         let time = (self.context.time > 0).then_some(WallMs(self.context.time));
-        Committed { index: LogIndex(n), term: Term(self.context.term), kind, payload, time }
+        Committed { index: LogIndex(n), term: Term(self.context.term), kind, time, payload, parts }
     }
 
     fn on_executed(&mut self, n: u64, client: NodeId, incarnation: u64, seq: u64) {
@@ -393,22 +395,21 @@ impl Pbft {
     }
 }
 
-/// The operations of a batch's requests, one behind the other; of one alone without a copy.
-fn operations(batch: &Batch, mut which: impl FnMut(usize) -> bool) -> Bytes {
-    let chosen: Vec<&Bytes> = batch
-        .requests()
-        .iter()
-        .enumerate()
-        .filter(|(at, request)| which(*at) && !request.op.is_empty())
-        .map(|(_, request)| &request.op)
-        .collect();
-    match chosen.as_slice() {
+/// The operations of a batch's requests, one behind the other, and whose each is; of one alone without a copy.
+fn operations(batch: &Batch, which: impl Fn(usize) -> bool) -> (Bytes, Vec<Part>) {
+    let all = batch.requests().iter().enumerate();
+    let chosen: Vec<&Request> =
+        all.filter(|(at, request)| which(*at) && !request.op.is_empty()).map(|(_, request)| request).collect();
+    let part = |request: &&Request| Part { proposer: request.client, length: request.op.len() };
+    let parts: Vec<Part> = chosen.iter().map(part).collect();
+    let payload = match chosen.as_slice() {
         [] => Bytes::new(),
-        [one] => (*one).clone(),
+        [one] => one.op.clone(),
         many => {
-            let mut out = BytesMut::with_capacity(many.iter().map(|op| op.len()).sum());
-            many.iter().for_each(|op| out.extend_from_slice(op));
+            let mut out = BytesMut::with_capacity(parts.iter().map(|part| part.length).sum());
+            many.iter().for_each(|request| out.extend_from_slice(&request.op));
             out.freeze()
         }
-    }
+    };
+    (payload, parts)
 }

@@ -3,7 +3,8 @@
 //! - upon each heartbeat: a replica says how far it is; what it said and nobody answered is said again;
 //! - upon somebody who is further: committed entries are fetched from it, each with its proof: q commits;
 //! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with the proof of its
-//!   checkpoint. Its state counts only if it has the digest that the quorum signed;
+//!   checkpoint. Its state counts only if it has the digest that the quorum signed: until that is known nothing is executed
+//!   behind it and this replica does not vote, and if it has not, another is asked for;
 //! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof.
 //!
 //! Whom something is fetched from does not matter: everything proves itself. Who lies about how far it is costs a message.
@@ -86,6 +87,10 @@ impl Pbft {
             self.send(from, &Message::Stable(self.stable().clone()), Leave::Now);
         }
         self.repeat_checkpoint(from, status.stable);
+        if self.void {
+            self.look_for_state(from);
+            return Ok(());
+        }
         let rested = self.fetched_at.is_none_or(|at| now.since(at) >= self.config.heartbeat);
         if status.executed > self.decided() && rested {
             self.fetched_at = Some(now);
@@ -198,7 +203,8 @@ impl Pbft {
     /// The driver has a snapshot on stable storage that a peer sent, and here is the proof of its checkpoint.
     pub(crate) fn on_snapshot(&mut self, from: NodeId, meta: SnapshotMeta, stable: &Stable) -> Result<(), Error> {
         let n = meta.index.0;
-        if n <= self.handed {
+        let useful = if self.void { n >= self.handed && self.state_from != Some(from) } else { n > self.handed };
+        if !useful {
             return Ok(());
         }
         let wrong = |what: &str| Err(Error::PeerMisbehaved { node: from, what: what.to_owned() });
@@ -216,8 +222,26 @@ impl Pbft {
         if !self.keys.are_signed(&claims) {
             return wrong("a snapshot whose proof's signatures do not hold");
         }
+        self.state_from = Some(from);
         self.install(meta, context, stable.clone());
         Ok(())
+    }
+
+    /// The state that was installed is not the one that its proof speaks of.
+    pub(crate) fn refuse_state(&mut self) {
+        self.void = true;
+        self.fetched_at = None;
+        self.ready.push(Output::StateRefused);
+    }
+
+    /// Asks for a snapshot in place of one that was a lie; not the one who told it.
+    fn look_for_state(&mut self, from: NodeId) {
+        let now = self.now;
+        let rested = self.fetched_at.is_none_or(|at| now.since(at) >= self.config.heartbeat);
+        if rested && self.state_from != Some(from) {
+            self.fetched_at = Some(now);
+            self.send(from, &Message::Fetch { from: 0 }, Leave::Now);
+        }
     }
 
     fn install(&mut self, meta: SnapshotMeta, context: Context, stable: Stable) {
@@ -226,9 +250,11 @@ impl Pbft {
         (self.base, self.handed) = (n, n);
         self.context = context.clone();
         self.take_members(meta.members.clone());
+        (self.void, self.unproven) = (false, None);
         self.checkpoints.expect(n, context);
         self.make_stable(stable.clone());
         self.checkpoints.remember(stable);
+        self.unproven = Some(n);
         self.note_installed(n);
         self.next = self.next.max(self.decided() + 1);
         self.snapshot = Some(meta.clone());

@@ -621,7 +621,7 @@ impl Raft {
                 EntryType::EntryNormal => (CommittedKind::Normal, entry.data),
                 EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => self.change_members(&entry.data),
             };
-            batch.push(Committed { index, term, kind, time: None, payload });
+            batch.push(Committed { index, term, kind, time: None, payload, parts: Vec::new() });
         }
         self.handed = last;
         out.push(Output::Commit(batch));

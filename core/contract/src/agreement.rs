@@ -107,9 +107,20 @@ pub struct Committed {
     pub kind: CommittedKind,
     /// The stamp that the agreement gave it, where it gives one. What the proposer wrote into the payload then holds no more.
     pub time: Option<WallMs>,
-    /// The proposed bytes (of several proposals, one behind the other, where an engine orders them so), or the context of a [`Change`]. A change that goes through a joint configuration carries it in
-    /// the entry that begins it; the one that ends it is empty.
+    /// The proposed bytes, or the context of a [`Change`]. A change that goes through a joint configuration carries it in the
+    /// entry that begins it; the one that ends it is empty.
     pub payload: Bytes,
+    /// Where an engine puts several proposals into one entry: what each takes of the payload, in order. Empty: it is one.
+    pub parts: Vec<Part>,
+}
+
+/// One of several proposals in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Part {
+    /// Who proposed it, proven by its signature: nobody else can have.
+    pub proposer: NodeId,
+    /// So many bytes of the payload.
+    pub length: usize,
 }
 
 /// What a committed entry is.
@@ -135,7 +146,8 @@ pub enum Verdict {
 /// What happens to an engine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Place these bytes in the order. Only a leader can; anyone else answers [`Output::Refused`].
+    /// Place these bytes in the order. Only a leader can, or every voter where [`Agreement::every_voter_proposes`]; anyone
+    /// else answers [`Output::Refused`].
     Propose(Bytes),
     /// Bytes from a peer's engine. Invalid ones are dropped, never a panic.
     Message {
@@ -259,6 +271,9 @@ pub enum Output {
     WantSnapshot,
     /// Replace the state by the snapshot with this meta, which the driver has on stable storage.
     InstallSnapshot(SnapshotMeta),
+    /// The state that was installed last is not the one that its proof speaks of: whoever sent it lied. Nothing may be served
+    /// from it; the engine looks for another. Comes instead of what would follow [`Input::Checkpointed`].
+    StateRefused,
     /// A proof that a member misbehaved.
     Evidence(Bytes),
 }
@@ -333,6 +348,12 @@ pub trait Agreement: Send {
     /// What is to be kept beside a snapshot at `index`, in [`SnapshotMeta::context`]; `None` if none may be taken there.
     fn snapshot_context(&self, _index: LogIndex) -> Option<Bytes> {
         Some(Bytes::new())
+    }
+
+    /// True if each voter hands its own proposals to its own engine, which brings them into the order whoever leads, each once
+    /// and in the order in which they came, for as long as the engine lives. Elsewhere they go to the leader.
+    fn every_voter_proposes(&self) -> bool {
+        false
     }
 
     /// How often [`Input::Tick`] is wanted.

@@ -22,6 +22,7 @@ impl Replica {
         let mut due = Vec::new();
         for id in &self.active {
             let Some(group) = self.groups.get_mut(id) else { continue };
+            group.holds = false;
             self.held.count(*id, group.counted_bytes, group.held_bytes);
             group.counted_bytes = group.held_bytes;
             if group.wants_snapshot(now.mono) && group.may_snapshot(now.mono) {
@@ -32,10 +33,14 @@ impl Replica {
         due.extend(relief.filter(|id| !due.contains(id)));
         for id in due {
             let Some(group) = self.groups.get_mut(&id) else { continue };
+            let Some(meta) = group.meta() else {
+                // It is taken at the next place where one may be.
+                group.snapshot_wanted = true;
+                continue;
+            };
             group.snapshot_wanted = false;
             group.snapshot_failed_at = None;
             group.log_bytes = 0;
-            let meta = group.meta();
             group.machine.snapshot_begin();
             let attachments = group.machine.attachments();
             self.out.push(Output::Snapshot(SnapshotWork::Begin { group: group.id, meta: meta.clone() }));
@@ -164,11 +169,16 @@ impl Replica {
             let mut chunks = chunks.into_iter().map(Ok);
             restore_group(group.machine.as_mut(), meta, &mut chunks)
         });
-        let restored = match restored {
-            Ok(restored) => restored,
+        match restored {
+            Ok(restored) => group.on_restored(restored),
+            // It came from a peer that the engine does not trust: it looks for another.
+            Err(_) if group.is_to_prove() => group.installing = false,
             Err(error) => return self.out.push(Output::Fatal(format!("group {id}: {error}"))),
-        };
-        group.on_restored(restored);
+        }
+        if let Some((index, digest)) = group.proof_of_installed() {
+            self.step(now, id, contract::Input::Checkpointed { index, digest });
+        }
+        let Some(group) = self.groups.get_mut(&id).filter(|group| !group.void) else { return };
         let (applied, members, roster) = (group.applied, group.members.clone(), group.roster.clone());
         for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
             let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };

@@ -36,6 +36,7 @@ impl Sure {
             kind,
             time: None,
             payload,
+            parts: Vec::new(),
         }]));
     }
 }

@@ -159,7 +159,13 @@ impl SnapshotVault {
             }
             SnapshotWork::Load { group, meta } => {
                 self.receiving.retain(|(of, _), _| *of != group);
-                let chunks = self.store.chunks(group, meta.index).and_then(Iterator::collect);
+                let chunks = self.store.chunks(group, meta.index).and_then(|chunks| {
+                    // The engine knows its context from the message; the next start will know it from the file.
+                    let same = chunks.meta().context == meta.context;
+                    let told = "what stands beside the state is not what its sender told the engine";
+                    same.then_some(chunks).ok_or_else(|| StorageError::corrupt("a peer's snapshot", 0, told))
+                });
+                let chunks = chunks.and_then(Iterator::collect);
                 answer(Input::SnapshotLoaded {
                     group,
                     meta,

@@ -2,10 +2,11 @@
 //!
 //! A checker that cannot fail is worth nothing: the default swarm must catch every one of them.
 
+use bytes::Bytes;
 use verity_contract::{
     Agreement, AgreementStatus, Barrier, BarrierId, Change, Input, Output, Reconfigure, Record, RecordKind, Transfer,
 };
-use verity_types::{LogIndex, Mono, Nanos, NodeId};
+use verity_types::{LogIndex, Mono, Nanos, NodeId, WallMs};
 
 use crate::twice::Began;
 
@@ -221,6 +222,19 @@ impl Agreement for Mutated {
         }
     }
 
+    fn set_wall(&mut self, now: Mono, wall: WallMs) {
+        let now = self.clock(now);
+        self.inner.set_wall(now, wall);
+    }
+
+    fn snapshot_context(&self, index: LogIndex) -> Option<Bytes> {
+        self.inner.snapshot_context(index)
+    }
+
+    fn every_voter_proposes(&self) -> bool {
+        self.inner.every_voter_proposes()
+    }
+
     fn tick_interval(&self) -> Nanos {
         self.inner.tick_interval()
     }
@@ -243,11 +257,11 @@ impl Agreement for Mutated {
     }
 
     fn reconfigure(&mut self) -> Option<&mut dyn Reconfigure> {
-        Some(self)
+        if self.inner.reconfigure().is_some() { Some(self) } else { None }
     }
 
     fn transfer(&mut self) -> Option<&mut dyn Transfer> {
-        Some(self)
+        if self.inner.transfer().is_some() { Some(self) } else { None }
     }
 }
 

@@ -1,16 +1,20 @@
 //! `verity node`: who takes part in a cluster.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
+use verity_pbft::Keys;
 use verity_types::NodeId;
 
 use crate::admin::{Member, MembersReport, MembersRequest};
 use crate::cli::admin::AdminArgs;
 use crate::cli::cert::read_ca;
 use crate::join::{Credentials, JoinToken};
+use crate::secrets;
 
 #[derive(Args, Debug)]
 #[command(
@@ -28,6 +32,12 @@ pub(crate) struct Node {
 enum Kind {
     /// Show the members.
     List,
+    /// Show the public key with which the node of a data folder signs under PBFT, for [pbft.keys]. A new folder gets one.
+    Key {
+        /// The data folder.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Make a join token for a new node.
     Token {
         /// The new node's id.
@@ -63,6 +73,7 @@ enum Kind {
 impl Node {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let request = match &self.kind {
+            Kind::Key { data_dir } => return show_key(data_dir, json),
             Kind::List => return show(&self.list()?, json),
             Kind::Token { id, ca, host } => return self.make_token(*id, ca.as_ref(), host, json),
             Kind::Add { id, peer, client, observer } => {
@@ -107,6 +118,13 @@ impl Node {
         }
         Ok(())
     }
+}
+
+fn show_key(data_dir: &Path, json: bool) -> Result<()> {
+    std::fs::create_dir_all(data_dir).with_context(|| format!("cannot create {}", data_dir.display()))?;
+    let key = STANDARD.encode(Keys::public_of(secrets::replica_seed(data_dir)?));
+    println!("{}", if json { serde_json::json!({ "key": key }).to_string() } else { key });
+    Ok(())
 }
 
 fn show(report: &MembersReport, json: bool) -> Result<()> {

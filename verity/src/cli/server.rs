@@ -6,20 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use verity_contract::Members;
 use verity_ledger::wire::Genesis;
 use verity_node::{ClientCertificates, NodeClient, NodeError, PeerTls, ServerTls};
+use verity_pbft::Keys;
+use verity_pbft::liar::Lie;
 use verity_storage::{Disk, RealDisk, VolatileDisk};
 use verity_types::NodeId;
 
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, PEER_PORT, located, loopback};
-use crate::compose::{self, Place, Plan, System};
+use crate::compose::{self, Agreement, Place, Plan, ReplicaKeys, System};
 use crate::join::{JoinToken, Seat};
 use crate::secrets;
-use crate::settings::{LabDisk, Settings, ZooKeeper};
+use crate::settings::{LabDisk, Settings, ZooKeeper, parse_lie};
 use crate::telemetry::{Exporter, Traces};
 
 /// How often the node is looked at, in case it stopped on its own.
@@ -46,6 +50,10 @@ pub(crate) struct Server {
     /// Serve strangers without TLS.
     #[arg(long)]
     insecure: bool,
+    /// In the lab ([lab] enabled): this node lies, under PBFT. One of silent, equivocate, replay, forge, delay, garbage,
+    /// storm, select, slow-primary, lying-clock, faulty-client, byzzfuzz.
+    #[arg(long, value_name = "LIE", value_parser = parse_lie)]
+    byzantine: Option<Lie>,
     #[command(flatten)]
     seat: SeatFlags,
     /// With --join: the node learns and does not vote.
@@ -143,6 +151,7 @@ impl Server {
         node.peer = peer.unwrap_or(node.peer);
         node.admin = admin.unwrap_or(node.admin);
         node.clients = clients.unwrap_or(node.clients);
+        settings.lab.byzantine = self.byzantine.or(settings.lab.byzantine);
         zookeeper.port = zookeeper_port.unwrap_or(zookeeper.port);
         zookeeper.tls_port = zookeeper_tls_port.unwrap_or(zookeeper.tls_port);
         settings.check()?;
@@ -244,6 +253,23 @@ fn genesis(settings: &Settings) -> Result<Option<Arc<Genesis>>> {
     Ok(Some(Arc::new(genesis)))
 }
 
+/// What this node signs with under PBFT, and whose signatures it believes.
+fn replica_keys(settings: &Settings) -> Result<Option<Arc<ReplicaKeys>>> {
+    if settings.agreement != Agreement::Pbft {
+        return Ok(None);
+    }
+    let secret = secrets::replica_seed(&settings.node.data_dir)?;
+    let (public, own) = (settings.pbft.public()?, Keys::public_of(secret));
+    let missing = settings.peers()?.into_keys().find(|node| !public.contains_key(node));
+    match (missing, public.get(&NodeId(settings.node.id))) {
+        (None, Some(listed)) if *listed == own => Ok(Some(Arc::new(ReplicaKeys { secret, public }))),
+        (Some(node), _) => bail!("pbft.keys lacks node {node}; this node's key is {:?}", STANDARD.encode(own)),
+        _ => {
+            bail!("pbft.keys has another key for this node than its data folder, which has {:?}", STANDARD.encode(own))
+        }
+    }
+}
+
 fn disk(settings: &Settings) -> Result<Arc<dyn Disk>> {
     let real = Arc::new(RealDisk::new(&settings.node.data_dir)?);
     Ok(match settings.lab.disk {
@@ -268,6 +294,8 @@ fn place(settings: &Settings) -> Result<Place> {
         peer_tls: tls.map(|tls| PeerTls::load(&tls.dir)).transpose()?,
         client_tls,
         admin_tls: admin_tls(settings)?,
+        replica_keys: replica_keys(settings)?,
+        lie: settings.lab.byzantine,
         validator: validator(settings)?,
         clients: settings.node.clients,
         administrators: settings.node.admin.ip(),

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use verity_contract::{Agreement as Engine, Boot};
 use verity_sim::{EngineFn, KafkaClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients, forget_votes};
-use verity_types::Mono;
+use verity_types::{Mono, NodeId};
 
 use crate::compose::{self, Agreement, System};
 use crate::secrets;
@@ -89,10 +89,22 @@ fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Engine
     compose::start_engine(Agreement::Paxos, boot, now, config)
 }
 
+/// So many nodes a world has at most.
+const NODES_MAX: u64 = 9;
+
+fn pbft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Engine>, String> {
+    let mutant = mutant.and_then(|mutant| verity_pbft::Mutant::named(mutant.name()));
+    let config = verity_pbft::Config { mutant, ..verity_pbft::Config::default() };
+    let keys = verity_pbft::Keys::seals(boot.id, (1..=NODES_MAX).map(NodeId));
+    let pbft = verity_pbft::Pbft::start(boot, config, keys, now);
+    pbft.map(|pbft| Box::new(pbft) as Box<dyn Engine>).map_err(|error| error.to_string())
+}
+
 fn engine(agreement: Agreement) -> EngineFn {
     match agreement {
         Agreement::Raft => raft,
         Agreement::Paxos => paxos,
+        Agreement::Pbft => pbft,
     }
 }
 
@@ -161,8 +173,8 @@ impl Sim {
         if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, home(mutant)?)))
             && home != self.agreement
         {
-            let (name, has) = (mutant.name(), name_of(home));
-            bail!("{} has no {name}; {has} has it: add --agreement {has}", name_of(self.agreement));
+            let (name, has) = (mutant.name(), home);
+            bail!("{} has no {name}; {has} has it: add --agreement {has}", self.agreement);
         }
         if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, system(mutant)?)))
             && home != self.system
@@ -318,7 +330,7 @@ impl Sim {
         let mut line =
             format!("verity sim --seed {} --nodes {nodes} --clients {clients} --seconds {seconds}", options.seed);
         if self.agreement != Agreement::Raft {
-            line.push_str(&format!(" --agreement {}", name_of(self.agreement)));
+            line.push_str(&format!(" --agreement {}", self.agreement));
         }
         if self.system != System::ZooKeeper {
             line.push_str(" --system kafka");
@@ -374,13 +386,6 @@ impl Pace {
 fn law(reason: &str) -> String {
     let words = reason.split_whitespace().filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
     words.take(6).collect::<Vec<_>>().join(" ")
-}
-
-fn name_of(agreement: Agreement) -> &'static str {
-    match agreement {
-        Agreement::Raft => "raft",
-        Agreement::Paxos => "paxos",
-    }
 }
 
 /// A world in which nothing was done, or nothing broke, has shown nothing.

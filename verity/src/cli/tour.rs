@@ -1,6 +1,6 @@
 //! `verity tour`: plays a recipe on a cluster of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -56,7 +56,7 @@ fn start(system: compose::System, agreement: Agreement) -> Result<Cluster> {
         let zookeeper = ZooKeeper { admin_port: 0, ..ZooKeeper::default() };
         let plan = Plan {
             systems: BTreeSet::from([system]),
-            members: Plan::members(NODES),
+            members: Plan::members(NODES, agreement),
             agreement,
             seed: secrets::seed()?,
             secret: secrets::random()?,
@@ -65,7 +65,8 @@ fn start(system: compose::System, agreement: Agreement) -> Result<Cluster> {
             ledger: Ledger::default(),
             genesis: None,
         };
-        match Cluster::start(ClusterOptions { nodes: NODES, data_dir: None, port_offset, plan }) {
+        match Cluster::start(ClusterOptions { nodes: NODES, lies: BTreeMap::new(), data_dir: None, port_offset, plan })
+        {
             Ok(cluster) => return Ok(cluster),
             Err(error) => failures.push(format!("{error:#}")),
         }

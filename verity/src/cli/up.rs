@@ -9,13 +9,14 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args;
 use verity_node::NodeClient;
+use verity_pbft::liar::Lie;
 use verity_types::NodeId;
 
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP};
 use crate::compose::{self, Agreement, Plan, System};
-use crate::settings::{Features, all_systems};
+use crate::settings::{Features, all_systems, parse_lie};
 use crate::telemetry::{Exporter, Traces};
 use crate::{layout, secrets};
 
@@ -53,6 +54,9 @@ pub(crate) struct Up {
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
+    /// Let a node lie, under PBFT: 1:equivocate. See `verity server --help` for the lies.
+    #[arg(long, value_name = "NODE:LIE", value_parser = byzantine)]
+    byzantine: Vec<(NodeId, Lie)>,
     /// A file with the sections [zookeeper] and [telemetry] of verity.toml, for everything below and more.
     #[arg(long, value_name = "FILE", env = "VERITY_CONFIG")]
     config: Option<PathBuf>,
@@ -71,6 +75,12 @@ pub(crate) struct Up {
     /// Where OpenTelemetry is sent, by OTLP over HTTP, such as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
+}
+
+fn byzantine(text: &str) -> Result<(NodeId, Lie), String> {
+    let (node, lie) = text.split_once(':').ok_or("say which node and what, such as 1:equivocate")?;
+    let node = node.parse().map_err(|_| format!("{node:?} is no number of a node"))?;
+    Ok((NodeId(node), parse_lie(lie)?))
 }
 
 impl Lab for Cluster {
@@ -125,6 +135,10 @@ impl Up {
             Some(dir) => layout::nodes(dir, self.nodes)?,
             None => layout::new_nodes(self.nodes),
         };
+        self.agreement.check_nodes(usize::from(nodes))?;
+        if !self.byzantine.is_empty() && self.agreement != Agreement::Pbft {
+            bail!("--byzantine needs --agreement pbft; {} survives no liar", self.agreement);
+        }
         let token = match &data_dir {
             Some(dir) => secrets::admin_token(dir)?,
             None => secrets::new_token()?,
@@ -133,9 +147,10 @@ impl Up {
             nodes,
             data_dir: data_dir.clone(),
             port_offset: self.port_offset,
+            lies: self.byzantine.iter().copied().collect(),
             plan: Plan {
                 systems: if only.is_empty() { all_systems() } else { only },
-                members: Plan::members(nodes),
+                members: Plan::members(nodes, self.agreement),
                 agreement: self.agreement,
                 seed: secrets::seed()?,
                 secret: secrets::random()?,

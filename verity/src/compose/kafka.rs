@@ -15,7 +15,7 @@ use verity_node::{Count, Histogram, Meter};
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_types::{GroupId, Nanos};
 
-use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS, engine};
+use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS};
 use crate::settings::Kafka as Settings;
 
 /// The group of the metadata.
@@ -138,11 +138,12 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
             Box::new(Kafka::new(config)) as Box<dyn Service>
         }
     };
+    let engines = place.engines(plan);
     let group = |id, machine, duty| GroupSpec {
         id,
         members: plan.members.clone(),
         config: GroupConfig::default(),
-        engine: engine(plan.agreement),
+        engine: engines.of(id),
         machine,
         duty: Some(duty),
     };
@@ -151,14 +152,14 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
         group(CLUSTER, Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _),
         group(COORDINATOR, Box::new(Coordinator::new()) as _, Box::new(duty) as _),
     ];
-    let (disk, agreement) = (Arc::clone(&place.disk), plan.agreement);
+    let (disk, engines) = (Arc::clone(&place.disk), engines.clone());
     let founder = move |spawn: &Spawn| {
         let blueprint = Blueprint::decode(&spawn.blueprint).map_err(|error| error.to_string())?;
         Ok(GroupSpec {
             id: spawn.group,
             members: spawn.members.clone(),
             config: GroupConfig::default(),
-            engine: engine(agreement),
+            engine: engines.of(spawn.group),
             machine: Box::new(Partition::new(Arc::clone(&disk), spawn.group, blueprint.config)),
             duty: Some(Box::new(PartitionDuty::new(TEND_EVERY))),
         })

@@ -12,7 +12,7 @@ use verity_ledger::{SigningKey, wire};
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_types::{GroupId, Nanos, NodeId};
 
-use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS, engine};
+use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS};
 use crate::settings::Ledger as Settings;
 
 /// The group of the ledger.
@@ -71,7 +71,7 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
         id: LEDGER,
         members: Members::of_voters(plan.members.all()),
         config: GroupConfig::default(),
-        engine: engine(plan.agreement),
+        engine: place.engines(plan).of(LEDGER),
         machine: Box::new(Ledger::new(kept, Arc::clone(genesis), Box::new(KvStore::new()))),
         duty: Some(Box::new(LedgerDuty::new(duty))),
     };

@@ -12,7 +12,7 @@ use verity_types::{GroupId, Nanos, NodeId};
 use verity_zookeeper::machine::{Tree, TreeConfig};
 use verity_zookeeper::session::{Config, DoorKind, DutyConfig, ZooKeeper, ZooKeeperDuty};
 
-use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, Seat, System, TLS, engine};
+use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, Seat, System, TLS};
 use crate::settings::ZooKeeper as Settings;
 
 /// The group of the znode tree.
@@ -78,7 +78,7 @@ pub(super) fn part(plan: &Plan, place: &Place, doors: &[&PlannedDoor]) -> Result
         id: TREE,
         members: plan.members.clone(),
         config: GroupConfig::default(),
-        engine: engine(plan.agreement),
+        engine: place.engines(plan).of(TREE),
         // Every replica begins with the same switches; what the settings say comes through the order.
         machine: Box::new(Tree::with_index_seed(TreeConfig::default(), plan.seed)),
         duty: Some(Box::new(ZooKeeperDuty::new(DutyConfig { config_text: ensemble, ..plan.zookeeper.duty() }))),

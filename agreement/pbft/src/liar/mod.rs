@@ -287,6 +287,10 @@ impl Agreement for Liar {
         self.inner.snapshot_context(index)
     }
 
+    fn every_voter_proposes(&self) -> bool {
+        self.inner.every_voter_proposes()
+    }
+
     fn tick_interval(&self) -> Nanos {
         self.inner.tick_interval()
     }

@@ -1,0 +1,142 @@
+//! Which agreement runs under a group, and with which keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use bytes::{BufMut, BytesMut};
+use clap::ValueEnum;
+use serde::Deserialize;
+use verity_contract::{Agreement as Engine, Boot};
+use verity_pbft::liar::{Liar, Lie};
+use verity_pbft::{Config as PbftConfig, Keys, Pbft};
+use verity_replica::EngineFactory;
+use verity_storage::ClusterId;
+use verity_types::{GroupId, Mono, NodeId};
+
+/// How the nodes of a group come to one order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Agreement {
+    /// Raft, by the engine inside TiKV.
+    #[default]
+    Raft,
+    /// Multi-Paxos, our own.
+    Paxos,
+    /// PBFT, our own: of four nodes one may lie, of seven two.
+    Pbft,
+}
+
+impl std::fmt::Display for Agreement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Raft => "raft",
+            Self::Paxos => "paxos",
+            Self::Pbft => "pbft",
+        })
+    }
+}
+
+/// With fewer nodes PBFT survives no liar: it would be slower than Raft and no better.
+const PBFT_NODES_MIN: usize = 4;
+
+impl Agreement {
+    /// Refuses a cluster of so many nodes in which it makes no sense.
+    pub(crate) fn check_nodes(self, nodes: usize) -> Result<()> {
+        if self == Self::Pbft && nodes < PBFT_NODES_MIN {
+            bail!(
+                "pbft needs {PBFT_NODES_MIN} nodes or more, all of them voters, to survive one that lies; {nodes} are too few"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What a node signs with as a replica, and whose signatures it believes.
+#[derive(Clone)]
+pub(crate) struct ReplicaKeys {
+    /// The seed of this node's Ed25519 key (RFC 8032).
+    pub(crate) secret: [u8; 32],
+    /// Everybody's public keys.
+    pub(crate) public: BTreeMap<NodeId, [u8; 32]>,
+}
+
+impl std::fmt::Debug for ReplicaKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplicaKeys").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+impl ReplicaKeys {
+    /// The keys of a cluster whose secrets are all known here.
+    pub(crate) fn of_all(secrets: &BTreeMap<NodeId, [u8; 32]>, id: NodeId) -> Option<Self> {
+        let public = secrets.iter().map(|(node, secret)| (*node, Keys::public_of(*secret))).collect();
+        Some(Self { secret: *secrets.get(&id)?, public })
+    }
+
+    /// To sign and to check with.
+    pub(crate) fn keys(&self, id: NodeId) -> Result<Keys, String> {
+        Keys::new(id, self.secret, &self.public).map_err(|error| error.to_string())
+    }
+}
+
+/// How a node's engines are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Engines {
+    pub(crate) agreement: Agreement,
+    pub(crate) cluster: ClusterId,
+    /// Needed for PBFT alone.
+    pub(crate) keys: Option<Arc<ReplicaKeys>>,
+    /// In the lab: what this node lies about.
+    pub(crate) lie: Option<Lie>,
+}
+
+impl Engines {
+    /// The engine of a group.
+    pub(crate) fn of(&self, group: GroupId) -> EngineFactory {
+        self.with(self.agreement, group)
+    }
+
+    /// The engine of a group that is to have an agreement of its own.
+    pub(crate) fn with(&self, agreement: Agreement, group: GroupId) -> EngineFactory {
+        let engines = self.clone();
+        Box::new(move |boot, now| match agreement {
+            Agreement::Pbft => engines.pbft(group, boot, now),
+            _ => start_engine(agreement, boot, now, verity_paxos::Config::default()),
+        })
+    }
+
+    fn pbft(&self, group: GroupId, boot: Boot, now: Mono) -> Result<Box<dyn Engine>, String> {
+        let keys = self.keys.as_ref().ok_or("pbft needs the nodes' keys, and there are none")?.keys(boot.id)?;
+        let seed = boot.seed;
+        let mut name = BytesMut::with_capacity(24);
+        name.put_slice(&self.cluster.0);
+        name.put_u64(group.0);
+        let config = PbftConfig { group: name.freeze(), ..PbftConfig::default() };
+        let pbft = Pbft::start(boot, config, keys, now).map_err(|error| error.to_string())?;
+        Ok(match self.lie {
+            Some(lie) => Box::new(Liar::new(pbft, lie, seed)),
+            None => Box::new(pbft),
+        })
+    }
+}
+
+/// Starts an engine that needs no keys; Paxos as `paxos` says.
+pub(crate) fn start_engine(
+    agreement: Agreement,
+    boot: Boot,
+    now: Mono,
+    paxos: verity_paxos::Config,
+) -> Result<Box<dyn Engine>, String> {
+    match agreement {
+        Agreement::Raft => {
+            let raft = verity_raft::Raft::start(boot, verity_raft::Config::default(), now);
+            raft.map(|raft| Box::new(raft) as Box<dyn Engine>).map_err(|error| error.to_string())
+        }
+        Agreement::Paxos => {
+            let paxos = verity_paxos::Paxos::start(boot, paxos, now);
+            paxos.map(|paxos| Box::new(paxos) as Box<dyn Engine>).map_err(|error| error.to_string())
+        }
+        Agreement::Pbft => Err("pbft needs the nodes' keys".to_owned()),
+    }
+}

@@ -10,7 +10,9 @@
 //! - kind 2, `Forward`: proposals on their way to the leader, as runs (see [`crate::Batch`]); their origin is the sender;
 //! - kind 3, `Whisper`: for the leader's duty; may be lost;
 //! - kind 4, `SnapshotChunk`: part of a snapshot and what it stands on, and the engine message that follows the last part;
-//! - kind 5, `SnapshotAck`: how far the receiver has it on stable storage.
+//! - kind 5, `SnapshotAck`: how far the receiver has it on stable storage;
+//! - kind 6, `Told`: what the receiver's commands came to at the sender; kind 7, `TellAgain`: that once more, please;
+//! - kind 8, `Certify`: a query whose answer the receiver is to sign; kind 9, `Signed`: its signature.
 //!
 //! Deliberately absent: who sent it (the driver authenticates the connection) and checksums (TLS has them).
 
@@ -18,9 +20,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use verity_contract::SnapshotMeta;
 use verity_contract::codec::{put_members, take_members};
-use verity_types::{GroupId, LogIndex, Term};
+use verity_types::{Digest, GroupId, Incarnation, LogIndex, Term, Token};
 
 use crate::batch::{Proposal, decode_runs, encode_runs};
+use crate::certify::Signature;
+use crate::vouch::{Tag, Tags};
 
 /// No frame is longer than this.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -75,6 +79,42 @@ pub enum Frame {
         /// The receiver has everything before this offset; `u64::MAX` says that it cannot take the snapshot.
         next: u64,
     },
+    /// What the receiver's commands came to.
+    Told {
+        /// The group.
+        group: GroupId,
+        /// Fingerprints of the replies.
+        tags: Tags,
+    },
+    /// Asks for that again.
+    TellAgain {
+        /// The group.
+        group: GroupId,
+        /// The sender's lane.
+        incarnation: Incarnation,
+        /// From this command on.
+        first: u64,
+    },
+    /// Asks for a signature under an answer.
+    Certify {
+        /// The group.
+        group: GroupId,
+        /// The sender's name for it.
+        token: Token,
+        /// The answer is to be of a state here or later.
+        index: LogIndex,
+        /// The state machine's bytes.
+        query: Bytes,
+    },
+    /// The signature.
+    Signed {
+        /// The group.
+        group: GroupId,
+        /// The receiver's name for it.
+        token: Token,
+        /// Of the sender.
+        signature: Signature,
+    },
 }
 
 /// A frame that cannot be read. The connection that brought it is closed.
@@ -102,6 +142,10 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
         Frame::Whisper { group, .. } => (3, group),
         Frame::SnapshotChunk { group, .. } => (4, group),
         Frame::SnapshotAck { group, .. } => (5, group),
+        Frame::Told { group, .. } => (6, group),
+        Frame::TellAgain { group, .. } => (7, group),
+        Frame::Certify { group, .. } => (8, group),
+        Frame::Signed { group, .. } => (9, group),
     };
     out.put_u8(kind);
     out.put_u64(group.0);
@@ -122,6 +166,25 @@ pub fn encode_frame(frame: &Frame, out: &mut BytesMut) {
         Frame::SnapshotAck { index, next, .. } => {
             out.put_u64(index.0);
             out.put_u64(*next);
+        }
+        Frame::Told { tags, .. } => {
+            out.put_u64(tags.incarnation.0);
+            out.put_u64(tags.first);
+            tags.tags.iter().for_each(|tag| out.put_slice(&tag.0));
+        }
+        Frame::TellAgain { incarnation, first, .. } => {
+            out.put_u64(incarnation.0);
+            out.put_u64(*first);
+        }
+        Frame::Certify { token, index, query, .. } => {
+            out.put_u64(token.0);
+            out.put_u64(index.0);
+            out.put_slice(query);
+        }
+        Frame::Signed { token, signature, .. } => {
+            out.put_u64(token.0);
+            out.put_slice(&signature.answer.0);
+            out.put_slice(&signature.bytes);
         }
     }
     let length = out.len() - length_at - 4;
@@ -153,6 +216,10 @@ pub fn decode_frames(mut bytes: Bytes) -> Result<Vec<Frame>, FrameError> {
             3 => Frame::Whisper { group, bytes: payload },
             4 => decode_chunk(group, payload).ok_or(FrameError::Payload(kind))?,
             5 => decode_ack(group, payload).ok_or(FrameError::Payload(kind))?,
+            6 => decode_told(group, payload).ok_or(FrameError::Payload(kind))?,
+            7 => decode_tell_again(group, payload).ok_or(FrameError::Payload(kind))?,
+            8 => decode_certify(group, payload).ok_or(FrameError::Payload(kind))?,
+            9 => decode_signed(group, payload).ok_or(FrameError::Payload(kind))?,
             _ => return Err(FrameError::Kind(kind)),
         });
     }
@@ -176,6 +243,36 @@ fn decode_ack(group: GroupId, mut payload: Bytes) -> Option<Frame> {
     let index = LogIndex(payload.try_get_u64().ok()?);
     let next = payload.try_get_u64().ok()?;
     payload.is_empty().then_some(Frame::SnapshotAck { group, index, next })
+}
+
+fn decode_told(group: GroupId, mut payload: Bytes) -> Option<Frame> {
+    let incarnation = Incarnation(payload.try_get_u64().ok()?);
+    let first = payload.try_get_u64().ok()?;
+    let (tags, rest) = payload.as_chunks();
+    if !rest.is_empty() {
+        return None;
+    }
+    let tags = tags.iter().copied().map(Tag).collect();
+    Some(Frame::Told { group, tags: Tags { incarnation, first, tags } })
+}
+
+fn decode_tell_again(group: GroupId, mut payload: Bytes) -> Option<Frame> {
+    let incarnation = Incarnation(payload.try_get_u64().ok()?);
+    let first = payload.try_get_u64().ok()?;
+    payload.is_empty().then_some(Frame::TellAgain { group, incarnation, first })
+}
+
+fn decode_certify(group: GroupId, mut payload: Bytes) -> Option<Frame> {
+    let token = Token(payload.try_get_u64().ok()?);
+    let index = LogIndex(payload.try_get_u64().ok()?);
+    Some(Frame::Certify { group, token, index, query: payload })
+}
+
+fn decode_signed(group: GroupId, mut payload: Bytes) -> Option<Frame> {
+    let token = Token(payload.try_get_u64().ok()?);
+    let mut answer = Digest::default();
+    payload.try_copy_to_slice(&mut answer.0).ok()?;
+    Some(Frame::Signed { group, token, signature: Signature { answer, bytes: payload } })
 }
 
 /// Appends a snapshot's meta: index, term, and the three sets of members, each counted.
@@ -221,19 +318,33 @@ mod tests {
                 message: Bytes::from_static(b"install"),
             },
             Frame::SnapshotAck { group, index: LogIndex(9), next: u64::MAX },
+            Frame::TellAgain { group, incarnation: Incarnation(3), first: 8 },
+        ]
+    }
+
+    /// What ends with bytes of any length; a cut within is told by the frame's length alone.
+    fn open_samples() -> Vec<Frame> {
+        let group = GroupId(3);
+        let signature = Signature { answer: Digest([7; 32]), bytes: Bytes::from_static(b"signed") };
+        let tags = Tags { incarnation: Incarnation(3), first: 8, tags: vec![Tag([1; 16]), Tag([2; 16])] };
+        vec![
+            Frame::Told { group, tags },
+            Frame::Certify { group, token: Token(4), index: LogIndex(9), query: Bytes::from_static(b"get") },
+            Frame::Signed { group, token: Token(4), signature },
         ]
     }
 
     #[test]
     fn round_trip() {
         let mut out = BytesMut::new();
-        samples().iter().for_each(|frame| encode_frame(frame, &mut out));
-        assert_eq!(decode_frames(out.freeze()), Ok(samples()));
+        let all: Vec<Frame> = samples().into_iter().chain(open_samples()).collect();
+        all.iter().for_each(|frame| encode_frame(frame, &mut out));
+        assert_eq!(decode_frames(out.freeze()), Ok(all));
     }
 
     #[test]
     fn a_cut_anywhere_is_refused() {
-        for frame in samples() {
+        for frame in samples().into_iter().chain(open_samples()) {
             let mut out = BytesMut::new();
             encode_frame(&frame, &mut out);
             let whole = out.freeze();

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use verity_contract::codec::put_members;
 use verity_contract::{
     Agreement, Attachment, Committed, CommittedKind, Duty, Effects, GroupFacts, GroupRole, Members, Part, PersistId,
-    SnapshotMeta, StateMachine,
+    SnapshotMeta, StateMachine, Witness,
 };
 use verity_types::{Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
@@ -17,9 +17,11 @@ use crate::batch::{self, Batch, Proposal};
 use crate::change::{self, Changing};
 use crate::lane::{LANE_PROPOSALS_MAX, Lane, Lanes, life_of_lane};
 use crate::reads::Reads;
+use crate::replica::Work;
 use crate::roster::{Context, Roster};
 use crate::snapshot::{Restored, Saving, Sending};
 use crate::status::{GroupStatus, LaneStatus};
+use crate::vouch::{Behind, Vouching};
 
 /// After a snapshot that could not be saved, the next is taken no sooner.
 const SNAPSHOT_PAUSE: Nanos = Nanos::from_millis(1_000);
@@ -115,6 +117,11 @@ pub(crate) struct Group {
     /// True once this node leads and has applied everything from before its term.
     pub(crate) ready: bool,
     pub(crate) lane: Lane,
+    /// Replies that wait for others' word, and what is behind them.
+    pub(crate) behind: VecDeque<Behind<Work>>,
+    pub(crate) vouching: Vouching,
+    /// When others' words were last asked for again.
+    pub(crate) asked_at: Mono,
     lanes: Lanes,
     /// On a leader: how far each lane is proposed.
     ahead: Lanes,
@@ -193,6 +200,9 @@ impl Group {
             role: GroupRole::default(),
             ready: false,
             lane: Lane::new(node, incarnation),
+            behind: VecDeque::new(),
+            vouching: Vouching::default(),
+            asked_at: now,
             ahead: Lanes::default(),
             lanes,
             inbox: Vec::new(),
@@ -458,6 +468,11 @@ impl Group {
         }
     }
 
+    /// How many members must have come to a reply before it leaves; none where members are trusted.
+    pub(crate) fn enough(&self) -> Option<usize> {
+        self.engine.witness().map(Witness::enough)
+    }
+
     /// True if commands of this node go to its own engine.
     pub(crate) fn proposes(&self) -> bool {
         if self.engine.every_voter_proposes() { self.role.votes } else { self.role.leads && self.ready }
@@ -494,7 +509,7 @@ impl Group {
         let proposes = !self.inbox.is_empty() || !self.to_propose.is_empty() || !self.lane.is_empty();
         let changes = self.heir.is_some() || self.changing.is_some() || self.changed.is_some();
         let snapshot = self.wants_snapshot(now) && self.may_snapshot(now);
-        self.has_backlog() || !self.reads.is_empty() || proposes || changes || snapshot
+        self.has_backlog() || !self.behind.is_empty() || !self.reads.is_empty() || proposes || changes || snapshot
     }
 
     /// The state machine was restored; the group goes on from there.

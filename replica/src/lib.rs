@@ -9,6 +9,8 @@
 //! - upon applying an entry: a command whose sequence number is not the next of its lane is skipped. Each command is
 //!   thus applied exactly once and in the order of its node, however often it was sent (the same idea as client
 //!   sessions in the Raft dissertation, §6.3, with the node as the client);
+//! - upon a reply under an engine that does not trust its members: it leaves once f + 1 of them [vouch] for it, and an answer
+//!   that is to convince others carries their [signatures](certify);
 //! - upon a read: local ones are answered from the applied state at once, linearizable ones after a barrier.
 //!
 //! Deliberately absent: sockets, clocks, threads (the [vault] does its work when a driver calls it), any system's bytes, any agreement's messages.
@@ -16,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod certify;
 mod change;
 mod frame;
 mod group;
@@ -26,8 +29,10 @@ mod roster;
 mod snapshot;
 mod status;
 mod vault;
+mod vouch;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Batch, Proposal};
+pub use certify::{Certificate, Signature};
 pub use change::CHANGE_WAIT_MAX;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, decode_frames, encode_frame};
 pub use group::{GroupBoot, GroupConfig};
@@ -40,3 +45,4 @@ pub use vault::{
     EngineFactory, Founder, GroupSpec, LogVault, LogWork, OpenError, Opened, Opening, ServiceFactory, SnapshotAnswer,
     SnapshotVault, SnapshotWork, open,
 };
+pub use vouch::{Tag, Tags};

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Consistency, DutyInput, DutyOutput, Effect, Effects, Failure, Gather, GroupRole, PersistId,
-    Pieces, Service, SessionInput, SessionOutput, SnapshotMeta,
+    self as contract, Consistency, DutyInput, Effect, Effects, Failure, Gather, GroupRole, PersistId, Pieces, Service,
+    SessionInput, SessionOutput, SnapshotMeta,
 };
 use verity_types::{ConnId, Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
 use crate::batch::Proposal;
-use crate::change::{Changing, Next};
+use crate::certify::{Asked, Witnessed};
 use crate::frame::{Frame, encode_frame};
 use crate::group::{Group, GroupBoot, Step, ToApply};
 use crate::lane::FORWARD_BYTES;
@@ -25,13 +25,16 @@ use crate::roster::Roster;
 use crate::snapshot::TRANSFER_WAIT_MAX;
 use crate::status::GroupStatus;
 use crate::vault::{LogWork, SnapshotWork};
+use crate::vouch::Tag;
 use held::Held;
 
+mod duties;
 mod held;
 mod hosting;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod vouching;
 
 /// About how many commands are applied before their effects are delivered and other groups get their turn.
 const APPLY_BUDGET: usize = 1024;
@@ -215,7 +218,8 @@ enum Waker {
 /// Whose answers go to the driver itself.
 const OPERATOR: ServiceId = ServiceId(usize::MAX);
 
-enum Work {
+#[derive(Debug)]
+pub(crate) enum Work {
     Service(ServiceId, SessionInput),
     Read(GroupId, PendingRead),
     DutyEvent(GroupId, Bytes, Bytes),
@@ -251,6 +255,11 @@ pub struct Replica {
     hostings: u64,
     services: Vec<Box<dyn Service>>,
     work: VecDeque<Work>,
+    /// Certificates that this node asks for, by their tokens.
+    asked: BTreeMap<Token, Asked>,
+    /// Answers that it is to sign for others.
+    witnessed: BTreeMap<Token, Witnessed>,
+    next_witnessed: u64,
     tickets: VecDeque<(Ticket, GroupId, PersistId)>,
     next_ticket: u64,
     /// What waits for each peer: first what is urgent, then what is not.
@@ -286,6 +295,9 @@ impl Replica {
             hostings: 0,
             services: Vec::new(),
             work: VecDeque::new(),
+            asked: BTreeMap::new(),
+            witnessed: BTreeMap::new(),
+            next_witnessed: 0,
             tickets: VecDeque::new(),
             next_ticket: 0,
             outbox: BTreeMap::new(),
@@ -382,6 +394,9 @@ impl Replica {
         }
         self.pump(now);
         self.take_snapshots(now);
+        for id in self.active_groups() {
+            self.tell_replies(id);
+        }
         self.active.retain(|id| self.groups.get(id).is_some_and(Group::has_backlog));
         for ((to, bulk), bytes) in std::mem::take(&mut self.outbox) {
             if !bytes.is_empty() {
@@ -477,6 +492,10 @@ impl Replica {
                     }
                 }
                 Frame::SnapshotAck { group, index, next } => self.on_snapshot_ack(now, group, from, index, next),
+                Frame::Told { group, tags } => self.on_told(from, group, &tags),
+                Frame::TellAgain { group, incarnation, first } => self.on_tell_again(from, group, incarnation, first),
+                Frame::Certify { group, token, index, query } => self.on_certify(now, from, group, token, index, query),
+                Frame::Signed { token, signature, .. } => self.on_signed(from, token, signature),
             }
         }
     }
@@ -501,6 +520,7 @@ impl Replica {
     // ---- time
 
     fn on_tick(&mut self, now: Now) {
+        self.look_after_certificates(now.mono);
         while let Some((at, waker)) = self.wakes.first().copied() {
             if at > now.mono {
                 break;
@@ -516,6 +536,7 @@ impl Replica {
                 break;
             }
             self.ticks.pop_first();
+            self.look_after_replies(now, id);
             self.tick_group(now, id);
             self.plan_tick(now, id);
         }
@@ -637,7 +658,7 @@ impl Replica {
         let abandoned = group.step_down();
         group.resend(now.mono);
         self.out.push(Output::Role { group: id, role });
-        self.tell_services(&SessionInput::Role { group: id, role });
+        self.tell_services(id, &SessionInput::Role { group: id, role });
         self.call_duty_always(now, id, |_| DutyInput::Follow);
         // An engine that offers snapshots whoever leads would wait for their ends, and offer these peers none again.
         for to in abandoned {
@@ -765,13 +786,15 @@ impl Replica {
                 Effect::Reply { request, bytes } => {
                     let Some(group) = self.groups.get_mut(&id) else { continue };
                     if let Some(waiting) = group.lane.applied(now.mono, request) {
-                        let input = SessionInput::Completed { token: waiting.token, result: Ok(bytes) };
-                        self.work.push_back(Work::Service(waiting.service, input));
+                        self.reply(now, id, request, &waiting, bytes);
+                    } else if group.engine.witness().is_some() && ![NodeId(0), self.config.id].contains(&request.origin)
+                    {
+                        group.vouching.note(request, Tag::of(&bytes));
                     }
                 }
                 Effect::Event { topic, bytes } => {
-                    self.work.push_back(Work::DutyEvent(id, topic.clone(), bytes.clone()));
-                    self.tell_services(&SessionInput::Event { group: id, topic, bytes });
+                    self.in_order(id, Work::DutyEvent(id, topic.clone(), bytes.clone()));
+                    self.tell_services(id, &SessionInput::Event { group: id, topic, bytes });
                 }
                 Effect::Spawn(spawn) => self.on_spawn_effect(now, id, spawn),
                 Effect::Retire(group) => self.on_retire_effect(id, group),
@@ -780,19 +803,21 @@ impl Replica {
         }
     }
 
-    /// Every service hears of it.
-    fn tell_services(&mut self, input: &SessionInput) {
-        let inputs = (0..self.services.len()).map(|index| Work::Service(ServiceId(index), input.clone()));
-        self.work.extend(inputs);
+    /// Every service hears of it, in the group's order.
+    fn tell_services(&mut self, group: GroupId, input: &SessionInput) {
+        for index in 0..self.services.len() {
+            self.in_order(group, Work::Service(ServiceId(index), input.clone()));
+        }
     }
 
     fn deliver(&mut self, now: Now) {
         while let Some(work) = self.work.pop_front() {
             match work {
-                Work::Service(OPERATOR, SessionInput::Completed { token, result }) => {
-                    self.out.push(Output::Answer { token, result });
+                Work::Service(service, input) => {
+                    if let Some((service, input)) = self.take_own(service, input) {
+                        self.call_service(now, service, input);
+                    }
                 }
-                Work::Service(service, input) => self.call_service(now, service, input),
                 Work::Read(group, read) => self.run_read(group, read),
                 Work::DutyEvent(group, topic, bytes) => {
                     self.call_duty(now, group, |_| DutyInput::Event { topic: &topic, bytes: &bytes });
@@ -872,7 +897,7 @@ impl Replica {
         let token = read.token;
         if group.void {
             let input = SessionInput::Completed { token, result: Err(Failure::Unavailable) };
-            return self.work.push_back(Work::Service(read.service, input));
+            return self.in_order(id, Work::Service(read.service, input));
         }
         let input = match group.machine.read(&read.query) {
             contract::ReadOutcome::Ready(bytes) => SessionInput::Completed { token, result: Ok(bytes) },
@@ -886,97 +911,6 @@ impl Replica {
                 return;
             }
         };
-        self.work.push_back(Work::Service(read.service, input));
-    }
-
-    // ---- duties
-
-    fn on_whisper(&mut self, now: Now, id: GroupId, bytes: Bytes) {
-        let Some(group) = self.groups.get(&id) else { return };
-        match group.role.leader {
-            Some(leader) if leader != self.config.id => self.post(leader, &Frame::Whisper { group: id, bytes }),
-            Some(from) => self.call_duty(now, id, |_| DutyInput::Whisper { from, bytes }),
-            // A node that never heard of any member does not know who leads: everybody hears it, the leader's duty listens.
-            // One that was let go knows them, and is not to come back by itself.
-            None if group.members.all().is_empty() => {
-                for node in self.up.clone() {
-                    self.post(node, &Frame::Whisper { group: id, bytes: bytes.clone() });
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// Calls a duty that is on.
-    fn call_duty<'a>(
-        &'a mut self,
-        now: Now,
-        id: GroupId,
-        input: impl FnOnce(&'a mut dyn contract::StateMachine) -> DutyInput<'a>,
-    ) {
-        if self.groups.get(&id).is_some_and(|group| group.ready) {
-            self.call_duty_always(now, id, input);
-        }
-    }
-
-    fn call_duty_always<'a>(
-        &'a mut self,
-        now: Now,
-        id: GroupId,
-        input: impl FnOnce(&'a mut dyn contract::StateMachine) -> DutyInput<'a>,
-    ) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
-        let Some(duty) = group.duty.as_mut() else { return };
-        let mut outputs = Vec::new();
-        duty.on(now, input(group.machine.as_mut()), &mut outputs);
-        for output in outputs {
-            match output {
-                DutyOutput::Propose(command) if group.ready => {
-                    self.active.insert(id);
-                    group.inbox.push(Proposal { request: contract::RequestId::default(), command: command.into() });
-                }
-                DutyOutput::Reconfigure { change, addresses } if group.ready => {
-                    group.changing = Some(Changing::new(now.mono, &group.members, change, addresses));
-                    group.changed = None;
-                }
-                DutyOutput::Transfer(to) => {
-                    self.active.insert(id);
-                    group.heir = Some(to);
-                }
-                // Who leads no more has nothing to say.
-                DutyOutput::Propose(_) | DutyOutput::Reconfigure { .. } => {}
-                DutyOutput::Wake(at) => {
-                    self.wakes.insert((at, Waker::Duty(id)));
-                }
-            }
-        }
-    }
-
-    // ---- changes of members
-
-    /// Takes the change of members under way a step further.
-    fn drive_change(&mut self, now: Now, id: GroupId) {
-        let Some(group) = self.groups.get_mut(&id).filter(|group| group.ready) else { return };
-        if let Some(changing) = &mut group.changing {
-            match changing.next(now.mono, self.config.id, &group.engine.status()) {
-                Next::Wait => {}
-                Next::Failed => {
-                    group.changing = None;
-                    group.changed = Some(Err("the new members do not answer".into()));
-                }
-                Next::Ask(change) => {
-                    let mut outputs = Vec::new();
-                    // What is refused now (a change is under way, leadership moves) is asked for again until the deadline.
-                    if let Some(engine) = group.engine.reconfigure() {
-                        let _ = engine.on_reconfigure(now.mono, change, &mut outputs);
-                    }
-                    self.absorb(now, id, outputs);
-                }
-            }
-        }
-        let changed = self.groups.get_mut(&id).and_then(|group| group.changed.take());
-        if let Some(result) = changed {
-            self.call_duty(now, id, |_| DutyInput::Reconfigured(result));
-        }
+        self.in_order(id, Work::Service(read.service, input));
     }
 }

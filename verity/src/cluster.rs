@@ -160,7 +160,9 @@ impl Cluster {
 
     pub(crate) fn about(&self) -> About {
         let agreement = self.options.plan.agreement.to_string();
-        About { cluster: self.cluster.to_string(), agreement, tls: false }
+        let keys = self.replicas.keys().next().and_then(|id| ReplicaKeys::of_all(&self.replicas, *id));
+        let keys = keys.map(|keys| keys.told()).unwrap_or_default();
+        About { cluster: self.cluster.to_string(), agreement, tls: false, keys }
     }
 
     /// Where each node's clients and peers meet it.

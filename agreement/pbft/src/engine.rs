@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use verity_contract::{
     Agreement, AgreementStatus, Barrier, BarrierId, Boot, Input, Members, Output, PersistId, Progress, Record,
-    SnapshotMeta, Verdict,
+    SnapshotMeta, Verdict, Witness,
 };
 use verity_types::{Digest, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
@@ -115,6 +115,8 @@ pub struct Pbft {
     pub(crate) wants_snapshot: bool,
     /// The state came from another node at this index, and was not compared with its proof yet.
     pub(crate) unproven: Option<u64>,
+    /// The driver is to be asked for its digest.
+    compares: bool,
     /// It was, and is another: there is none here.
     pub(crate) void: bool,
     /// Who sent the last one.
@@ -186,6 +188,7 @@ impl Pbft {
             snapshot: boot.snapshot,
             wants_snapshot: false,
             unproven: None,
+            compares: false,
             void: false,
             state_from: None,
             wanted_told: false,
@@ -228,8 +231,9 @@ impl Pbft {
 
     /// Takes up what storage held behind the executed entries, and within the window.
     fn take_up(&mut self, kept: BTreeMap<u64, Kept>) {
-        let low = self.low();
-        for (n, kept) in kept.into_iter().filter(|(n, _)| *n > low) {
+        // A write that was torn may have left entries without the checkpoint that came with them: nobody was told of those.
+        let window = self.low() + 1..=self.low() + self.config.window;
+        for (n, kept) in kept.into_iter().filter(|(n, _)| window.contains(n)) {
             let accepted = kept.vote.filter(|(view, ..)| *view == self.view && self.entered);
             let accepted = accepted.map(|(_, digest, lead)| Accepted {
                 digest,
@@ -264,7 +268,7 @@ impl Pbft {
         if n > 0 && self.installed == n && self.checkpoints.proof(n).is_some() {
             self.checkpoints.expect(n, self.context.clone());
             self.unproven = Some(n);
-            self.ready.push(Output::Checkpoint { index: LogIndex(n) });
+            self.compares = true;
         }
     }
 
@@ -549,6 +553,9 @@ impl Pbft {
 
     /// Puts out everything that the last step led to.
     pub(crate) fn settle(&mut self, out: &mut Vec<Output>) {
+        if std::mem::take(&mut self.compares) {
+            self.ready.push(Output::Checkpoint { index: LogIndex(self.base) });
+        }
         self.propose_batches();
         self.hand_out();
         self.persist(out);
@@ -737,6 +744,28 @@ impl Agreement for Pbft {
 
     fn barrier(&mut self) -> Option<&mut dyn Barrier> {
         Some(self)
+    }
+
+    fn witness(&self) -> Option<&dyn Witness> {
+        Some(self)
+    }
+}
+
+impl Witness for Pbft {
+    fn enough(&self) -> usize {
+        self.quorum.weak()
+    }
+
+    fn scope(&self) -> Bytes {
+        self.scope.encode()
+    }
+
+    fn sign(&self, statement: Digest) -> Bytes {
+        Bytes::copy_from_slice(&self.keys.sign(self.scope.answer(statement)).0)
+    }
+
+    fn is_signed(&self, node: NodeId, statement: Digest, signature: &Bytes) -> bool {
+        self.keys.is_answer(&self.scope, node, statement, signature)
     }
 }
 

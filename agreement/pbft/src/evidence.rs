@@ -20,11 +20,9 @@ use verity_types::{Digest, NodeId};
 
 use crate::Error;
 use crate::keys::{Keys, Sig, Signed};
-use crate::message::{Scope, take_digest, take_number, take_sig};
+use crate::message::{GROUP_BYTES_MAX, Scope, take_digest, take_number, take_sig};
 
 const VERSION: u8 = 1;
-/// Bytes of a group's name.
-const GROUP_BYTES_MAX: usize = 256;
 /// So many proofs against one replica are told in one life.
 const TOLD_MAX: usize = 64;
 

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use verity_types::{Digest, NodeId};
 
 use crate::Error;
+use crate::message::Scope;
 
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;
@@ -40,7 +41,7 @@ pub(crate) struct Signed {
 
 #[derive(Clone)]
 enum Scheme {
-    Ed25519 { mine: Box<SigningKey>, public: BTreeMap<NodeId, VerificationKey> },
+    Ed25519 { mine: Option<Box<SigningKey>>, public: BTreeMap<NodeId, VerificationKey> },
     Seals { secrets: BTreeMap<NodeId, [u8; 32]> },
 }
 
@@ -63,17 +64,28 @@ impl Keys {
     /// # Errors
     /// [`Error::ApiMisuse`] if a key is none, or this node's is not that of `secret`.
     pub fn new(id: NodeId, secret: [u8; 32], public: &BTreeMap<NodeId, [u8; 32]>) -> Result<Self, Error> {
-        let mine = SigningKey::from(secret);
+        let public = Self::parse(public)?;
+        if public.get(&id).map(|key| <[u8; 32]>::from(*key)) != Some(Self::public_of(secret)) {
+            return Err(Error::ApiMisuse(format!("the public keys lack that of node {id}, or name another")));
+        }
+        Ok(Self { id, scheme: Scheme::Ed25519 { mine: Some(Box::new(SigningKey::from(secret))), public } })
+    }
+
+    /// Those of somebody who checks what others signed, and signs nothing.
+    ///
+    /// # Errors
+    /// [`Error::ApiMisuse`] if a key is none.
+    pub fn of_watcher(public: &BTreeMap<NodeId, [u8; 32]>) -> Result<Self, Error> {
+        Ok(Self { id: NodeId(0), scheme: Scheme::Ed25519 { mine: None, public: Self::parse(public)? } })
+    }
+
+    fn parse(public: &BTreeMap<NodeId, [u8; 32]>) -> Result<BTreeMap<NodeId, VerificationKey>, Error> {
         let key = |(node, bytes): (&NodeId, &[u8; 32])| {
             let key = VerificationKey::try_from(*bytes)
                 .map_err(|_| Error::ApiMisuse(format!("the public key of node {node} is none")))?;
             Ok((*node, key))
         };
-        let public = public.iter().map(key).collect::<Result<BTreeMap<_, _>, Error>>()?;
-        if public.get(&id).map(|key| <[u8; 32]>::from(*key)) != Some(Self::public_of(secret)) {
-            return Err(Error::ApiMisuse(format!("the public keys lack that of node {id}, or name another")));
-        }
-        Ok(Self { id, scheme: Scheme::Ed25519 { mine: Box::new(mine), public } })
+        public.iter().map(key).collect()
     }
 
     /// The public key that belongs to a secret one.
@@ -97,7 +109,9 @@ impl Keys {
     #[must_use]
     pub fn sign(&self, hash: Digest) -> Sig {
         match &self.scheme {
-            Scheme::Ed25519 { mine, .. } => Sig(mine.sign(&hash.0).to_bytes()),
+            Scheme::Ed25519 { mine, .. } => {
+                Sig(mine.as_ref().expect("who only watches signs nothing").sign(&hash.0).to_bytes())
+            }
             Scheme::Seals { secrets } => seal(&secrets[&self.id], hash),
         }
     }
@@ -111,6 +125,22 @@ impl Keys {
             Scheme::Seals { secrets } => {
                 secrets.get(&signed.node).is_some_and(|secret| seal(secret, signed.hash) == signed.sig)
             }
+        }
+    }
+
+    /// True if `node` signed an answer of a group's machine ([`verity_contract::Witness`]).
+    #[must_use]
+    pub fn is_answer(&self, scope: &Scope, node: NodeId, statement: Digest, signature: &[u8]) -> bool {
+        let sig = signature.try_into().map(Sig);
+        sig.is_ok_and(|sig| self.is_signed(&Signed { node, hash: scope.answer(statement), sig }))
+    }
+
+    /// How many nodes there are keys of.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        match &self.scheme {
+            Scheme::Ed25519 { public, .. } => public.len(),
+            Scheme::Seals { secrets } => secrets.len(),
         }
     }
 

@@ -35,6 +35,8 @@ use crate::Error;
 use crate::keys::{SIGNATURE_BYTES, Sig, Signed};
 
 const VERSION: u8 = 1;
+/// Bytes of a group's name.
+pub(crate) const GROUP_BYTES_MAX: usize = 256;
 /// The largest frame.
 pub const MAX_MESSAGE_BYTES: usize = 48 << 20;
 /// The largest batch.
@@ -231,6 +233,31 @@ impl Scope {
         let mut hash = self.begin(kind).chain_update(self.epoch.to_be_bytes());
         numbers.iter().for_each(|number| hash.update(number.to_be_bytes()));
         Digest(hash.chain_update(digest).finalize().into())
+    }
+
+    /// What a member signs under an answer of its group's machine.
+    #[must_use]
+    pub(crate) fn answer(&self, statement: Digest) -> Digest {
+        self.statement(b"answer", &[], &statement.0)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.group.len() + 12);
+        put_number(&mut out, self.epoch);
+        put_blob(&mut out, &self.group);
+        out.freeze()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`Error::InvalidMessage`] says what is wrong with it.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, Error> {
+        let epoch = take_number(&mut bytes)?;
+        let group = take_blob(&mut bytes, GROUP_BYTES_MAX)?;
+        if bytes.is_empty() { Ok(Self { group, epoch }) } else { invalid("bytes behind a group's name") }
     }
 
     /// What a client signs. It holds in every epoch, since a client need not know in which its request is ordered.

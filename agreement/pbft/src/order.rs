@@ -372,6 +372,9 @@ impl Pbft {
     fn execute(&mut self, n: u64, batch: &Batch) -> Committed {
         self.context.term = self.context.term.max(batch.term);
         self.context.time = self.context.time.max(batch.time);
+        if batch.term == self.term().0 {
+            self.changing.on_progress();
+        }
         let mut admitted = Vec::with_capacity(batch.requests().len());
         for request in batch.requests() {
             let admit = self.context.admit(request);

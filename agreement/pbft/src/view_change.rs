@@ -1,7 +1,7 @@
 //! View changes (PBFT §4.4).
 //!
-//! - upon a request that waits too long, a batch that the machine rejects, or a primary that asks for it itself: the view is
-//!   left; a view change for the next one, with the last stable checkpoint and a certificate for everything that prepared
+//! - upon a request that waits too long, a primary that is not heard, a batch that the machine rejects, or a primary that
+//!   asks for it itself: the view is left; a view change for the next one, with the last stable checkpoint and a certificate for everything that prepared
 //!   behind it, leaves once it is written down that this view is over;
 //! - upon f + 1 view changes for later views: the smallest of them is joined, so that liars alone start nothing and the
 //!   honest wait for nobody;
@@ -84,7 +84,7 @@ impl Pbft {
         let fails = if self.entered {
             let waits = self.queue.longest_wait(self.now).is_some_and(|wait| wait >= patience);
             let barred = self.barred == Some(self.view) && self.primary() == self.id;
-            barred || waits && self.now.since(self.view_at) >= patience
+            barred || (waits || self.is_primary_silent(patience)) && self.now.since(self.view_at) >= patience
         } else {
             self.changing.deadline.is_some_and(|deadline| self.now >= deadline)
         };
@@ -92,6 +92,14 @@ impl Pbft {
             self.changing.failures = (self.changing.failures + 1).min(DOUBLINGS_MAX);
             self.change_view(self.view + 1);
         }
+    }
+
+    /// True if the primary, who speaks at each heartbeat, was not heard for that long. It may have work that no request
+    /// stands for: what a leader does besides.
+    fn is_primary_silent(&self, patience: Nanos) -> bool {
+        let primary = self.primary();
+        let heard = self.peers.get(&primary).and_then(|peer| peer.heard_at);
+        primary != self.id && self.now.since(heard.unwrap_or(self.view_at).max(self.view_at)) >= patience
     }
 
     /// Leaves the view and asks for another.

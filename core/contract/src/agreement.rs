@@ -370,6 +370,11 @@ pub trait Agreement: Send {
         None
     }
 
+    /// Words of members for each other's clients, where members are not trusted.
+    fn witness(&self) -> Option<&dyn Witness> {
+        None
+    }
+
     /// Membership changes, where the engine offers them.
     fn reconfigure(&mut self) -> Option<&mut dyn Reconfigure> {
         None
@@ -386,6 +391,21 @@ pub trait Barrier {
     /// Asks for an index that covers every commit so far. Answered by [`Output::ReadReady`] or [`Output::ReadFailed`],
     /// on this node, whether it leads or not.
     fn on_barrier(&mut self, now: Mono, id: BarrierId, out: &mut Vec<Output>);
+}
+
+/// Groups in which a member's word alone counts for nothing.
+pub trait Witness {
+    /// How many members must say the same, so that somebody honest is among them: f + 1.
+    fn enough(&self) -> usize;
+
+    /// In whose name this group's members sign, for whoever checks it elsewhere.
+    fn scope(&self) -> Bytes;
+
+    /// This member's signature under a statement of its group.
+    fn sign(&self, statement: Digest) -> Bytes;
+
+    /// True if `node` signed the statement.
+    fn is_signed(&self, node: NodeId, statement: Digest, signature: &Bytes) -> bool;
 }
 
 /// A wish for other members.

@@ -25,7 +25,7 @@ pub mod testing;
 
 pub use agreement::{
     Agreement, AgreementStatus, Barrier, BarrierId, Boot, Change, Committed, CommittedKind, Input, Members, Output,
-    Part, PersistId, Progress, Reconfigure, Record, RecordKind, SnapshotMeta, Transfer, Verdict,
+    Part, PersistId, Progress, Reconfigure, Record, RecordKind, SnapshotMeta, Transfer, Verdict, Witness,
 };
 pub use duty::{Duty, DutyInput, DutyOutput};
 pub use facts::GroupFacts;

@@ -27,6 +27,7 @@ use crate::group::{Group, GroupBoot};
 use crate::lane::life_within;
 use crate::replica::Ticket;
 use crate::vault::{LogWork, SnapshotWork};
+use crate::vouch::Behind;
 
 /// A group that was let go, until the log says so on stable storage.
 pub(super) struct Retiring {
@@ -196,6 +197,11 @@ impl Replica {
             for (service, token) in lost {
                 let input = SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) };
                 self.work.push_back(Work::Service(service, input));
+            }
+            for behind in group.behind {
+                self.work.push_back(match behind {
+                    Behind::Reply { work, .. } | Behind::Work(work) => work,
+                });
             }
             // What the log says of it from now on is of another life of it.
             self.tickets.retain(|(_, of, _)| *of != id);

@@ -184,7 +184,7 @@ impl Replica {
             let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
             self.work.push_back(Work::Service(lost.service, input));
         }
-        self.tell_services(&SessionInput::Restored { group: id });
+        self.tell_services(id, &SessionInput::Restored { group: id });
         self.follow_machine(now, id);
         self.out.push(Output::Members { group: id, members, roster });
         self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));

@@ -14,6 +14,8 @@ use super::*;
 use crate::group::GroupConfig;
 use crate::snapshot::Restored;
 
+mod suspicious;
+
 const NODE: NodeId = NodeId(1);
 const PEER: NodeId = NodeId(2);
 const MIB: usize = 1024 * 1024;

@@ -22,6 +22,7 @@ use verity_types::{ConnId, GroupId, Mono, NodeId, Token};
 use crate::book::{Book, Moves};
 use crate::clock::HostClock;
 use crate::conn::ConnHandle;
+use crate::evidence::Evidence;
 use crate::faults::Faults;
 use crate::figures::{Figures, Traffic};
 use crate::node::{NodeStatus, TRACE};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
 pub(crate) enum Question {
     Command(Bytes),
     Query(Bytes, Consistency),
+    /// The answer is to be signed by members: [`verity_replica::Certificate`].
+    Certified(Bytes),
 }
 
 /// The node's state.
@@ -52,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     storage: StorageHandle,
     pub(crate) book: Book,
+    evidence: Evidence,
     moves: Vec<Moves>,
     asked: BTreeMap<Token, oneshot::Sender<Result<Bytes, Failure>>>,
     next_token: u64,
@@ -63,7 +67,13 @@ pub(crate) struct Core {
 }
 
 impl Shared {
-    pub(crate) fn new(replica: Replica, clock: HostClock, links: Links, storage: StorageHandle, book: Book) -> Self {
+    pub(crate) fn new(
+        replica: Replica,
+        clock: HostClock,
+        links: Links,
+        storage: StorageHandle,
+        (book, evidence): (Book, Evidence),
+    ) -> Self {
         let alarm = Rc::<Alarm>::default();
         let core = Core {
             replica,
@@ -71,6 +81,7 @@ impl Shared {
             links,
             storage,
             book,
+            evidence,
             moves: Vec::new(),
             asked: BTreeMap::new(),
             next_token: 0,
@@ -133,6 +144,7 @@ impl Shared {
             match question {
                 Question::Command(command) => core.replica.propose(now, group, token, command),
                 Question::Query(query, consistency) => core.replica.read(now, group, token, query, consistency),
+                Question::Certified(query) => core.replica.certify(now, group, token, query),
             }
         });
         self.turn.notify_one();
@@ -227,6 +239,7 @@ impl Shared {
             incarnation: identity.incarnation.0,
             groups: core.replica.status(),
             peers_up: core.links.up(),
+            evidence: core.evidence.all(),
             connections: core.conns.len(),
             connections_by_service: core.conns.values().fold(Vec::new(), |mut counts, handle| {
                 counts.resize(counts.len().max(handle.service.0 + 1), 0);
@@ -284,7 +297,11 @@ impl Core {
                     // Whoever asked may have stopped waiting.
                     let _ = self.asked.remove(&token).map(|answer| answer.send(result));
                 }
-                Output::Evidence { group, .. } => tracing::warn!(%group, "a member misbehaved"),
+                Output::Evidence { group, bytes } => {
+                    if self.evidence.add(group, bytes) {
+                        tracing::warn!(%group, "a member lied; `verity evidence` shows which");
+                    }
+                }
                 Output::Fatal(reason) => self.alarm.raise(reason),
                 storage => self.storage.carry_out(storage),
             }

@@ -11,6 +11,7 @@ mod book;
 mod clock;
 mod conn;
 mod core;
+mod evidence;
 mod faults;
 mod figures;
 mod memory;

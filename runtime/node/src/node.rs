@@ -30,6 +30,7 @@ use crate::book::Book;
 use crate::clock::HostClock;
 use crate::conn::{ClientStream, PeerAddr};
 use crate::core::{Question, Shared};
+use crate::evidence::Evidence;
 use crate::faults::Faults;
 use crate::figures::{Counted, Figures, Histogram, Requests};
 use crate::pause::Pauses;
@@ -150,6 +151,8 @@ pub struct NodeStatus {
     pub connections: usize,
     /// Open client connections by service.
     pub connections_by_service: Vec<usize>,
+    /// Proofs that members lied, in their engines' bytes.
+    pub evidence: Vec<(GroupId, Bytes)>,
     /// The faults in force.
     pub faults: Faults,
     /// What it has counted.
@@ -249,6 +252,14 @@ impl NodeClient {
         consistency: Consistency,
     ) -> Result<Result<Bytes, Failure>, AskError> {
         self.ask(GROUP_WAIT, |answer| Ask::Group(group, Question::Query(query, consistency), answer)).await
+    }
+
+    /// Asks a group's state machine for an answer that f + 1 members sign: a [`verity_replica::Certificate`].
+    ///
+    /// # Errors
+    /// [`AskError`]; inside, why there is none.
+    pub async fn certify(&self, group: GroupId, query: Bytes) -> Result<Result<Bytes, Failure>, AskError> {
+        self.ask(GROUP_WAIT, |answer| Ask::Group(group, Question::Certified(query), answer)).await
     }
 
     /// Asks another node to lead a group.
@@ -425,9 +436,10 @@ impl Run {
         let (answers, mut answered) = mpsc::unbounded_channel();
         let storage = StorageHandle::start(identity.node, log, snapshots, &answers);
         let links = Links::new(identity.node, identity.cluster, self.peer_tls);
+        let evidence = Evidence::open(Arc::clone(&self.disk));
         let book = Book::open(identity.node, self.disk, self.peers);
         let peers = book.peers();
-        let shared = Shared::new(replica, self.clock, links, storage, book);
+        let shared = Shared::new(replica, self.clock, links, storage, (book, evidence));
         let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
         let alarm = shared.alarm();
         task::spawn(&alarm, peer::accept(shared.clone(), peer_listener));

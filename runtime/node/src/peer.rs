@@ -38,7 +38,7 @@ use crate::task;
 use crate::tls::PeerTls;
 
 /// The peer protocol's version. A peer of another version is refused.
-pub const PEER_VERSION: u16 = 2;
+pub const PEER_VERSION: u16 = 3;
 /// How many bytes may wait for one link.
 pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A peer that is not there is dialled this often.

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use verity_contract::{
     Agreement, AgreementStatus, Barrier, BarrierId, Change, Input, Output, Reconfigure, Record, RecordKind, Transfer,
+    Witness,
 };
 use verity_types::{LogIndex, Mono, Nanos, NodeId, WallMs};
 
@@ -254,6 +255,10 @@ impl Agreement for Mutated {
             _ => false,
         };
         if answers { Some(self) } else { self.inner.barrier() }
+    }
+
+    fn witness(&self) -> Option<&dyn Witness> {
+        self.inner.witness()
     }
 
     fn reconfigure(&mut self) -> Option<&mut dyn Reconfigure> {

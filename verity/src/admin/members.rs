@@ -14,6 +14,7 @@
 //!   applies its own removal; others may never be told. One is out if its removal has its place in the order, and nobody
 //!   leads it, though it is connected to most of those who remain.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -46,6 +47,9 @@ pub(crate) struct About {
     pub(crate) agreement: String,
     /// Nodes talk over mutual TLS.
     pub(crate) tls: bool,
+    /// The public keys with which the nodes sign under PBFT, in base64.
+    #[serde(default)]
+    pub(crate) keys: BTreeMap<u64, String>,
 }
 
 /// What decides how the tree answers, as `[zookeeper]` calls it.

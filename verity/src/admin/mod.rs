@@ -6,6 +6,8 @@
 //! GET  /metrics      Prometheus text
 //! GET  /api/status   how every node of this process is, as JSON
 //! GET  /api/members  who takes part, as JSON; POST changes it, and needs the token
+//! GET  /api/evidence who lied, and the proofs; GET /api/keys, with which they are checked
+//! POST /api/certified a znode, with the signatures of f + 1 nodes; needs the token
 //! POST /api/fault    break or heal something; needs the token of the data folder in `Authorization: Bearer`
 //! ```
 //! Requests whose `Host` or `Origin` is not this machine are refused, so that a web page in a browser cannot reach a
@@ -13,12 +15,14 @@
 //!
 //! Deliberately absent: what a fault does. The nodes know.
 
+mod evidence;
 mod fault;
 mod kafka;
 mod listener;
 mod members;
 mod metrics;
 mod status;
+mod tree_query;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -35,6 +39,7 @@ use tracing::Instrument as _;
 use verity_node::{NodeClient, ServerTls, TRACE};
 use verity_types::NodeId;
 
+pub(crate) use evidence::{CertifiedReport, CertifiedRequest, EvidenceReport, parse_keys};
 pub(crate) use fault::FaultRequest;
 pub(crate) use listener::Listener;
 use listener::TlsListener;
@@ -132,6 +137,9 @@ fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics::serve))
         .route("/api/status", get(status::serve))
         .route("/api/members", get(members::list).post(members::change))
+        .route("/api/evidence", get(evidence::serve))
+        .route("/api/keys", get(evidence::keys))
+        .route("/api/certified", post(evidence::certified))
         .route("/api/fault", post(fault::serve))
         .layer(axum::middleware::from_fn(traced))
         .with_state(admin)

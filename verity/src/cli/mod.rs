@@ -3,14 +3,17 @@
 mod admin;
 mod cert;
 mod check;
+mod evidence;
 mod fault;
 mod kafka;
 mod node;
+mod read;
 mod server;
 mod sim;
 mod status;
 mod tour;
 mod up;
+mod verify;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -86,6 +89,12 @@ enum Command {
     Sim(sim::Sim),
     /// Watch a system's best-known recipe on a cluster of its own.
     Tour(tour::Tour),
+    /// Show which nodes lied, and the proofs.
+    Evidence(evidence::Evidence),
+    /// Read a znode with the signatures of so many nodes that one of them is honest.
+    Read(read::Read),
+    /// Check signatures of an answer or a proof, asking nobody.
+    Verify(verify::Verify),
     /// Judge a history of your own: is it linearizable, and if not, why?
     Check(check::Check),
 }
@@ -104,6 +113,9 @@ impl Cli {
             Command::Kafka(kafka) => kafka.run(json),
             Command::Sim(sim) => sim.run(json),
             Command::Tour(tour) => tour.run(json),
+            Command::Evidence(evidence) => evidence.run(json),
+            Command::Read(read) => read.run(json),
+            Command::Verify(verify) => verify.run(json),
             Command::Check(check) => check.run(json),
         }
     }

@@ -1,5 +1,6 @@
 //! `verity node`: who takes part in a cluster.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,8 @@ enum Kind {
         #[arg(long, value_name = "DIR")]
         data_dir: PathBuf,
     },
+    /// Show the public keys with which the nodes sign under PBFT, for `verity verify`.
+    Keys,
     /// Make a join token for a new node.
     Token {
         /// The new node's id.
@@ -74,6 +77,10 @@ impl Node {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let request = match &self.kind {
             Kind::Key { data_dir } => return show_key(data_dir, json),
+            Kind::Keys => {
+                println!("{}", serde_json::to_string(&self.admin.get::<BTreeMap<u64, String>>("/api/keys")?)?);
+                return Ok(());
+            }
             Kind::List => return show(&self.list()?, json),
             Kind::Token { id, ca, host } => return self.make_token(*id, ca.as_ref(), host, json),
             Kind::Add { id, peer, client, observer } => {

@@ -174,6 +174,7 @@ impl Server {
             cluster: settings.cluster_id().to_string(),
             agreement: settings.agreement.to_string(),
             tls: settings.tls.is_some(),
+            keys: replica_keys(&settings)?.map(|keys| keys.told()).unwrap_or_default(),
         };
         let lab: Arc<dyn Lab> = Arc::new(OneNode { id, client: node.client(), lab: settings.lab.enabled, about });
         let service = Admin { lab: Arc::clone(&lab), node: id, token: token.as_str().into() };

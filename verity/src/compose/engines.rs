@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, BytesMut};
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -72,6 +74,11 @@ impl ReplicaKeys {
     pub(crate) fn of_all(secrets: &BTreeMap<NodeId, [u8; 32]>, id: NodeId) -> Option<Self> {
         let public = secrets.iter().map(|(node, secret)| (*node, Keys::public_of(*secret))).collect();
         Some(Self { secret: *secrets.get(&id)?, public })
+    }
+
+    /// The public ones in base64, for people and files.
+    pub(crate) fn told(&self) -> BTreeMap<u64, String> {
+        self.public.iter().map(|(node, key)| (node.0, STANDARD.encode(key))).collect()
     }
 
     /// To sign and to check with.

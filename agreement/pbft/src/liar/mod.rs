@@ -23,7 +23,7 @@ mod twin;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use verity_contract::{Agreement, AgreementStatus, Barrier, Input, Output};
+use verity_contract::{Agreement, AgreementStatus, Barrier, Input, Output, Witness};
 use verity_types::{Digest, LogIndex, Mono, Nanos, NodeId, WallMs};
 
 use crate::engine::Pbft;
@@ -301,6 +301,10 @@ impl Agreement for Liar {
 
     /// A liar keeps none.
     fn invariants(&self) {}
+
+    fn witness(&self) -> Option<&dyn Witness> {
+        self.inner.witness()
+    }
 
     fn barrier(&mut self) -> Option<&mut dyn Barrier> {
         None

@@ -4,7 +4,7 @@
 //! Neither copy lies; that there are two of them does.
 
 use bytes::Bytes;
-use verity_contract::{Agreement, AgreementStatus, Input, Output, Verdict};
+use verity_contract::{Agreement, AgreementStatus, Input, Output, Verdict, Witness};
 use verity_types::{LogIndex, Mono, Nanos, NodeId, WallMs};
 
 use crate::engine::Pbft;
@@ -96,4 +96,8 @@ impl Agreement for Twin {
     }
 
     fn invariants(&self) {}
+
+    fn witness(&self) -> Option<&dyn Witness> {
+        self.first.witness()
+    }
 }

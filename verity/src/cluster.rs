@@ -17,7 +17,7 @@ use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
 
 use crate::admin::About;
-use crate::compose::{self, Agreement, Plan, ReplicaKeys, System};
+use crate::compose::{self, Agreement, Listener, Plan, ReplicaKeys, System};
 use crate::{layout, secrets};
 
 /// Distance between the ports of neighbouring nodes.
@@ -36,6 +36,8 @@ pub(crate) struct ClusterOptions {
     pub(crate) port_offset: u16,
     /// Nodes that lie, under PBFT.
     pub(crate) lies: BTreeMap<NodeId, Lie>,
+    /// Who listens to what the nodes' engines say.
+    pub(crate) listener: Option<Listener>,
     pub(crate) plan: Plan,
 }
 
@@ -198,6 +200,7 @@ impl Cluster {
             admin_tls: None,
             replica_keys: ReplicaKeys::of_all(&self.replicas, id).map(Arc::new),
             lie: self.options.lies.get(&id).copied(),
+            listener: self.options.listener.clone(),
             validator: self.validators.get(&id).copied(),
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),

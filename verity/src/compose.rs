@@ -24,11 +24,13 @@ use crate::settings::{Kafka as KafkaSettings, Ledger as LedgerSettings, ZooKeepe
 mod engines;
 mod kafka;
 mod ledger;
+mod watched;
 mod zookeeper;
 
 pub(crate) use engines::{Agreement, Engines, ReplicaKeys, start_engine};
 pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
 pub(crate) use ledger::{LEDGER, genesis, public_key};
+pub(crate) use watched::{Listener, Sent};
 pub(crate) use zookeeper::TREE;
 
 /// The listener for clients without TLS.
@@ -115,6 +117,8 @@ pub(crate) struct Place {
     pub(crate) replica_keys: Option<Arc<ReplicaKeys>>,
     /// In the lab: what the node lies about.
     pub(crate) lie: Option<Lie>,
+    /// Who listens to what its engines say.
+    pub(crate) listener: Option<Listener>,
     /// What the node signs the ledger's blocks with, if it is served.
     pub(crate) validator: Option<[u8; 32]>,
     /// The address on which clients are served.
@@ -133,7 +137,7 @@ impl Place {
     /// How this node's engines are made.
     fn engines(&self, plan: &Plan) -> Engines {
         let (cluster, keys) = (self.cluster, self.replica_keys.clone());
-        Engines { agreement: plan.agreement, cluster, keys, lie: self.lie }
+        Engines { agreement: plan.agreement, cluster, keys, lie: self.lie, listener: self.listener.clone() }
     }
 }
 

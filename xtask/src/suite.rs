@@ -196,9 +196,17 @@ fn sim() -> Result<()> {
     const CHECKED: u64 = 20;
     let binary = binary()?;
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() % 1_000_000_000;
+    const TRUSTING: &[&str] = &["raft", "paxos"];
     // Of five nodes not all host every partition of Kafka's, so that they move.
-    for (system, nodes, worlds) in [("zookeeper", "3", 40u64), ("kafka", "3", 12), ("kafka", "5", 12)] {
-        for agreement in ["raft", "paxos"] {
+    let kinds = [
+        ("zookeeper", "3", 40u64, TRUSTING),
+        ("kafka", "3", 12, TRUSTING),
+        ("kafka", "5", 12, TRUSTING),
+        ("zookeeper", "4", 24, &["pbft"]),
+        ("kafka", "4", 8, &["pbft"]),
+    ];
+    for (system, nodes, worlds, agreements) in kinds {
+        for agreement in agreements {
             let (first, count) = (seed.to_string(), worlds.to_string());
             let flags = ["sim", "--json", "--seed", &first, "--seeds", &count, "--agreement", agreement];
             let run = || output(command(&binary, &flags).args(["--system", system, "--nodes", nodes]));

@@ -1,6 +1,7 @@
 //! The client's part (PBFT §4.1): this node asks on behalf of those who are connected to it.
 //!
-//! - upon a proposal: it is signed, with a timestamp that no other request of this client has, and sent to the primary;
+//! - upon a proposal: it is signed, with a timestamp that no other request of this client has, and sent to the primary, or to
+//!   all by a replica that has left its view;
 //! - upon `request_timeout` without its execution: it is sent to all replicas, and again after each such time;
 //! - upon another view: what waits is sent to its primary;
 //! - upon its execution: it is let go; a barrier among them is answered with the index.
@@ -76,6 +77,9 @@ impl Pbft {
         self.queue.put(request.clone(), None, room);
         if self.entered {
             self.send(self.primary(), &Message::Request(request), Leave::Now);
+        } else {
+            // Whoever leads the others finds it.
+            self.broadcast(&Message::Request(request), Leave::Now);
         }
         seq
     }

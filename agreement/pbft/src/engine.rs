@@ -69,6 +69,13 @@ pub(crate) struct Peer {
     stash_bytes: usize,
 }
 
+impl Peer {
+    /// True if it spoke within this long.
+    fn is_heard(&self, now: Mono, span: Nanos) -> bool {
+        self.heard_at.is_some_and(|at| now.since(at) < span)
+    }
+}
+
 /// One group's PBFT on one node.
 pub struct Pbft {
     pub(crate) id: NodeId,
@@ -612,12 +619,30 @@ impl Pbft {
 
     fn tell_role(&mut self) {
         let leads = self.is_primary();
-        let leader = (self.entered && !self.voters.is_empty()).then(|| self.primary());
+        let leader = if self.voters.is_empty() || self.entered {
+            (!self.voters.is_empty()).then(|| self.primary())
+        } else {
+            self.others_primary()
+        };
         let role = (leader.filter(|leader| *leader != self.id || leads), self.term(), leads);
         if role != self.role {
             self.role = role;
             self.ready.push(Output::Role { leader: role.0, term: role.1, leads });
         }
+    }
+
+    /// Who leads those that did not leave the view, for a replica that did: somebody honest among f + 1 of them says so. It has
+    /// no vote there any more, but its clients' requests are ordered there, and it learns what they came to.
+    fn others_primary(&self) -> Option<NodeId> {
+        let mut views: Vec<u64> = self
+            .peers
+            .values()
+            .filter(|peer| peer.status.entered && peer.is_heard(self.now, self.config.view_timeout))
+            .map(|peer| peer.status.view)
+            .collect();
+        views.sort_unstable_by(|a, b| b.cmp(a));
+        let view = views.get(self.quorum.weak() - 1).copied()?;
+        Some(self.primary_of(view)).filter(|primary| *primary != self.id)
     }
 
     fn on_verdict(&mut self, index: LogIndex, verdict: &Verdict) {
@@ -706,11 +731,10 @@ impl Agreement for Pbft {
     fn status(&self) -> AgreementStatus {
         let progress = |node: NodeId| {
             let peer = self.peers.get(&node);
-            let heard = peer.and_then(|peer| peer.heard_at);
             Progress {
                 node,
                 matched: LogIndex(peer.map_or(0, |peer| peer.status.executed)),
-                active: heard.is_some_and(|at| self.now.since(at) < self.config.view_timeout),
+                active: peer.is_some_and(|peer| peer.is_heard(self.now, self.config.view_timeout)),
             }
         };
         AgreementStatus {

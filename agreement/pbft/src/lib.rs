@@ -37,6 +37,7 @@ mod state;
 mod tests;
 mod transfer;
 mod view_change;
+mod watch;
 
 pub use config::Config;
 pub use engine::Pbft;
@@ -44,6 +45,7 @@ pub use evidence::{Evidence, Phase};
 pub use keys::{Keys, SIGNATURE_BYTES, Sig};
 pub use message::{MAX_BATCH_BYTES, MAX_MEMBERS, MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Scope, decode};
 pub use quorum::Quorum;
+pub use watch::{Said, describe};
 
 use verity_types::NodeId;
 

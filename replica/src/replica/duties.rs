@@ -57,6 +57,9 @@ impl Replica {
                     self.active.insert(id);
                     group.inbox.push(Proposal { request: contract::RequestId::default(), command: command.into() });
                 }
+                DutyOutput::Reconfigure { .. } if group.ready && group.engine.reconfigure().is_none() => {
+                    group.changed = Some(Err("the members of this agreement are fixed".into()));
+                }
                 DutyOutput::Reconfigure { change, addresses } if group.ready => {
                     group.changing = Some(Changing::new(now.mono, &group.members, change, addresses));
                     group.changed = None;

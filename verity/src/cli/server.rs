@@ -297,6 +297,7 @@ fn place(settings: &Settings) -> Result<Place> {
         admin_tls: admin_tls(settings)?,
         replica_keys: replica_keys(settings)?,
         lie: settings.lab.byzantine,
+        listener: None,
         validator: validator(settings)?,
         clients: settings.node.clients,
         administrators: settings.node.admin.ip(),

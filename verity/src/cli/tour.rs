@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use verity_pbft::liar::Lie;
+use verity_types::NodeId;
 
 use crate::cluster::{Cluster, ClusterOptions};
-use crate::compose::{self, Agreement, Plan};
+use crate::compose::{self, Agreement, Listener, Plan};
 use crate::settings::{Kafka, Ledger, ZooKeeper};
 use crate::{secrets, tour};
 
@@ -18,7 +20,8 @@ const OFFSETS: [u16; 5] = [20_000, 25_000, 30_000, 35_000, 40_000];
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  verity tour zookeeper                      the lock, on Raft\n  \
     verity tour zookeeper --agreement paxos    the same on Multi-Paxos\n  \
-    verity tour kafka                          the log: who writes, who reads, who is killed")]
+    verity tour kafka                          the log: who writes, who reads, who is killed\n  \
+    verity tour bft                            PBFT's sequence diagram, and a primary that lies")]
 pub(crate) struct Tour {
     #[command(subcommand)]
     system: System,
@@ -33,30 +36,54 @@ enum System {
     Zookeeper,
     /// The log as the one truth: two services write, three read at their own pace, a leader is killed, and one is rebuilt.
     Kafka,
+    /// PBFT's sequence diagram on five replicas: one says nothing, then the primary lies. Always on PBFT.
+    Bft,
 }
 
 impl Tour {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let system = match self.system {
+            System::Bft => return bft(json),
             System::Zookeeper => compose::System::ZooKeeper,
             System::Kafka => compose::System::Kafka,
         };
-        let cluster = start(system, self.agreement)?;
+        let cluster = start(system, self.agreement, NODES, BTreeMap::new(), None)?;
         match self.system {
-            System::Zookeeper => tour::zookeeper::play(&cluster, json)?,
             System::Kafka => tour::kafka::play(&cluster, json)?,
+            _ => tour::zookeeper::play(&cluster, json)?,
         }
         cluster.stop()
     }
 }
 
-fn start(system: compose::System, agreement: Agreement) -> Result<Cluster> {
+/// Each act on a cluster of its own.
+fn bft(json: bool) -> Result<()> {
+    for (act, (node, lie)) in tour::bft::ACTS.into_iter().enumerate() {
+        let (listener, ear) = tour::bft::ear();
+        let lies = BTreeMap::from([(node, lie)]);
+        let cluster = start(compose::System::ZooKeeper, Agreement::Pbft, tour::bft::NODES, lies, Some(listener))?;
+        match act {
+            0 => tour::bft::silent(&cluster, &ear, json)?,
+            _ => tour::bft::lying(&cluster, &ear, json)?,
+        }
+        cluster.stop()?;
+    }
+    Ok(())
+}
+
+fn start(
+    system: compose::System,
+    agreement: Agreement,
+    nodes: u16,
+    lies: BTreeMap<NodeId, Lie>,
+    listener: Option<Listener>,
+) -> Result<Cluster> {
     let mut failures = Vec::new();
     for port_offset in OFFSETS {
         let zookeeper = ZooKeeper { admin_port: 0, ..ZooKeeper::default() };
         let plan = Plan {
             systems: BTreeSet::from([system]),
-            members: Plan::members(NODES, agreement),
+            members: Plan::members(nodes, agreement),
             agreement,
             seed: secrets::seed()?,
             secret: secrets::random()?,
@@ -65,8 +92,8 @@ fn start(system: compose::System, agreement: Agreement) -> Result<Cluster> {
             ledger: Ledger::default(),
             genesis: None,
         };
-        match Cluster::start(ClusterOptions { nodes: NODES, lies: BTreeMap::new(), data_dir: None, port_offset, plan })
-        {
+        let (lies, listener) = (lies.clone(), listener.clone());
+        match Cluster::start(ClusterOptions { nodes, data_dir: None, port_offset, lies, listener, plan }) {
             Ok(cluster) => return Ok(cluster),
             Err(error) => failures.push(format!("{error:#}")),
         }

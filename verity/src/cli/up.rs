@@ -148,6 +148,7 @@ impl Up {
             data_dir: data_dir.clone(),
             port_offset: self.port_offset,
             lies: self.byzantine.iter().copied().collect(),
+            listener: None,
             plan: Plan {
                 systems: if only.is_empty() { all_systems() } else { only },
                 members: Plan::members(nodes, self.agreement),

@@ -11,10 +11,12 @@ use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot};
 use verity_pbft::liar::{Liar, Lie};
-use verity_pbft::{Config as PbftConfig, Keys, Pbft};
+use verity_pbft::{Config as PbftConfig, Keys, Pbft, Scope};
 use verity_replica::EngineFactory;
 use verity_storage::ClusterId;
 use verity_types::{GroupId, Mono, NodeId};
+
+use super::watched::{Listener, Watched};
 
 /// How the nodes of a group come to one order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -40,7 +42,7 @@ impl std::fmt::Display for Agreement {
 }
 
 /// With fewer nodes PBFT survives no liar: it would be slower than Raft and no better.
-const PBFT_NODES_MIN: usize = 4;
+pub(super) const PBFT_NODES_MIN: usize = 4;
 
 impl Agreement {
     /// Refuses a cluster of so many nodes in which it makes no sense.
@@ -96,6 +98,8 @@ pub(crate) struct Engines {
     pub(crate) keys: Option<Arc<ReplicaKeys>>,
     /// In the lab: what this node lies about.
     pub(crate) lie: Option<Lie>,
+    /// Who listens to what they say.
+    pub(crate) listener: Option<Listener>,
 }
 
 impl Engines {
@@ -119,11 +123,17 @@ impl Engines {
         let mut name = BytesMut::with_capacity(24);
         name.put_slice(&self.cluster.0);
         name.put_u64(group.0);
+        let me = boot.id;
         let config = PbftConfig { group: name.freeze(), ..PbftConfig::default() };
+        let scope = Scope { group: config.group.clone(), epoch: 0 };
         let pbft = Pbft::start(boot, config, keys, now).map_err(|error| error.to_string())?;
-        Ok(match self.lie {
+        let engine: Box<dyn Engine> = match self.lie {
             Some(lie) => Box::new(Liar::new(pbft, lie, seed)),
             None => Box::new(pbft),
+        };
+        Ok(match self.listener.clone() {
+            Some(listener) => Box::new(Watched { inner: engine, group, me, scope, listener }),
+            None => engine,
         })
     }
 }

@@ -15,7 +15,8 @@ use verity_node::{Count, Histogram, Meter};
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_types::{GroupId, Nanos};
 
-use super::{DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS};
+use super::engines::PBFT_NODES_MIN;
+use super::{Agreement, DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS};
 use crate::settings::Kafka as Settings;
 
 /// The group of the metadata.
@@ -109,6 +110,9 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
     let log_dir = place.data_dir.clone().unwrap_or_else(|| "memory".to_owned());
     let (plain_port, tls_port) = (port(settings.port)?, if tls { port(settings.tls_port)? } else { 0 });
     let founders = plan.members.all().len();
+    let fixed = plan.agreement == Agreement::Pbft;
+    // With fewer replicas a partition survives no liar.
+    let replicas_min = if fixed { i16::try_from(PBFT_NODES_MIN)? } else { 1 };
     let meters = Arc::<Meters>::default();
     let (timed, counted) = (meters.timed(), meters.counted());
     let service = {
@@ -122,6 +126,8 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
                 cluster: CLUSTER,
                 coordinator: COORDINATOR,
                 founders,
+                fixed,
+                replicas_min,
                 host,
                 port: plain_port,
                 tls_port,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+pub(crate) mod bft;
 pub(crate) mod kafka;
 pub(crate) mod zookeeper;
 
@@ -28,7 +29,12 @@ impl Stage {
     }
 
     fn say(&self, who: &str, what: &str) {
-        let (ms, names) = (self.elapsed().as_millis(), self.names);
+        self.say_at(now(), who, what);
+    }
+
+    /// Tells what happened at a moment that has passed.
+    fn say_at(&self, at: Instant, who: &str, what: &str) {
+        let (ms, names) = (at.saturating_duration_since(self.start).as_millis(), self.names);
         if self.json {
             println!("{}", serde_json::json!({ "ms": ms, "who": who, "what": what }));
         } else {

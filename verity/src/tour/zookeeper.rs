@@ -13,8 +13,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use verity_types::NodeId;
 use verity_zookeeper::wire::{
-    Acl, ConnectBody, ConnectRequest, ConnectResponse, CreateRequest, Decode as _, Encode, EventType, Id, OpCode,
-    PathOnly, PathVersion, PathWatch, ReplyHeader, RequestHeader, Strings, WatcherEvent, perms, xid,
+    Acl, ConnectBody, ConnectRequest, ConnectResponse, CreateRequest, Decode as _, Encode, EventType, GetDataResponse,
+    Id, OpCode, PathOnly, PathVersion, PathWatch, ReplyHeader, RequestHeader, SetDataRequest, Strings, WatcherEvent,
+    perms, xid,
 };
 
 use crate::cluster::Cluster;
@@ -79,7 +80,7 @@ pub(crate) fn play(cluster: &Cluster, json: bool) -> Result<()> {
 }
 
 /// A small client: one request at a time, events kept as they come.
-struct Client {
+pub(super) struct Client {
     name: &'static str,
     stream: TcpStream,
     xid: i32,
@@ -87,7 +88,7 @@ struct Client {
 }
 
 impl Client {
-    fn connect(name: &'static str, addr: SocketAddr) -> Result<Self> {
+    pub(super) fn connect(name: &'static str, addr: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(addr).with_context(|| format!("{name} cannot connect to {addr}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -141,7 +142,7 @@ impl Client {
         }
     }
 
-    fn create(&mut self, path: &str, flags: i32) -> Result<String> {
+    pub(super) fn create(&mut self, path: &str, flags: i32) -> Result<String> {
         let anyone = Acl { perms: perms::ALL, id: Id { scheme: "world", id: "anyone" } };
         let (err, body) =
             self.call(OpCode::Create, &CreateRequest { path, data: Some(&[]), acl: vec![anyone], flags })?;
@@ -155,7 +156,19 @@ impl Client {
         Ok(())
     }
 
-    fn sync(&mut self, path: &str) -> Result<()> {
+    pub(super) fn set(&mut self, path: &str, data: &[u8]) -> Result<()> {
+        let (err, _) = self.call(OpCode::SetData, &SetDataRequest { path, data: Some(data), version: -1 })?;
+        ensure!(err == 0, "{} cannot set {path}: error {err}", self.name);
+        Ok(())
+    }
+
+    pub(super) fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+        let (err, body) = self.call(OpCode::GetData, &PathWatch { path, watch: false })?;
+        ensure!(err == 0, "{} cannot read {path}: error {err}", self.name);
+        Ok(GetDataResponse::from_bytes(&body)?.data.unwrap_or_default().to_vec())
+    }
+
+    pub(super) fn sync(&mut self, path: &str) -> Result<()> {
         let (err, _) = self.call(OpCode::Sync, &PathOnly { path })?;
         ensure!(err == 0, "{} cannot sync: error {err}", self.name);
         Ok(())

@@ -55,6 +55,10 @@ pub struct Config {
     pub coordinator: GroupId,
     /// How many nodes the cluster began with.
     pub founders: usize,
+    /// Partitions are on an agreement whose members are fixed, and whose leaders hand over to nobody.
+    pub fixed: bool,
+    /// A topic whose creator did not say gets as many replicas at least, as far as there are nodes.
+    pub replicas_min: i16,
     /// Where clients find this node.
     pub host: String,
     /// The port without TLS; 0 for none.

@@ -104,6 +104,10 @@ pub(super) async fn elect_leaders(node: &Node, call: &Call, request: ElectLeader
                 continue;
             }
             match state.image.election(&topic, index, election) {
+                // The one that leads keeps to it for as long as it does so well.
+                Ok(_) if state.config.fixed => {
+                    elections.push((topic, index, Verdict::of(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE)));
+                }
                 Ok(handover) => open.push((topic, index, handover)),
                 Err(refusal) if all && refusal.error == ErrorCode::ELECTION_NOT_NEEDED => {}
                 Err(refusal) => elections.push((topic, index, refusal.into())),
@@ -136,11 +140,19 @@ pub(super) async fn alter_reassignments(
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
     let allow_replication_factor_change = request.allow_replication_factor_change;
-    let may = call.may_cluster(&node.state(), operation::ALTER);
+    let (may, fixed) = {
+        let state = node.state();
+        (call.may_cluster(&state, operation::ALTER), state.config.fixed)
+    };
     let denied = || Verdict::of(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    let stays = || Verdict {
+        message: Some("The partition's agreement has fixed members: it does not move.".to_owned()),
+        ..Verdict::of(ErrorCode::INVALID_REPLICA_ASSIGNMENT)
+    };
     let each = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|wanted| (&topic.name, wanted)));
     let plan = each.map(|(topic, wanted)| match may {
         false => Err(denied()),
+        true if fixed && wanted.replicas.is_some() => Err(stays()),
         true => Ok(Command::Reassign {
             topic: topic.clone(),
             partition: wanted.partition_index,

@@ -18,7 +18,9 @@ impl State {
     /// How many replicas a topic gets whose creator did not say: as many as it would have if every node that the cluster
     /// began with were there. Until they are, it is refused, since fewer would stay fewer.
     pub(super) fn replication_factor(&self) -> i16 {
-        self.image.replication_factor_among(self.image.node_count().max(self.config.founders))
+        let nodes = self.image.node_count().max(self.config.founders);
+        let least = self.config.replicas_min.min(i16::try_from(nodes).unwrap_or(i16::MAX));
+        self.image.replication_factor_among(nodes).max(least)
     }
 
     /// What a topic asks of batches now.

@@ -54,6 +54,16 @@ fn partitions_move_and_are_listed_meanwhile() {
     assert!(list(&mut rig, None).is_empty());
 }
 
+#[test]
+fn partitions_whose_members_are_fixed_do_not_move() {
+    let mut rig = Rig::with(crate::session::Config { fixed: true, ..super::rig::config() });
+    let conn = rig.connect(PLAIN);
+    create(&mut rig, conn, vec![topic("a", 1, 1)]);
+    register(&mut rig, 2);
+    assert_eq!(reassign(&mut rig, conn, "a", Some(vec![1, 2])), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    assert_eq!(reassign(&mut rig, conn, "a", None), ErrorCode::NO_REASSIGNMENT_IN_PROGRESS);
+}
+
 fn elect(topics: Option<&[(&str, i32)]>, election_type: i8) -> Request {
     let named =
         |(topic, index): &(&str, i32)| ElectLeadersTopicPartitions { topic: (*topic).into(), partitions: vec![*index] };

@@ -86,6 +86,8 @@ pub(crate) fn config() -> Config {
         cluster: CLUSTER,
         coordinator: COORDINATOR,
         founders: 1,
+        fixed: false,
+        replicas_min: 1,
         host: "127.0.0.1".into(),
         port: 9092,
         tls_port: 0,

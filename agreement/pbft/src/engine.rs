@@ -2,8 +2,8 @@
 //!
 //! - upon an input: its handler changes the state and fills the outbox; then everything that follows is put out;
 //! - upon a prepare, a commit or a view change of one's own: one `Persist` for the whole call; whatever tells of it waits;
-//! - upon a pre-prepare of one's own: it leaves at once. A primary that starts anew leads no view that it may have led
-//!   before, so it can never have said two things;
+//! - upon a pre-prepare of one's own: it leaves once it is stable that its view has begun here, and waits for nothing else. A
+//!   primary that starts anew leads no view that it may have led before, so it can never have said two things;
 //! - upon a committed batch: it is handed out once its record is stable here as well; the proof may follow later.
 //!
 //! Deliberately absent: any trust in the driver's word about who a peer is beyond its link: what counts is signed.
@@ -51,6 +51,8 @@ struct Outstanding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     Now,
+    /// Once it is stable that the view has begun here.
+    Begun,
     /// Once everything that this call and those before it changed is stable.
     Stable,
 }
@@ -62,6 +64,8 @@ pub(crate) struct Peer {
     pub(crate) heard_at: Option<Mono>,
     /// A snapshot is on its way to it.
     pub(crate) offered: bool,
+    /// When something was fetched from it last.
+    pub(crate) fetched_at: Option<Mono>,
     /// Signatures that failed since the last ban.
     bad: u32,
     banned_until: Mono,
@@ -128,6 +132,8 @@ pub struct Pbft {
     committing: Vec<(u64, u64)>,
     outstanding: VecDeque<Outstanding>,
     persist_next: u64,
+    /// The `Persist` that holds that the view has begun.
+    begun: PersistId,
     outbox: Vec<(NodeId, Bytes, bool, Leave)>,
     pub(crate) ready: Vec<Output>,
     role: (Option<NodeId>, Term, bool),
@@ -162,7 +168,7 @@ impl Pbft {
             barred: None,
             base,
             entries,
-            handed: base,
+            handed: boot.snapshot.as_ref().map_or(0, |meta| meta.index.0),
             context,
             slots: BTreeMap::new(),
             checkpoints: Checkpoints::new(state.stable.clone()),
@@ -193,6 +199,7 @@ impl Pbft {
             committing: Vec::new(),
             outstanding: VecDeque::new(),
             persist_next: 1,
+            begun: PersistId(0),
             outbox: Vec::new(),
             ready: Vec::new(),
             role: (None, Term(0), false),
@@ -216,10 +223,10 @@ impl Pbft {
         Ok(pbft)
     }
 
-    /// Takes up what storage held behind the executed entries, and within the window.
-    fn take_up(&mut self, kept: BTreeMap<u64, Kept>) {
-        let low = self.low();
-        for (n, kept) in kept.into_iter().filter(|(n, _)| *n > low) {
+    /// Takes up what storage held between the watermarks. What is above was fetched, and nobody was asked to vote for it.
+    fn take_up(&mut self, mut kept: BTreeMap<u64, Kept>) {
+        kept.retain(|n, _| self.in_window(*n));
+        for (n, kept) in kept {
             let accepted = kept.vote.filter(|(view, ..)| *view == self.view && self.entered);
             let accepted = accepted.map(|(_, digest, lead)| Accepted {
                 digest,
@@ -527,9 +534,14 @@ impl Pbft {
         self.propose_batches();
         self.hand_out();
         self.persist(out);
-        let after = self.outstanding.back().map(|persist| persist.id);
+        let last = self.outstanding.back().map(|persist| persist.id);
+        let begun = self.outstanding.front().filter(|front| front.id <= self.begun).map(|_| self.begun);
         for (to, bytes, urgent, leave) in std::mem::take(&mut self.outbox) {
-            let after = if leave == Leave::Stable { after } else { None };
+            let after = match leave {
+                Leave::Now => None,
+                Leave::Begun => begun,
+                Leave::Stable => last,
+            };
             out.push(Output::Send { to, bytes, after, urgent });
         }
         self.tell_role();
@@ -558,6 +570,9 @@ impl Pbft {
         }
         self.flush_later();
         if due {
+            if self.written.as_ref().is_none_or(|held| (held.view, held.entered) != (state.view, state.entered)) {
+                self.begun = PersistId(self.persist_next);
+            }
             self.records.push(state.to_record());
             self.written = Some(state);
         }
@@ -601,7 +616,8 @@ impl Pbft {
         if meta.index.0 == 0 || self.snapshot.as_ref().is_some_and(|held| held.index > meta.index) {
             return;
         }
-        let compact_to = compact_to.0.min(meta.index.0);
+        // Behind the last stable checkpoint a view change asks for certificates, and who is behind for entries.
+        let compact_to = compact_to.0.min(meta.index.0).min(self.low());
         if compact_to > self.base {
             self.entries = self.entries.split_off(&(compact_to + 1));
             self.base = compact_to;

@@ -233,13 +233,13 @@ pub(crate) struct Recovered {
     pub(crate) state: State,
     /// The last index that is no longer in the log.
     pub(crate) base: u64,
-    /// As of `base`.
+    /// As of the snapshot.
     pub(crate) context: Context,
     /// Members behind the executed entries.
     pub(crate) members: Members,
     /// Executed, without gaps behind `base`.
     pub(crate) entries: BTreeMap<u64, Entry>,
-    /// What was accepted behind those, or within the window.
+    /// What was voted for, and what proves anything.
     pub(crate) kept: BTreeMap<u64, Kept>,
 }
 
@@ -265,14 +265,14 @@ fn collect(boot: &Boot, scope: &Scope) -> Result<(Option<State>, BTreeMap<u64, K
 impl Recovered {
     /// Rebuilds what a replica knows from what stable storage held.
     pub(crate) fn from_boot(boot: &Boot, scope: &Scope) -> Result<Self, Error> {
-        let (state, mut kept) = collect(boot, scope)?;
+        let (state, kept) = collect(boot, scope)?;
         let state = state.unwrap_or_else(|| State {
             founders: boot.members.clone(),
             floor: boot.floor.0,
             entered: true,
             ..State::default()
         });
-        let base = boot.snapshot.as_ref().map_or(0, |meta| meta.index.0);
+        let mut base = boot.snapshot.as_ref().map_or(0, |meta| meta.index.0);
         if state.installed > base {
             let at = state.installed;
             return Err(Error::Storage(format!(
@@ -284,6 +284,10 @@ impl Recovered {
             None => Context::default(),
         };
         let members = boot.snapshot.as_ref().map_or_else(|| state.founders.clone(), |meta| meta.members.clone());
+        // The log may reach back behind the snapshot, for those who are behind.
+        while base > 0 && kept.get(&base).and_then(Kept::chosen).is_some() {
+            base -= 1;
+        }
         let mut entries = BTreeMap::new();
         for n in base + 1.. {
             let Some((batch, digest, proof)) = kept.get(&n).and_then(Kept::chosen) else { break };
@@ -292,7 +296,6 @@ impl Recovered {
         if !members.voters.is_empty() {
             check_members(&members).map_err(damaged)?;
         }
-        kept.retain(|n, _| *n > base);
         Ok(Self { state, base, context, members, entries, kept })
     }
 }

@@ -6,7 +6,12 @@
 //! - **barriers**: one reads no less than what was executed anywhere for its client when it was asked for;
 //! - **state**: honest replicas agree on digests at checkpoints (the engines compare them themselves);
 //! - **blame**: evidence names liars alone;
+//! - **memory**: nobody holds anything further ahead of what is executed than a window;
 //! - **liveness**: once the faults are over, everything that an honest client asked for is executed by every honest replica.
+//!
+//! Faults come by chance, and some where they hurt most ([`Trouble::ambushes`]): just when one replica alone has executed
+//! something, or a primary has assigned something, the power fails everywhere, or everything on its way is lost and that
+//! replica is cut off until the others have changed the view.
 //!
 //! Operations are texts behind their length, `client:number`, so that several can stand in one entry.
 
@@ -28,6 +33,9 @@ const WALL: u64 = 1_800_000_000_000;
 /// A stamp is never further ahead of true time.
 const STAMP_AHEAD_MS: u64 = 2_100;
 
+/// So many ambushes in one run, so that it comes to its end.
+const AMBUSHES_MAX: u64 = 8;
+
 /// Behind the heal nothing more is asked for while so many operations wait.
 const WAITING_MAX: usize = 8;
 
@@ -47,6 +55,8 @@ pub struct Trouble {
     pub late: u64,
     /// Honest replicas crash, and links between them are cut, now and then.
     pub crashes: bool,
+    /// In so many percent of the moments at which it would hurt, the network or the power fails.
+    pub ambushes: u64,
     /// Snapshots are saved at so many percent of checkpoints.
     pub snapshots: u64,
 }
@@ -60,6 +70,10 @@ pub struct Tally {
     pub reads: u64,
     /// Crashes of honest replicas.
     pub crashes: u64,
+    /// Ambushes.
+    pub ambushes: u64,
+    /// Messages that did not arrive.
+    pub lost: u64,
     /// Changes of view that honest replicas saw.
     pub views: u64,
     /// Snapshots installed.
@@ -74,6 +88,7 @@ enum Event {
     Synced(PersistId),
     Arrives { from: NodeId, snapshot: (SnapshotMeta, Vec<Bytes>), message: Bytes },
     Sent { to: NodeId },
+    Boot,
 }
 
 #[derive(Default)]
@@ -112,6 +127,10 @@ pub struct World {
     members: Members,
     nodes: BTreeMap<NodeId, Node>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Until when nothing gets through here, not even what is on its way.
+    dark: BTreeMap<(NodeId, NodeId), u64>,
+    /// How far ahead of what is executed anything may be held.
+    window: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, (NodeId, u64, Event)>,
     now: u64,
@@ -167,6 +186,8 @@ impl World {
             nodes: (1..=count).map(|id| (NodeId(id), Node::default())).collect(),
             members,
             cut: BTreeSet::new(),
+            dark: BTreeMap::new(),
+            window: u64::MAX,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             now: BEGIN,
@@ -181,6 +202,13 @@ impl World {
         };
         (1..=count).for_each(|id| world.boot(NodeId(id)));
         world
+    }
+
+    /// From now on the law of memory holds, with the engines' window.
+    #[must_use]
+    pub fn with_window(mut self, window: u64) -> Self {
+        self.window = window;
+        self
     }
 
     fn honest(&self) -> Vec<NodeId> {
@@ -231,6 +259,10 @@ impl World {
         let Some(Reverse((at, seq))) = self.queue.pop() else { return false };
         self.now = self.now.max(at);
         let (id, life, event) = self.events.remove(&seq).expect("an event of this world");
+        if matches!(event, Event::Boot) && self.nodes[&id].engine.is_none() {
+            self.boot(id);
+            return true;
+        }
         if self.nodes[&id].life != life || self.nodes[&id].engine.is_none() {
             return true;
         }
@@ -243,8 +275,11 @@ impl World {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
                 node.engine.as_mut().expect("seen above").set_wall(now, wall);
                 self.input(id, Input::Tick);
+                self.look_at_memory(id);
             }
+            Event::Message { from, .. } if self.is_dark(from, id) => self.tally.lost += 1,
             Event::Message { from, bytes } => self.input(id, Input::Message { from, bytes }),
+            Event::Boot => {}
             Event::Synced(persist) => self.synced(id, persist),
             Event::Arrives { from, snapshot, message } => {
                 if self.nodes[&id].snapshot.as_ref().is_none_or(|(held, _)| held.index < snapshot.0.index) {
@@ -279,10 +314,13 @@ impl World {
         step(engine.as_mut(), &mut out);
         engine.invariants();
         out.into_iter().for_each(|output| self.output(id, output));
+        self.look_for_assignments(id);
     }
 
     fn post(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
-        if self.cut.contains(&(from, to)) || self.rng.chance(self.trouble.drop) || !self.nodes.contains_key(&to) {
+        let lost = self.cut.contains(&(from, to)) || self.is_dark(from, to) || self.rng.chance(self.trouble.drop);
+        if lost || !self.nodes.contains_key(&to) {
+            self.tally.lost += u64::from(lost);
             return;
         }
         let times = if self.rng.chance(self.trouble.double) { 2 } else { 1 };
@@ -294,6 +332,10 @@ impl World {
     }
 
     fn output(&mut self, id: NodeId, output: Output) {
+        if self.nodes[&id].engine.is_none() {
+            // It crashed in the middle of what followed from its last step.
+            return;
+        }
         match output {
             Output::Persist { id: persist, records } => {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
@@ -311,12 +353,16 @@ impl World {
                 let index = entry.index.0;
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
                 assert_eq!(index, node.applied + 1, "commits come without gaps");
+                let alone = !self.order.contains_key(&index);
                 (node.applied, node.term) = (index, entry.term);
                 let operations =
                     if entry.kind == CommittedKind::Noop { Vec::new() } else { split(entry.payload.clone()) };
                 node.machine.extend(operations.iter().cloned());
                 if !self.liars.contains(&id) {
                     self.judge_entry(id, index, entry.payload, entry.time, &operations);
+                    if alone {
+                        self.maybe_ambush(id);
+                    }
                 }
             }),
             Output::Judge { index, .. } => self.input(id, Input::Verdict { index, verdict: Verdict::Accept }),
@@ -399,7 +445,9 @@ impl World {
             node.snapshot = Some((meta.clone(), node.machine.clone()));
             self.input(id, Input::SnapshotSaved { meta, compact_to: index });
             let node = self.nodes.get_mut(&id).expect("a node of this world");
-            node.records.retain(|record| record.index.0 == 0 || record.index > index);
+            // The engine says from where on it needs its log.
+            let first = node.engine.as_ref().map_or(LogIndex(0), |engine| engine.status().first);
+            node.records.retain(|record| record.index.0 == 0 || record.index >= first);
         }
     }
 
@@ -438,6 +486,75 @@ impl World {
         }
     }
 
+    /// Nobody makes this node hold more than it must.
+    fn look_at_memory(&self, id: NodeId) {
+        let engine = self.nodes[&id].engine.as_ref().filter(|_| !self.liars.contains(&id) && self.window < u64::MAX);
+        let Some(status) = engine.map(|engine| engine.status()) else { return };
+        let most = self.order.last_key_value().map_or(0, |(index, _)| *index) + self.window;
+        assert!(status.last.0 <= most, "node {id} holds something at {}, though {most} is the most", status.last);
+    }
+
+    fn is_dark(&self, from: NodeId, to: NodeId) -> bool {
+        self.dark.get(&(from, to)).is_some_and(|until| self.now < *until)
+    }
+
+    fn darken(&mut self, from: NodeId, to: NodeId, until: u64) {
+        let held = self.dark.entry((from, to)).or_default();
+        *held = until.max(*held);
+    }
+
+    /// A primary with something under way is a moment that hurts.
+    fn look_for_assignments(&mut self, id: NodeId) {
+        if self.trouble.ambushes == 0 || self.liars.contains(&id) || !self.rng.chance(1) {
+            return;
+        }
+        let status = self.nodes[&id].engine.as_ref().map(|engine| engine.status()).unwrap_or_default();
+        if status.leads && status.last > status.committed {
+            self.maybe_ambush(id);
+        }
+    }
+
+    fn maybe_ambush(&mut self, id: NodeId) {
+        let rests = self.dark.values().all(|until| *until < self.now);
+        if rests && self.tally.ambushes < AMBUSHES_MAX && self.rng.chance(self.trouble.ambushes) {
+            self.tally.ambushes += 1;
+            self.ambush(id);
+        }
+    }
+
+    /// `one` alone knows something.
+    fn ambush(&mut self, one: NodeId) {
+        let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let now = self.now;
+        if self.rng.chance(40) {
+            // The power fails; whoever has it back first does not wait for the others.
+            for id in self.honest() {
+                if self.rng.chance(80) && self.nodes[&id].engine.is_some() {
+                    self.crash(id);
+                    let wait = 20 * MS + self.rng.below(400 * MS);
+                    self.at(id, wait, Event::Boot);
+                }
+            }
+            return;
+        }
+        let dark = now + 400 * MS + self.rng.below(600 * MS);
+        let alone = dark + 500 * MS + self.rng.below(2_000 * MS);
+        // Sometimes the others hear of it first, but for one.
+        let some = self.rng.chance(30).then(|| all[usize::try_from(self.rng.below(all.len() as u64)).expect("few")]);
+        for from in &all {
+            for to in all.iter().filter(|to| *to != from) {
+                let touches = |id: NodeId| *from == id || *to == id;
+                match some {
+                    Some(other) if !touches(other) && !touches(one) => {}
+                    _ => self.darken(*from, *to, dark),
+                }
+                if touches(one) {
+                    self.darken(*from, *to, alone);
+                }
+            }
+        }
+    }
+
     fn break_something(&mut self) {
         let honest = self.honest();
         let pick = |rng: &mut Rng| honest[usize::try_from(rng.below(honest.len() as u64)).expect("a small number")];
@@ -470,10 +587,14 @@ impl World {
     /// Faults while clients ask for `operations` things, then none until `least` are executed, and a deadline.
     pub fn play(&mut self, operations: u64, least: u64) {
         let mut left = operations;
-        let mut deadline = self.now + 20_000 * MS;
+        let mut deadline = self.now + 60_000 * MS;
         while left > 0 && self.now < deadline {
             let until = self.now + 40 * MS;
             self.run(until);
+            if self.dark.values().any(|until| self.now < *until) && self.rng.chance(85) {
+                // Clients ask for little now, so that what follows from an ambush is seen to its end.
+                continue;
+            }
             let count = 1 + self.rng.below(4);
             (0..count.min(left)).for_each(|_| self.propose());
             left -= count.min(left);
@@ -482,7 +603,9 @@ impl World {
             }
         }
         (self.trouble.drop, self.trouble.double, self.trouble.late) = (0, 0, 0);
+        self.trouble.ambushes = 0;
         self.cut.clear();
+        self.dark.clear();
         self.restart_all();
         (0..5).for_each(|_| self.propose());
         deadline = self.now + 60_000 * MS;

@@ -15,9 +15,11 @@ use verity_types::{Mono, NodeId};
 
 /// Replicas of the largest world.
 const COUNT_MAX: u64 = 7;
+/// How far the order may run ahead of a checkpoint.
+const WINDOW: u64 = 16;
 
 fn config(mutant: Option<Mutant>) -> Config {
-    Config { checkpoint_every: 8, window: 16, mutant, ..Config::default() }
+    Config { checkpoint_every: 8, window: WINDOW, mutant, ..Config::default() }
 }
 
 fn honest(boot: Boot, mutant: Option<Mutant>, now: Mono) -> Pbft {
@@ -39,6 +41,10 @@ enum Kind {
 }
 
 fn draw(rng: &mut Rng) -> Kind {
+    if rng.chance(20) {
+        // The oldest lie, and the one that most rules stand against.
+        return Kind::Lie(Lie::Equivocate);
+    }
     match usize::try_from(rng.below(Lie::ALL.len() as u64 + 1)).expect("a small number") {
         at if at < Lie::ALL.len() => Kind::Lie(Lie::ALL[at].1),
         _ => Kind::Twin,
@@ -57,7 +63,7 @@ fn world(seed: u64, count: u64, liars: Vec<(NodeId, Kind)>, trouble: Trouble, mu
             Some(Kind::Twin) => Box::new(Twin::new(honest(boot.clone(), mutant, now), honest(boot, mutant, now))),
         }
     };
-    World::new(seed, count, names, trouble, Box::new(start), judge)
+    World::new(seed, count, names, trouble, Box::new(start), judge).with_window(WINDOW)
 }
 
 /// One run of the swarm: size, liars and faults follow from the seed.
@@ -68,8 +74,9 @@ fn run(seed: u64, mutant: Option<Mutant>, over: u64) -> (Tally, Vec<(NodeId, Kin
     let mut nodes: Vec<u64> = (1..=count).collect();
     let liars: Vec<(NodeId, Kind)> = (0..faulty)
         .map(|_| {
-            let at = usize::try_from(rng.below(nodes.len() as u64)).expect("a small number");
-            (NodeId(nodes.remove(at)), draw(&mut rng))
+            // Whoever leads first has the most to lie about.
+            let at = if rng.chance(40) { 0 } else { rng.below(nodes.len() as u64) };
+            (NodeId(nodes.remove(usize::try_from(at).expect("a small number"))), draw(&mut rng))
         })
         .collect();
     let some = |rng: &mut Rng, most: u64| if rng.chance(50) { rng.below(most) } else { 0 };
@@ -78,6 +85,7 @@ fn run(seed: u64, mutant: Option<Mutant>, over: u64) -> (Tally, Vec<(NodeId, Kin
         double: some(&mut rng, 15),
         late: some(&mut rng, 20),
         crashes: rng.chance(50),
+        ambushes: if rng.chance(70) { rng.below(60) } else { 0 },
         snapshots: some(&mut rng, 100),
     };
     println!("seed {seed}: {count} replicas, {liars:?}, {trouble:?}");
@@ -101,6 +109,8 @@ fn liars_break_nothing() {
         total.executed += tally.executed;
         total.reads += tally.reads;
         total.crashes += tally.crashes;
+        total.ambushes += tally.ambushes;
+        total.lost += tally.lost;
         total.views += tally.views;
         total.installs += tally.installs;
         total.evidence += tally.evidence;
@@ -117,11 +127,31 @@ fn a_seed_is_a_history() {
     }
 }
 
-/// Runs the swarm with a rule broken until a law is, and says at which seed.
+/// A mutant is caught within so many seeds, or it is not caught.
+const HUNT_MAX: u64 = 200;
+/// Where the hunts for mutants begin.
+const BASES: [u64; 3] = [0, 10_000, 20_000];
+
+/// Runs the swarm with a rule broken until a law is, from each base, and says after how many seeds:
+///
+/// | mutant | seeds from each base |
+/// | --- | --- |
+/// | prepares-not-counted | 1, 1, 1 |
+/// | certificate-dropped | 1, 1, 4 |
+/// | watermark-not-enforced | 19, 5, 29 |
+/// | unsigned-request | 31, 8, 16 |
+/// | vote-not-persisted | 2, 12, 16 |
+/// | digest-not-compared | 13, 111, 85 |
+/// | checkpoint-without-certificate | 1, 3, 9 |
+/// | quorum-of-two-thirds | 1, 2, 9 |
 fn catches(name: &str) {
     let mutant = Mutant::named(name).expect("a mutant of this name");
-    let caught = seeds(200).find(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed, Some(mutant), 0))).is_err());
-    println!("{name} is caught at seed {}", caught.unwrap_or_else(|| panic!("the swarm must catch {name}")));
+    let hunt = |base: u64| {
+        let mut seeds = base..base + HUNT_MAX;
+        let caught = seeds.position(|seed| catch_unwind(AssertUnwindSafe(|| run(seed, Some(mutant), 0))).is_err());
+        1 + caught.unwrap_or_else(|| panic!("the swarm must catch {name} from {base}"))
+    };
+    println!("{name} is caught after {:?} seeds from {BASES:?}", BASES.map(hunt));
 }
 
 #[test]
@@ -130,8 +160,23 @@ fn the_swarm_catches_prepares_that_are_not_counted() {
 }
 
 #[test]
+fn the_swarm_catches_certificates_that_are_dropped() {
+    catches("certificate-dropped");
+}
+
+#[test]
+fn the_swarm_catches_watermarks_that_are_not_enforced() {
+    catches("watermark-not-enforced");
+}
+
+#[test]
 fn the_swarm_catches_requests_without_a_signature() {
     catches("unsigned-request");
+}
+
+#[test]
+fn the_swarm_catches_votes_that_are_not_persisted() {
+    catches("vote-not-persisted");
 }
 
 #[test]

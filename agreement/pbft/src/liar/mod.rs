@@ -14,6 +14,7 @@ mod forger;
 mod garbage;
 mod lying_clock;
 mod replayer;
+mod runaway;
 mod selective;
 mod silent;
 mod slow_primary;
@@ -62,11 +63,13 @@ pub enum Lie {
     /// Changes a field of a message now and then and signs it (Winter et al., "Randomized Testing of Byzantine Fault Tolerant
     /// Algorithms", OOPSLA 2023).
     ByzzFuzz,
+    /// Assigns and votes far above the high watermark.
+    RunAway,
 }
 
 impl Lie {
     /// All of them, by the names that commands and reports use.
-    pub const ALL: [(&'static str, Self); 12] = [
+    pub const ALL: [(&'static str, Self); 13] = [
         ("silent", Self::Silent),
         ("equivocate", Self::Equivocate),
         ("replay", Self::Replay),
@@ -79,6 +82,7 @@ impl Lie {
         ("lying-clock", Self::LyingClock),
         ("faulty-client", Self::FaultyClient),
         ("byzzfuzz", Self::ByzzFuzz),
+        ("runaway", Self::RunAway),
     ];
 
     /// The one of this name.
@@ -122,6 +126,8 @@ pub(crate) struct Desk {
     pub(crate) keys: Keys,
     pub(crate) scope: Scope,
     pub(crate) voters: Vec<NodeId>,
+    pub(crate) window: u64,
+    pub(crate) first_primary: u64,
     pub(crate) view: u64,
     pub(crate) now: Mono,
     pub(crate) chance: Chance,
@@ -214,6 +220,8 @@ impl Liar {
             keys: inner.keys.clone(),
             scope: inner.scope.clone(),
             voters: inner.voters.clone(),
+            window: inner.config.window,
+            first_primary: inner.config.first_primary,
             view: inner.view,
             now: inner.now,
             chance: Chance(seed),
@@ -242,6 +250,7 @@ impl Liar {
             Lie::LyingClock => desk.say_bytes(to, bytes),
             Lie::FaultyClient => faulty_client::on_send(desk, to, message, bytes),
             Lie::ByzzFuzz => byzzfuzz::on_send(desk, to, message),
+            Lie::RunAway => runaway::on_send(desk, to, message),
         }
     }
 

@@ -41,6 +41,12 @@ impl Ballot {
         self.votes.get(&node).copied()
     }
 
+    /// Whose votes are here.
+    #[cfg(test)]
+    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.votes.keys().copied()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.votes.clear();
     }

@@ -207,7 +207,7 @@ impl Desk {
 /// An honest replica whose words somebody else writes.
 pub struct Liar {
     inner: Pbft,
-    lie: Lie,
+    pub(crate) lie: Lie,
     desk: Desk,
 }
 

@@ -45,6 +45,8 @@ struct Outstanding {
     entries: (u64, u64),
     /// Commits of this replica that count once it is stable, with their view.
     commits: Vec<(u64, u64)>,
+    /// The stable checkpoint that it holds, if it holds one.
+    stable: Option<u64>,
 }
 
 /// When a message may leave.
@@ -110,6 +112,8 @@ pub struct Pbft {
     pub(crate) time_seen: u64,
     /// On a primary: its view has no batch yet.
     pub(crate) announces: bool,
+    /// A tick came, and before it the clock if there is one: a batch without a stamp is refused by those who have a clock.
+    pub(crate) ticked: bool,
     pub(crate) changing: Changing,
     pub(crate) new_view: Option<NewView>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
@@ -134,6 +138,8 @@ pub struct Pbft {
     persist_next: u64,
     /// The `Persist` that holds that the view has begun.
     begun: PersistId,
+    /// The last stable checkpoint whose proof is on this replica's disk.
+    low_kept: u64,
     outbox: Vec<(NodeId, Bytes, bool, Leave)>,
     pub(crate) ready: Vec<Output>,
     role: (Option<NodeId>, Term, bool),
@@ -154,6 +160,7 @@ impl Pbft {
         let recovered = Recovered::from_boot(&boot, &scope)?;
         scope.epoch = recovered.state.epoch;
         let Recovered { state, base, context, members, entries, kept } = recovered;
+        let low_kept = state.stable.n;
         let mut pbft = Self {
             id: boot.id,
             now,
@@ -178,6 +185,7 @@ impl Pbft {
             ahead: Ahead::new(),
             time_seen: 0,
             announces: false,
+            ticked: false,
             changing: Changing::default(),
             new_view: None,
             peers: BTreeMap::new(),
@@ -200,6 +208,7 @@ impl Pbft {
             outstanding: VecDeque::new(),
             persist_next: 1,
             begun: PersistId(0),
+            low_kept,
             outbox: Vec::new(),
             ready: Vec::new(),
             role: (None, Term(0), false),
@@ -509,6 +518,7 @@ impl Pbft {
         assert!(id.0 < self.persist_next, "only what was put out can be persisted");
         while self.outstanding.front().is_some_and(|persist| persist.id <= id) {
             let persist = self.outstanding.pop_front().expect("seen above");
+            self.low_kept = persist.stable.unwrap_or(self.low_kept);
             for (n, view) in persist.commits {
                 if view == self.view && self.entered {
                     self.count_own_commit(n);
@@ -518,6 +528,7 @@ impl Pbft {
     }
 
     fn on_tick(&mut self) {
+        self.ticked = true;
         self.tick_client();
         self.tick_views();
         if self.now >= self.beat_at {
@@ -569,6 +580,7 @@ impl Pbft {
             return;
         }
         self.flush_later();
+        let stable = due.then_some(state.stable.n);
         if due {
             if self.written.as_ref().is_none_or(|held| (held.view, held.entered) != (state.view, state.entered)) {
                 self.begun = PersistId(self.persist_next);
@@ -583,7 +595,7 @@ impl Pbft {
         self.persist_next += 1;
         let entries = std::mem::replace(&mut self.recorded, (u64::MAX, 0));
         let commits = std::mem::take(&mut self.committing);
-        self.outstanding.push_back(Outstanding { id, entries, commits });
+        self.outstanding.push_back(Outstanding { id, entries, commits, stable });
         out.push(Output::Persist { id, records: std::mem::take(&mut self.records) });
     }
 
@@ -616,8 +628,9 @@ impl Pbft {
         if meta.index.0 == 0 || self.snapshot.as_ref().is_some_and(|held| held.index > meta.index) {
             return;
         }
-        // Behind the last stable checkpoint a view change asks for certificates, and who is behind for entries.
-        let compact_to = compact_to.0.min(meta.index.0).min(self.low());
+        // Behind the last stable checkpoint a view change asks for certificates, and who is behind for entries; and a proof
+        // that is on no disk covers nothing after a crash.
+        let compact_to = compact_to.0.min(meta.index.0).min(self.low_kept);
         if compact_to > self.base {
             self.entries = self.entries.split_off(&(compact_to + 1));
             self.base = compact_to;

@@ -33,7 +33,7 @@ impl Pbft {
 
     /// Makes batches of what waits, as long as the pipeline and the window have room.
     pub(crate) fn propose_batches(&mut self) {
-        while self.is_primary() && self.next <= self.low() + self.config.window {
+        while self.ticked && self.is_primary() && self.next <= self.low() + self.config.window {
             let in_flight = self.next - 1 - self.decided().min(self.next - 1);
             let waits = self.queue.has_next(&self.ahead, &self.context);
             if in_flight >= self.config.in_flight_max || !(waits || self.announces) {

@@ -91,6 +91,7 @@ impl Queue {
             *line = Line { incarnation: request.incarnation, ..Line::default() };
         }
         let seq = request.seq;
+        line.remove(seq);
         line.bytes += cost(&request);
         line.requests.insert(seq, Waiting { request, since });
         while line.bytes > room.bytes && line.requests.len() > 1 {

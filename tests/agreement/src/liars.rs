@@ -74,12 +74,54 @@ pub struct Tally {
     pub ambushes: u64,
     /// Messages that did not arrive.
     pub lost: u64,
+    /// Messages that arrived twice, or late.
+    pub odd: u64,
     /// Changes of view that honest replicas saw.
     pub views: u64,
     /// Snapshots installed.
     pub installs: u64,
     /// Proofs that somebody lied.
     pub evidence: u64,
+}
+
+/// Two honest replicas that executed different things at one index: safety is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// Where.
+    pub index: u64,
+    /// The replica that was first.
+    pub first: NodeId,
+    /// The replica that executed something else.
+    pub second: NodeId,
+}
+
+impl Tally {
+    /// Faults of the network and of the power that took effect.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.crashes + self.ambushes + self.lost + self.odd
+    }
+
+    /// Adds what happened in another run.
+    pub fn add(&mut self, other: &Self) {
+        self.executed += other.executed;
+        self.reads += other.reads;
+        self.crashes += other.crashes;
+        self.ambushes += other.ambushes;
+        self.lost += other.lost;
+        self.odd += other.odd;
+        self.views += other.views;
+        self.installs += other.installs;
+        self.evidence += other.evidence;
+    }
+
+    /// True if everything that can happen did.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let all = [self.executed, self.reads, self.crashes, self.ambushes, self.lost, self.odd];
+        let more = [self.views, self.installs, self.evidence];
+        all.iter().chain(&more).all(|count| *count > 0)
+    }
 }
 
 enum Event {
@@ -131,11 +173,16 @@ pub struct World {
     dark: BTreeMap<(NodeId, NodeId), u64>,
     /// How far ahead of what is executed anything may be held.
     window: u64,
+    /// What each honest replica was sent, if somebody wants to know.
+    heard: Option<BTreeMap<NodeId, Vec<(NodeId, Bytes)>>>,
+    /// Forks are looked for, and no law.
+    fork: Option<Fork>,
+    seeks_fork: bool,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, (NodeId, u64, Event)>,
     now: u64,
     seq: u64,
-    order: BTreeMap<u64, (Bytes, Option<WallMs>)>,
+    order: BTreeMap<u64, (Bytes, Option<WallMs>, NodeId)>,
     /// Where each operation of an honest client was executed.
     placed: BTreeMap<Bytes, u64>,
     proposed: BTreeMap<NodeId, u64>,
@@ -188,6 +235,9 @@ impl World {
             cut: BTreeSet::new(),
             dark: BTreeMap::new(),
             window: u64::MAX,
+            heard: None,
+            fork: None,
+            seeks_fork: false,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             now: BEGIN,
@@ -209,6 +259,40 @@ impl World {
     pub fn with_window(mut self, window: u64) -> Self {
         self.window = window;
         self
+    }
+
+    /// From now on what honest replicas are sent is kept for [`World::heard`].
+    #[must_use]
+    pub fn with_witnesses(mut self) -> Self {
+        self.heard = Some(BTreeMap::new());
+        self
+    }
+
+    /// True for a replica that lies.
+    #[must_use]
+    pub fn lies(&self, node: NodeId) -> bool {
+        self.liars.contains(&node)
+    }
+
+    /// Everything that an honest replica was sent, by whom.
+    #[must_use]
+    pub fn heard(&self, node: NodeId) -> &[(NodeId, Bytes)] {
+        self.heard.as_ref().and_then(|heard| heard.get(&node)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Clients ask until two honest replicas execute different things at one index: with more liars than may lie, no law
+    /// holds. None if that does not come to pass.
+    pub fn play_until_fork(&mut self, operations: u64) -> Option<Fork> {
+        self.seeks_fork = true;
+        for _ in 0..operations {
+            self.propose();
+            let until = self.now + 40 * MS;
+            while self.fork.is_none() && self.now < until && self.step() {}
+            if self.fork.is_some() {
+                return self.fork;
+            }
+        }
+        None
     }
 
     fn honest(&self) -> Vec<NodeId> {
@@ -278,7 +362,12 @@ impl World {
                 self.look_at_memory(id);
             }
             Event::Message { from, .. } if self.is_dark(from, id) => self.tally.lost += 1,
-            Event::Message { from, bytes } => self.input(id, Input::Message { from, bytes }),
+            Event::Message { from, bytes } => {
+                if let Some(heard) = self.heard.as_mut().filter(|_| !self.liars.contains(&id)) {
+                    heard.entry(id).or_default().push((from, bytes.clone()));
+                }
+                self.input(id, Input::Message { from, bytes });
+            }
             Event::Boot => {}
             Event::Synced(persist) => self.synced(id, persist),
             Event::Arrives { from, snapshot, message } => {
@@ -325,8 +414,9 @@ impl World {
         }
         let times = if self.rng.chance(self.trouble.double) { 2 } else { 1 };
         for _ in 0..times {
-            let late = if self.rng.chance(self.trouble.late) { 300 * MS } else { 3 * MS };
-            let wait = MS / 10 + self.rng.below(late);
+            let late = self.rng.chance(self.trouble.late);
+            self.tally.odd += u64::from(late || times > 1);
+            let wait = MS / 10 + self.rng.below(if late { 300 * MS } else { 3 * MS });
             self.at(to, wait, Event::Message { from, bytes: bytes.clone() });
         }
     }
@@ -398,8 +488,13 @@ impl World {
     }
 
     fn judge_entry(&mut self, id: NodeId, index: u64, payload: Bytes, time: Option<WallMs>, operations: &[Bytes]) {
-        let held = self.order.entry(index).or_insert_with(|| (payload.clone(), time));
-        assert_eq!(*held, (payload, time), "node {id} executes something else at {index}");
+        let held = self.order.entry(index).or_insert_with(|| (payload.clone(), time, id));
+        let (first, same) = (held.2, (&held.0, held.1) == (&payload, time));
+        if self.seeks_fork {
+            self.fork = self.fork.or((!same).then_some(Fork { index, first, second: id }));
+            return;
+        }
+        assert!(same, "node {id} executes something else than {first} at {index}");
         if let Some(time) = time {
             let wall = WALL + (self.now - BEGIN) / MS;
             assert!(time.0 <= wall + STAMP_AHEAD_MS, "index {index} is stamped {} ms ahead", time.0 - wall);

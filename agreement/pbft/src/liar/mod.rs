@@ -7,6 +7,7 @@
 //! Deliberately absent: anything that breaks the link's own authentication. A liar is somebody, and its links say who.
 
 mod byzzfuzz;
+mod colluder;
 mod delayer;
 mod equivocator;
 mod faulty_client;
@@ -65,10 +66,12 @@ pub enum Lie {
     ByzzFuzz,
     /// Assigns and votes far above the high watermark.
     RunAway,
+    /// One of the first f + 1 voters, all of which collude: safety breaks. Not among [`Lie::ALL`], which f may tell.
+    Collude,
 }
 
 impl Lie {
-    /// All of them, by the names that commands and reports use.
+    /// All that f replicas may tell, by the names that commands and reports use.
     pub const ALL: [(&'static str, Self); 13] = [
         ("silent", Self::Silent),
         ("equivocate", Self::Equivocate),
@@ -250,6 +253,7 @@ impl Liar {
             Lie::LyingClock => desk.say_bytes(to, bytes),
             Lie::FaultyClient => faulty_client::on_send(desk, to, message, bytes),
             Lie::ByzzFuzz => byzzfuzz::on_send(desk, to, message),
+            Lie::Collude => colluder::on_send(desk, to, message),
             Lie::RunAway => runaway::on_send(desk, to, message),
         }
     }
@@ -280,6 +284,7 @@ impl Agreement for Liar {
             Input::Tick if self.lie == Lie::Storm => storm::on_tick(&mut self.desk),
             Input::Tick if self.lie == Lie::FaultyClient => faulty_client::on_tick(&mut self.desk),
             Input::Message { bytes, .. } if self.lie == Lie::Replay => replayer::on_heard(&mut self.desk, bytes),
+            Input::Message { bytes, .. } if self.lie == Lie::Collude => colluder::on_heard(&mut self.desk, bytes),
             _ => {}
         }
         let mut outputs = Vec::new();

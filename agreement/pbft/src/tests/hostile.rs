@@ -101,6 +101,9 @@ fn a_primary_assigns_nothing_before_its_view_is_on_its_disk() {
         let said = said(out).into_iter();
         said.filter(|(_, message, _)| matches!(message, Message::PrePrepare { .. })).map(|(.., after)| after).collect()
     };
+    let out = one.input(Input::Propose(Bytes::from_static(b"op")));
+    assert!(assigned(&out).is_empty(), "before the first tick it may not know what time it is");
+    one.pbft.set_wall(one.now, WallMs(5_000));
     let out = one.input(Input::Tick);
     assert_eq!(assigned(&out), BTreeSet::from([Some(PersistId(1))]), "it could forget that it leads, and assign anew");
     let state = |record: &Record| record.kind == RecordKind::State;
@@ -203,6 +206,12 @@ fn a_log_is_trimmed_to_a_stable_checkpoint_and_no_further() {
         let sig = keys(id).sign(one.pbft.scope.checkpoint(8, digest));
         one.hear(id, &Message::Checkpoint { n: 8, digest, sig });
     }
+    one.input(saved.clone());
+    assert_eq!(one.pbft.status().first, LogIndex(1), "nor is the proof on the disk");
+    let (_, message) = one.pre_prepare(11);
+    one.hear(1, &message);
+    one.input(Input::Verdict { index: LogIndex(11), verdict: Verdict::Accept });
+    one.sync();
     one.input(saved);
     assert_eq!(one.pbft.status().first, LogIndex(9));
 }

@@ -132,7 +132,11 @@ impl Kept {
     fn take_proof(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         let flags = take_byte(&mut bytes)?;
         if flags & 1 == 1 {
-            self.prepared = Some(take_prepared(&mut bytes)?);
+            // A proof that nothing waited for may stand behind a certificate of a later view.
+            let prepared = take_prepared(&mut bytes)?;
+            if self.prepared.as_ref().is_none_or(|held| held.view <= prepared.view) {
+                self.prepared = Some(prepared);
+            }
         }
         if flags & 2 == 2 {
             let digest = take_digest(&mut bytes)?;
@@ -304,5 +308,24 @@ fn damaged(error: Error) -> Error {
     match error {
         Error::Storage(what) => Error::Storage(what),
         other => Error::Storage(format!("a record cannot be read: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_of_the_highest_view_is_found_again_whatever_was_written_last() {
+        let prepared =
+            |view: u64| Prepared { n: 6, view, digest: Digest([1; 32]), lead: Sig([0; 64]), votes: Vec::new() };
+        let committed = (Digest([1; 32]), Proof { view: 0, votes: Vec::new() });
+        let late = proof_record(6, Some(&prepared(0)), Some(&committed));
+        let mut kept = Kept::default();
+        for record in [proof_record(6, Some(&prepared(1)), None), late] {
+            kept.take_proof(record.payload.join()).unwrap();
+        }
+        assert_eq!(kept.prepared.map(|prepared| prepared.view), Some(1), "a commit of view 1 was said because of it");
+        assert_eq!(kept.committed, Some(committed));
     }
 }

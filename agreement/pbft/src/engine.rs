@@ -2,8 +2,8 @@
 //!
 //! - upon an input: its handler changes the state and fills the outbox; then everything that follows is put out;
 //! - upon a prepare, a commit or a view change of one's own: one `Persist` for the whole call; whatever tells of it waits;
-//! - upon a pre-prepare of one's own: it leaves at once. A primary that starts anew leads no view that it may have led
-//!   before, so it can never have said two things;
+//! - upon a pre-prepare of one's own: it leaves once it is stable that its view has begun here, and waits for nothing else. A
+//!   primary that starts anew leads no view that it may have led before, so it can never have said two things;
 //! - upon a committed batch: it is handed out once its record is stable here as well; the proof may follow later.
 //!
 //! Deliberately absent: any trust in the driver's word about who a peer is beyond its link: what counts is signed.
@@ -45,12 +45,16 @@ struct Outstanding {
     entries: (u64, u64),
     /// Commits of this replica that count once it is stable, with their view.
     commits: Vec<(u64, u64)>,
+    /// The stable checkpoint that it holds, if it holds one.
+    stable: Option<u64>,
 }
 
 /// When a message may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     Now,
+    /// Once it is stable that the view has begun here.
+    Begun,
     /// Once everything that this call and those before it changed is stable.
     Stable,
 }
@@ -62,6 +66,8 @@ pub(crate) struct Peer {
     pub(crate) heard_at: Option<Mono>,
     /// A snapshot is on its way to it.
     pub(crate) offered: bool,
+    /// When something was fetched from it last.
+    pub(crate) fetched_at: Option<Mono>,
     /// Signatures that failed since the last ban.
     bad: u32,
     banned_until: Mono,
@@ -113,6 +119,8 @@ pub struct Pbft {
     pub(crate) time_seen: u64,
     /// On a primary: its view has no batch yet.
     pub(crate) announces: bool,
+    /// A tick came, and before it the clock if there is one: a batch without a stamp is refused by those who have a clock.
+    pub(crate) ticked: bool,
     pub(crate) changing: Changing,
     pub(crate) new_view: Option<NewView>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
@@ -143,6 +151,10 @@ pub struct Pbft {
     committing: Vec<(u64, u64)>,
     outstanding: VecDeque<Outstanding>,
     persist_next: u64,
+    /// The `Persist` that holds that the view has begun.
+    begun: PersistId,
+    /// The last stable checkpoint whose proof is on this replica's disk.
+    low_kept: u64,
     outbox: Vec<(NodeId, Bytes, bool, Leave)>,
     pub(crate) ready: Vec<Output>,
     role: (Option<NodeId>, Term, bool),
@@ -163,6 +175,7 @@ impl Pbft {
         let recovered = Recovered::from_boot(&boot, &scope)?;
         scope.epoch = recovered.state.epoch;
         let Recovered { state, base, context, members, entries, kept } = recovered;
+        let low_kept = state.stable.n;
         let mut pbft = Self {
             id: boot.id,
             now,
@@ -177,7 +190,7 @@ impl Pbft {
             barred: None,
             base,
             entries,
-            handed: base,
+            handed: boot.snapshot.as_ref().map_or(0, |meta| meta.index.0),
             context,
             slots: BTreeMap::new(),
             checkpoints: Checkpoints::new(state.stable.clone()),
@@ -187,6 +200,7 @@ impl Pbft {
             ahead: Ahead::new(),
             time_seen: 0,
             announces: false,
+            ticked: false,
             changing: Changing::default(),
             new_view: None,
             peers: BTreeMap::new(),
@@ -212,6 +226,8 @@ impl Pbft {
             committing: Vec::new(),
             outstanding: VecDeque::new(),
             persist_next: 1,
+            begun: PersistId(0),
+            low_kept,
             outbox: Vec::new(),
             ready: Vec::new(),
             role: (None, Term(0), false),
@@ -236,11 +252,11 @@ impl Pbft {
         Ok(pbft)
     }
 
-    /// Takes up what storage held behind the executed entries, and within the window.
-    fn take_up(&mut self, kept: BTreeMap<u64, Kept>) {
-        // A write that was torn may have left entries without the checkpoint that came with them: nobody was told of those.
-        let window = self.low() + 1..=self.low() + self.config.window;
-        for (n, kept) in kept.into_iter().filter(|(n, _)| window.contains(n)) {
+    /// Takes up what storage held between the watermarks. What is above was fetched, or
+    /// is left of a torn write without the checkpoint that came with it: nobody was told of it.
+    fn take_up(&mut self, mut kept: BTreeMap<u64, Kept>) {
+        kept.retain(|n, _| self.in_window(*n));
+        for (n, kept) in kept {
             let accepted = kept.vote.filter(|(view, ..)| *view == self.view && self.entered);
             let accepted = accepted.map(|(_, digest, lead)| Accepted {
                 digest,
@@ -538,6 +554,7 @@ impl Pbft {
         assert!(id.0 < self.persist_next, "only what was put out can be persisted");
         while self.outstanding.front().is_some_and(|persist| persist.id <= id) {
             let persist = self.outstanding.pop_front().expect("seen above");
+            self.low_kept = persist.stable.unwrap_or(self.low_kept);
             for (n, view) in persist.commits {
                 if view == self.view && self.entered {
                     self.count_own_commit(n);
@@ -547,6 +564,7 @@ impl Pbft {
     }
 
     fn on_tick(&mut self) {
+        self.ticked = true;
         self.tick_client();
         self.tick_views();
         if self.now >= self.beat_at {
@@ -566,9 +584,14 @@ impl Pbft {
         self.propose_batches();
         self.hand_out();
         self.persist(out);
-        let after = self.outstanding.back().map(|persist| persist.id);
+        let last = self.outstanding.back().map(|persist| persist.id);
+        let begun = self.outstanding.front().filter(|front| front.id <= self.begun).map(|_| self.begun);
         for (to, bytes, urgent, leave) in std::mem::take(&mut self.outbox) {
-            let after = if leave == Leave::Stable { after } else { None };
+            let after = match leave {
+                Leave::Now => None,
+                Leave::Begun => begun,
+                Leave::Stable => last,
+            };
             out.push(Output::Send { to, bytes, after, urgent });
         }
         self.tell_role();
@@ -596,7 +619,11 @@ impl Pbft {
             return;
         }
         self.flush_later();
+        let stable = due.then_some(state.stable.n);
         if due {
+            if self.written.as_ref().is_none_or(|held| (held.view, held.entered) != (state.view, state.entered)) {
+                self.begun = PersistId(self.persist_next);
+            }
             self.records.push(state.to_record());
             self.written = Some(state);
         }
@@ -607,7 +634,7 @@ impl Pbft {
         self.persist_next += 1;
         let entries = std::mem::replace(&mut self.recorded, (u64::MAX, 0));
         let commits = std::mem::take(&mut self.committing);
-        self.outstanding.push_back(Outstanding { id, entries, commits });
+        self.outstanding.push_back(Outstanding { id, entries, commits, stable });
         out.push(Output::Persist { id, records: std::mem::take(&mut self.records) });
     }
 
@@ -658,7 +685,9 @@ impl Pbft {
         if meta.index.0 == 0 || self.snapshot.as_ref().is_some_and(|held| held.index > meta.index) {
             return;
         }
-        let compact_to = compact_to.0.min(meta.index.0);
+        // Behind the last stable checkpoint a view change asks for certificates, and who is behind for entries; and a proof
+        // that is on no disk covers nothing after a crash.
+        let compact_to = compact_to.0.min(meta.index.0).min(self.low_kept);
         if compact_to > self.base {
             self.entries = self.entries.split_off(&(compact_to + 1));
             self.base = compact_to;

@@ -39,6 +39,18 @@ pub enum Phase {
     Checkpoint,
 }
 
+impl Phase {
+    /// What is signed in this phase.
+    pub(crate) fn statement(self, scope: &Scope, view: u64, n: u64, digest: Digest) -> Digest {
+        match self {
+            Self::PrePrepare => scope.pre_prepare(view, n, digest),
+            Self::Prepare => scope.prepare(view, n, digest),
+            Self::Commit => scope.commit(view, n, digest),
+            Self::Checkpoint => scope.checkpoint(n, digest),
+        }
+    }
+}
+
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -81,12 +93,7 @@ impl Evidence {
 
     fn signed(&self) -> [Signed; 2] {
         self.said.map(|(digest, sig)| {
-            let hash = match self.phase {
-                Phase::PrePrepare => self.scope.pre_prepare(self.view, self.n, digest),
-                Phase::Prepare => self.scope.prepare(self.view, self.n, digest),
-                Phase::Commit => self.scope.commit(self.view, self.n, digest),
-                Phase::Checkpoint => self.scope.checkpoint(self.n, digest),
-            };
+            let hash = self.phase.statement(&self.scope, self.view, self.n, digest);
             Signed { node: self.culprit, hash, sig }
         })
     }

@@ -8,7 +8,7 @@
 //!   requests, as in Clement et al., "Making Byzantine Fault Tolerant Systems Tolerate Byzantine Faults" (NSDI 2009);
 //! - `order`: the normal case, §4.2; `slot`: one sequence number and its votes;
 //! - `checkpoint`: §4.3; `view_change`: §4.4; `transfer`: §4.6;
-//! - `keys`: signatures; `evidence`: proofs that somebody lied;
+//! - `keys`: signatures; `evidence`: proofs that somebody lied; `forensics`: who did when more lie than may;
 //! - `state`: what is written down before it is said.
 //!
 //! A sequence number is a log index. The replica that proposes is the client whose signature a request bears, so no primary
@@ -25,6 +25,7 @@ mod client;
 mod config;
 mod engine;
 mod evidence;
+pub mod forensics;
 mod keys;
 pub mod liar;
 mod message;

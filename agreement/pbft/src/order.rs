@@ -33,7 +33,7 @@ impl Pbft {
 
     /// Makes batches of what waits, as long as the pipeline and the window have room.
     pub(crate) fn propose_batches(&mut self) {
-        while self.is_primary() && self.next <= self.low() + self.config.window {
+        while self.ticked && self.is_primary() && self.next <= self.low() + self.config.window {
             let in_flight = self.next - 1 - self.decided().min(self.next - 1);
             let waits = self.queue.has_next(&self.ahead, &self.context);
             if in_flight >= self.config.in_flight_max || !(waits || self.announces) {
@@ -53,7 +53,7 @@ impl Pbft {
         let digest = self.scope.batch(&batch);
         let sig = self.keys.sign(self.scope.pre_prepare(view, n, digest));
         self.accept(n, digest, Some(batch.clone()), sig, true);
-        self.broadcast(&Message::PrePrepare { view, n, batch, sig }, Leave::Now);
+        self.broadcast(&Message::PrePrepare { view, n, batch, sig }, Leave::Begun);
         self.advance(n);
     }
 
@@ -96,7 +96,8 @@ impl Pbft {
         }
         let bound = self.config.time_bound.0 / 1_000_000;
         if let Some(clock) = self.clock()
-            && !(clock.saturating_sub(bound)..=(clock + bound).max(self.time_seen)).contains(&batch.time)
+            && !(clock.saturating_sub(bound)..=(clock + bound).max(self.time_seen).max(self.context.time))
+                .contains(&batch.time)
         {
             return wrong(format!("a batch stamped {} at {clock}", batch.time));
         }
@@ -120,13 +121,14 @@ impl Pbft {
         held.is_some_and(|held| held != digest)
     }
 
-    /// Takes in what the primary assigned, and writes it down once its content is here.
+    /// Takes in what the primary assigned, and writes it down once its content is here and judged: what is found again is
+    /// voted for.
     pub(crate) fn accept(&mut self, n: u64, digest: Digest, batch: Option<Batch>, lead: Sig, judged: bool) {
         self.time_seen = self.time_seen.max(batch.as_ref().map_or(0, |batch| batch.time));
         let slot = self.slots.entry(n).or_default();
-        let has_content = batch.is_some();
+        let is_voted_for = batch.is_some() && judged;
         slot.accepted = Some(Accepted { digest, batch, lead, judged });
-        if has_content {
+        if is_voted_for {
             self.record_slot(n);
         }
     }
@@ -143,6 +145,7 @@ impl Pbft {
         let accepted = self.slots.get_mut(&n).and_then(|slot| slot.accepted.as_mut());
         let Some(accepted) = accepted.filter(|accepted| accepted.digest == digest && !accepted.judged) else { return };
         accepted.judged = true;
+        self.record_slot(n);
         self.vote(n, digest);
     }
 
@@ -299,6 +302,10 @@ impl Pbft {
             let Some(batch) = self.slots[&n].batch(digest).cloned() else {
                 return self.tell_all(&Message::Want { n, digest });
             };
+            // What others committed while the machine thinks of it was not written down yet.
+            if self.slots[&n].accepted.as_ref().is_some_and(|accepted| !accepted.judged) {
+                self.record_slot(n);
+            }
             self.entries.insert(n, Entry { batch, digest, proof });
         }
     }

@@ -80,13 +80,18 @@ impl Queue {
         !line.requests.contains_key(&request.seq)
     }
 
-    /// Takes a request in that [`Queue::wants`] wanted and whose signature is sound.
+    /// Takes a request in that [`Queue::wants`] wanted and whose signature is sound. One of an earlier life of its client
+    /// is none of the line: it would be taken for the next one, again and again.
     pub(crate) fn put(&mut self, request: Request, since: Option<Mono>, room: Room) {
         let line = self.lines.entry(request.client).or_default();
+        if request.incarnation < line.incarnation {
+            return;
+        }
         if request.incarnation > line.incarnation {
             *line = Line { incarnation: request.incarnation, ..Line::default() };
         }
         let seq = request.seq;
+        line.remove(seq);
         line.bytes += cost(&request);
         line.requests.insert(seq, Waiting { request, since });
         while line.bytes > room.bytes && line.requests.len() > 1 {
@@ -126,13 +131,19 @@ impl Queue {
         }
     }
 
-    /// How long the client that waits longest has waited for anything of its own.
-    pub(crate) fn longest_wait(&self, now: Mono) -> Option<Nanos> {
-        let wait = |line: &Line| {
-            let since = line.requests.values().find_map(|waiting| waiting.since)?;
+    /// How long the client that waits longest has waited for anything of its own that a primary may propose: behind a gap
+    /// nothing can be, and a client that leaves one would depose whoever leads.
+    pub(crate) fn longest_wait(&self, now: Mono, context: &Context) -> Option<Nanos> {
+        let wait = |(client, line): (&NodeId, &Line)| {
+            let mut due = context.next_of(*client, line.incarnation)?;
+            let row = line.requests.range(due..).take_while(|(seq, _)| {
+                due += 1;
+                **seq + 1 == due
+            });
+            let since = row.into_iter().find_map(|(_, waiting)| waiting.since)?;
             Some(now.since(since.max(line.served_at)))
         };
-        self.lines.values().filter_map(wait).max()
+        self.lines.iter().filter_map(wait).max()
     }
 
     /// All requests whose execution is waited for, to be passed on to a primary.
@@ -235,13 +246,34 @@ mod tests {
             queue.put(request(1, 4, seq), Some(Mono(0)), ROOM);
         }
         assert!(queue.holds(&request(1, 4, 2)) && !queue.wants(&context, &request(1, 4, 2), ROOM));
-        assert_eq!(queue.longest_wait(Mono(70)), Some(Nanos(70)));
+        assert_eq!(queue.longest_wait(Mono(70), &context), Some(Nanos(70)));
+        assert!(context.admit(&request(1, 4, 2)) && context.admit(&request(1, 4, 3)));
         queue.on_executed(Mono(50), NodeId(1), 4, 3);
-        assert_eq!(queue.longest_wait(Mono(70)), Some(Nanos(20)), "who was served waits from then on");
+        assert_eq!(queue.longest_wait(Mono(70), &context), Some(Nanos(20)), "who was served waits from then on");
         assert_eq!(queue.watched(9).count(), 1);
         queue.on_executed(Mono(60), NodeId(1), 5, 1);
-        assert_eq!(queue.longest_wait(Mono(70)), None, "another life of the client");
+        assert_eq!(queue.longest_wait(Mono(70), &context), None, "another life of the client");
         queue.invariants(ROOM);
+    }
+
+    #[test]
+    fn a_request_of_an_earlier_life_is_not_in_the_line_of_a_later_one() {
+        let (mut queue, mut ahead, context) = (Queue::default(), Ahead::default(), Context::default());
+        queue.put(request(1, 4, 2), None, ROOM);
+        queue.put(request(1, 3, 1), None, ROOM);
+        assert!(!queue.has_next(&ahead, &context) && queue.take(&mut ahead, &context, 10_000, 9).is_empty());
+        queue.invariants(ROOM);
+    }
+
+    #[test]
+    fn a_client_that_leaves_a_gap_waits_for_nothing() {
+        let (mut queue, mut context) = (Queue::default(), Context::default());
+        queue.put(request(1, 1, 3), Some(Mono(0)), ROOM);
+        assert_eq!(queue.longest_wait(Mono(70), &context), None, "no primary may propose it");
+        queue.put(request(1, 1, 1), Some(Mono(20)), ROOM);
+        assert_eq!(queue.longest_wait(Mono(70), &context), Some(Nanos(50)));
+        assert!(context.admit(&request(1, 2, 1)));
+        assert_eq!(queue.longest_wait(Mono(70), &context), None, "nor what a later life of the client has overtaken");
     }
 
     #[test]

@@ -41,6 +41,12 @@ impl Ballot {
         self.votes.get(&node).copied()
     }
 
+    /// Whose votes are here.
+    #[cfg(test)]
+    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.votes.keys().copied()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.votes.clear();
     }
@@ -100,7 +106,7 @@ pub(crate) struct Accepted {
     /// None while only the digest is known.
     pub(crate) batch: Option<Batch>,
     pub(crate) lead: Sig,
-    /// The driver was asked what it thinks of it, and has not answered.
+    /// False while the driver was asked what it thinks of it, and has not answered.
     pub(crate) judged: bool,
 }
 
@@ -140,9 +146,9 @@ impl Slot {
         accepted.and_then(|accepted| accepted.batch.as_ref()).or(prepared.map(|(_, batch)| batch)).or(chosen)
     }
 
-    /// What is to be written down of it beside its proofs: what was accepted in `view`, and every batch that a proof is of.
+    /// What is to be written down of it beside its proofs: what is voted for in `view`, and every batch that a proof is of.
     pub(crate) fn to_record(&self, n: u64, view: u64) -> Record {
-        let accepted = self.accepted.as_ref().filter(|accepted| accepted.batch.is_some());
+        let accepted = self.accepted.as_ref().filter(|accepted| accepted.batch.is_some() && accepted.judged);
         let vote = accepted.map(|accepted| (view, accepted.digest, accepted.lead));
         let digests = [
             vote.map(|(_, digest, _)| digest),

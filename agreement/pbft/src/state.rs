@@ -132,7 +132,11 @@ impl Kept {
     fn take_proof(&mut self, mut bytes: Bytes) -> Result<(), Error> {
         let flags = take_byte(&mut bytes)?;
         if flags & 1 == 1 {
-            self.prepared = Some(take_prepared(&mut bytes)?);
+            // A proof that nothing waited for may stand behind a certificate of a later view.
+            let prepared = take_prepared(&mut bytes)?;
+            if self.prepared.as_ref().is_none_or(|held| held.view <= prepared.view) {
+                self.prepared = Some(prepared);
+            }
         }
         if flags & 2 == 2 {
             let digest = take_digest(&mut bytes)?;
@@ -233,13 +237,13 @@ pub(crate) struct Recovered {
     pub(crate) state: State,
     /// The last index that is no longer in the log.
     pub(crate) base: u64,
-    /// As of `base`.
+    /// As of the snapshot.
     pub(crate) context: Context,
     /// Members behind the executed entries.
     pub(crate) members: Members,
     /// Executed, without gaps behind `base`.
     pub(crate) entries: BTreeMap<u64, Entry>,
-    /// What was accepted behind those, or within the window.
+    /// What was voted for, and what proves anything.
     pub(crate) kept: BTreeMap<u64, Kept>,
 }
 
@@ -265,14 +269,14 @@ fn collect(boot: &Boot, scope: &Scope) -> Result<(Option<State>, BTreeMap<u64, K
 impl Recovered {
     /// Rebuilds what a replica knows from what stable storage held.
     pub(crate) fn from_boot(boot: &Boot, scope: &Scope) -> Result<Self, Error> {
-        let (state, mut kept) = collect(boot, scope)?;
+        let (state, kept) = collect(boot, scope)?;
         let state = state.unwrap_or_else(|| State {
             founders: boot.members.clone(),
             floor: boot.floor.0,
             entered: true,
             ..State::default()
         });
-        let base = boot.snapshot.as_ref().map_or(0, |meta| meta.index.0);
+        let mut base = boot.snapshot.as_ref().map_or(0, |meta| meta.index.0);
         if state.installed > base {
             let at = state.installed;
             return Err(Error::Storage(format!(
@@ -284,6 +288,10 @@ impl Recovered {
             None => Context::default(),
         };
         let members = boot.snapshot.as_ref().map_or_else(|| state.founders.clone(), |meta| meta.members.clone());
+        // The log may reach back behind the snapshot, for those who are behind.
+        while base > 0 && kept.get(&base).and_then(Kept::chosen).is_some() {
+            base -= 1;
+        }
         let mut entries = BTreeMap::new();
         for n in base + 1.. {
             let Some((batch, digest, proof)) = kept.get(&n).and_then(Kept::chosen) else { break };
@@ -292,7 +300,6 @@ impl Recovered {
         if !members.voters.is_empty() {
             check_members(&members).map_err(damaged)?;
         }
-        kept.retain(|n, _| *n > base);
         Ok(Self { state, base, context, members, entries, kept })
     }
 }
@@ -301,5 +308,24 @@ fn damaged(error: Error) -> Error {
     match error {
         Error::Storage(what) => Error::Storage(what),
         other => Error::Storage(format!("a record cannot be read: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_certificate_of_the_highest_view_is_found_again_whatever_was_written_last() {
+        let prepared =
+            |view: u64| Prepared { n: 6, view, digest: Digest([1; 32]), lead: Sig([0; 64]), votes: Vec::new() };
+        let committed = (Digest([1; 32]), Proof { view: 0, votes: Vec::new() });
+        let late = proof_record(6, Some(&prepared(0)), Some(&committed));
+        let mut kept = Kept::default();
+        for record in [proof_record(6, Some(&prepared(1)), None), late] {
+            kept.take_proof(record.payload.join()).unwrap();
+        }
+        assert_eq!(kept.prepared.map(|prepared| prepared.view), Some(1), "a commit of view 1 was said because of it");
+        assert_eq!(kept.committed, Some(committed));
     }
 }

@@ -1,7 +1,8 @@
 //! How a replica that is behind comes to what the others have (PBFT §4.6).
 //!
 //! - upon each heartbeat: a replica says how far it is; what it said and nobody answered is said again;
-//! - upon somebody who is further: committed entries are fetched from it, each with its proof: q commits;
+//! - upon somebody who is further: committed entries are fetched, each with its proof: q commits; from each of those who say
+//!   that they have more in turn, so that one who says so and answers nothing holds nobody up;
 //! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with the proof of its
 //!   checkpoint. Its state counts only if it has the digest that the quorum signed: until that is known nothing is executed
 //!   behind it and this replica does not vote, and if it has not, another is asked for;
@@ -58,7 +59,7 @@ impl Pbft {
             let (n, digest, lead) = (*n, accepted.digest, accepted.lead);
             match &accepted.batch {
                 Some(batch) if leads && self.barred != Some(view) => {
-                    again.push((Message::PrePrepare { view, n, batch: batch.clone(), sig: lead }, Leave::Now));
+                    again.push((Message::PrePrepare { view, n, batch: batch.clone(), sig: lead }, Leave::Begun));
                 }
                 None => again.push((Message::Want { n, digest }, Leave::Now)),
                 Some(_) => {}
@@ -94,9 +95,19 @@ impl Pbft {
         let rested = self.fetched_at.is_none_or(|at| now.since(at) >= self.config.heartbeat);
         if status.executed > self.decided() && rested {
             self.fetched_at = Some(now);
-            self.send(from, &Message::Fetch { from: self.decided() + 1 }, Leave::Now);
+            self.fetch_from_next();
         }
         Ok(())
+    }
+
+    /// Asks the one of those that are further who was not asked for longest.
+    fn fetch_from_next(&mut self) {
+        let (now, decided) = (self.now, self.decided());
+        let further = self.peers.iter_mut().filter(|(_, peer)| peer.status.executed > decided);
+        let Some((node, peer)) = further.min_by_key(|(_, peer)| peer.fetched_at) else { return };
+        peer.fetched_at = Some(now);
+        let node = *node;
+        self.send(node, &Message::Fetch { from: decided + 1 }, Leave::Now);
     }
 
     pub(crate) fn on_stable(&mut self, from: NodeId, stable: Stable) -> Result<(), Error> {

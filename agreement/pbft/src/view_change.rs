@@ -82,7 +82,7 @@ impl Pbft {
         }
         let patience = self.patience();
         let fails = if self.entered {
-            let waits = self.queue.longest_wait(self.now).is_some_and(|wait| wait >= patience);
+            let waits = self.queue.longest_wait(self.now, &self.context).is_some_and(|wait| wait >= patience);
             let barred = self.barred == Some(self.view) && self.primary() == self.id;
             barred || (waits || self.is_primary_silent(patience)) && self.now.since(self.view_at) >= patience
         } else {
@@ -110,10 +110,18 @@ impl Pbft {
         }
         (self.view, self.entered, self.view_at) = (view, false, self.now);
         self.changing.deadline = None;
+        self.leave_slots();
         self.write_state();
         self.wish();
         self.say_change();
         self.look_new_view();
+    }
+
+    /// What was assigned and said in the last view counts no more, and nothing that comes late may be voted for as if it had
+    /// been assigned in the next one.
+    fn leave_slots(&mut self) {
+        self.slots.values_mut().for_each(|slot| slot.leave_view());
+        self.judging.clear();
     }
 
     /// Makes this replica's wish for the view that it has left the last one for.
@@ -286,8 +294,7 @@ impl Pbft {
         (self.view, self.entered, self.view_at) = (new.view, true, self.now);
         self.changing.deadline = None;
         self.changing.changes.retain(|_, change| change.view > new.view);
-        self.slots.values_mut().for_each(|slot| slot.leave_view());
-        self.judging.clear();
+        self.leave_slots();
         self.write_state();
         let null = self.null();
         let mut missing = Vec::new();

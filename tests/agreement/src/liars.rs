@@ -6,7 +6,12 @@
 //! - **barriers**: one reads no less than what was executed anywhere for its client when it was asked for;
 //! - **state**: honest replicas agree on digests at checkpoints (the engines compare them themselves);
 //! - **blame**: evidence names liars alone;
+//! - **memory**: nobody holds anything further ahead of what is executed than a window;
 //! - **liveness**: once the faults are over, everything that an honest client asked for is executed by every honest replica.
+//!
+//! Faults come by chance, and some where they hurt most ([`Trouble::ambushes`]): just when one replica alone has executed
+//! something, or a primary has assigned something, the power fails everywhere, or everything on its way is lost and that
+//! replica is cut off until the others have changed the view.
 //!
 //! Operations are texts behind their length, `client:number`, so that several can stand in one entry.
 
@@ -28,6 +33,9 @@ const WALL: u64 = 1_800_000_000_000;
 /// A stamp is never further ahead of true time.
 const STAMP_AHEAD_MS: u64 = 2_100;
 
+/// So many ambushes in one run, so that it comes to its end.
+const AMBUSHES_MAX: u64 = 8;
+
 /// Behind the heal nothing more is asked for while so many operations wait.
 const WAITING_MAX: usize = 8;
 
@@ -47,6 +55,8 @@ pub struct Trouble {
     pub late: u64,
     /// Honest replicas crash, and links between them are cut, now and then.
     pub crashes: bool,
+    /// In so many percent of the moments at which it would hurt, the network or the power fails.
+    pub ambushes: u64,
     /// Snapshots are saved at so many percent of checkpoints.
     pub snapshots: u64,
 }
@@ -60,6 +70,12 @@ pub struct Tally {
     pub reads: u64,
     /// Crashes of honest replicas.
     pub crashes: u64,
+    /// Ambushes.
+    pub ambushes: u64,
+    /// Messages that did not arrive.
+    pub lost: u64,
+    /// Messages that arrived twice, or late.
+    pub odd: u64,
     /// Changes of view that honest replicas saw.
     pub views: u64,
     /// Snapshots installed.
@@ -68,12 +84,53 @@ pub struct Tally {
     pub evidence: u64,
 }
 
+/// Two honest replicas that executed different things at one index: safety is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// Where.
+    pub index: u64,
+    /// The replica that was first.
+    pub first: NodeId,
+    /// The replica that executed something else.
+    pub second: NodeId,
+}
+
+impl Tally {
+    /// Faults of the network and of the power that took effect.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.crashes + self.ambushes + self.lost + self.odd
+    }
+
+    /// Adds what happened in another run.
+    pub fn add(&mut self, other: &Self) {
+        self.executed += other.executed;
+        self.reads += other.reads;
+        self.crashes += other.crashes;
+        self.ambushes += other.ambushes;
+        self.lost += other.lost;
+        self.odd += other.odd;
+        self.views += other.views;
+        self.installs += other.installs;
+        self.evidence += other.evidence;
+    }
+
+    /// True if everything that can happen did.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let all = [self.executed, self.reads, self.crashes, self.ambushes, self.lost, self.odd];
+        let more = [self.views, self.installs, self.evidence];
+        all.iter().chain(&more).all(|count| *count > 0)
+    }
+}
+
 enum Event {
     Tick,
     Message { from: NodeId, bytes: Bytes },
     Synced(PersistId),
     Arrives { from: NodeId, snapshot: (SnapshotMeta, Vec<Bytes>), message: Bytes },
     Sent { to: NodeId },
+    Boot,
 }
 
 #[derive(Default)]
@@ -112,11 +169,20 @@ pub struct World {
     members: Members,
     nodes: BTreeMap<NodeId, Node>,
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Until when nothing gets through here, not even what is on its way.
+    dark: BTreeMap<(NodeId, NodeId), u64>,
+    /// How far ahead of what is executed anything may be held.
+    window: u64,
+    /// What each honest replica was sent, if somebody wants to know.
+    heard: Option<BTreeMap<NodeId, Vec<(NodeId, Bytes)>>>,
+    /// Forks are looked for, and no law.
+    fork: Option<Fork>,
+    seeks_fork: bool,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, (NodeId, u64, Event)>,
     now: u64,
     seq: u64,
-    order: BTreeMap<u64, (Bytes, Option<WallMs>)>,
+    order: BTreeMap<u64, (Bytes, Option<WallMs>, NodeId)>,
     /// Where each operation of an honest client was executed.
     placed: BTreeMap<Bytes, u64>,
     proposed: BTreeMap<NodeId, u64>,
@@ -167,6 +233,11 @@ impl World {
             nodes: (1..=count).map(|id| (NodeId(id), Node::default())).collect(),
             members,
             cut: BTreeSet::new(),
+            dark: BTreeMap::new(),
+            window: u64::MAX,
+            heard: None,
+            fork: None,
+            seeks_fork: false,
             queue: BinaryHeap::new(),
             events: BTreeMap::new(),
             now: BEGIN,
@@ -181,6 +252,47 @@ impl World {
         };
         (1..=count).for_each(|id| world.boot(NodeId(id)));
         world
+    }
+
+    /// From now on the law of memory holds, with the engines' window.
+    #[must_use]
+    pub fn with_window(mut self, window: u64) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// From now on what honest replicas are sent is kept for [`World::heard`].
+    #[must_use]
+    pub fn with_witnesses(mut self) -> Self {
+        self.heard = Some(BTreeMap::new());
+        self
+    }
+
+    /// True for a replica that lies.
+    #[must_use]
+    pub fn lies(&self, node: NodeId) -> bool {
+        self.liars.contains(&node)
+    }
+
+    /// Everything that an honest replica was sent, by whom.
+    #[must_use]
+    pub fn heard(&self, node: NodeId) -> &[(NodeId, Bytes)] {
+        self.heard.as_ref().and_then(|heard| heard.get(&node)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Clients ask until two honest replicas execute different things at one index: with more liars than may lie, no law
+    /// holds. None if that does not come to pass.
+    pub fn play_until_fork(&mut self, operations: u64) -> Option<Fork> {
+        self.seeks_fork = true;
+        for _ in 0..operations {
+            self.propose();
+            let until = self.now + 40 * MS;
+            while self.fork.is_none() && self.now < until && self.step() {}
+            if self.fork.is_some() {
+                return self.fork;
+            }
+        }
+        None
     }
 
     fn honest(&self) -> Vec<NodeId> {
@@ -231,6 +343,10 @@ impl World {
         let Some(Reverse((at, seq))) = self.queue.pop() else { return false };
         self.now = self.now.max(at);
         let (id, life, event) = self.events.remove(&seq).expect("an event of this world");
+        if matches!(event, Event::Boot) && self.nodes[&id].engine.is_none() {
+            self.boot(id);
+            return true;
+        }
         if self.nodes[&id].life != life || self.nodes[&id].engine.is_none() {
             return true;
         }
@@ -243,8 +359,16 @@ impl World {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
                 node.engine.as_mut().expect("seen above").set_wall(now, wall);
                 self.input(id, Input::Tick);
+                self.look_at_memory(id);
             }
-            Event::Message { from, bytes } => self.input(id, Input::Message { from, bytes }),
+            Event::Message { from, .. } if self.is_dark(from, id) => self.tally.lost += 1,
+            Event::Message { from, bytes } => {
+                if let Some(heard) = self.heard.as_mut().filter(|_| !self.liars.contains(&id)) {
+                    heard.entry(id).or_default().push((from, bytes.clone()));
+                }
+                self.input(id, Input::Message { from, bytes });
+            }
+            Event::Boot => {}
             Event::Synced(persist) => self.synced(id, persist),
             Event::Arrives { from, snapshot, message } => {
                 if self.nodes[&id].snapshot.as_ref().is_none_or(|(held, _)| held.index < snapshot.0.index) {
@@ -279,21 +403,29 @@ impl World {
         step(engine.as_mut(), &mut out);
         engine.invariants();
         out.into_iter().for_each(|output| self.output(id, output));
+        self.look_for_assignments(id);
     }
 
     fn post(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
-        if self.cut.contains(&(from, to)) || self.rng.chance(self.trouble.drop) || !self.nodes.contains_key(&to) {
+        let lost = self.cut.contains(&(from, to)) || self.is_dark(from, to) || self.rng.chance(self.trouble.drop);
+        if lost || !self.nodes.contains_key(&to) {
+            self.tally.lost += u64::from(lost);
             return;
         }
         let times = if self.rng.chance(self.trouble.double) { 2 } else { 1 };
         for _ in 0..times {
-            let late = if self.rng.chance(self.trouble.late) { 300 * MS } else { 3 * MS };
-            let wait = MS / 10 + self.rng.below(late);
+            let late = self.rng.chance(self.trouble.late);
+            self.tally.odd += u64::from(late || times > 1);
+            let wait = MS / 10 + self.rng.below(if late { 300 * MS } else { 3 * MS });
             self.at(to, wait, Event::Message { from, bytes: bytes.clone() });
         }
     }
 
     fn output(&mut self, id: NodeId, output: Output) {
+        if self.nodes[&id].engine.is_none() {
+            // It crashed in the middle of what followed from its last step.
+            return;
+        }
         match output {
             Output::Persist { id: persist, records } => {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
@@ -311,12 +443,16 @@ impl World {
                 let index = entry.index.0;
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
                 assert_eq!(index, node.applied + 1, "commits come without gaps");
+                let alone = !self.order.contains_key(&index);
                 (node.applied, node.term) = (index, entry.term);
                 let operations =
                     if entry.kind == CommittedKind::Noop { Vec::new() } else { split(entry.payload.clone()) };
                 node.machine.extend(operations.iter().cloned());
                 if !self.liars.contains(&id) {
                     self.judge_entry(id, index, entry.payload, entry.time, &operations);
+                    if alone {
+                        self.maybe_ambush(id);
+                    }
                 }
             }),
             Output::Judge { index, .. } => self.input(id, Input::Verdict { index, verdict: Verdict::Accept }),
@@ -352,8 +488,13 @@ impl World {
     }
 
     fn judge_entry(&mut self, id: NodeId, index: u64, payload: Bytes, time: Option<WallMs>, operations: &[Bytes]) {
-        let held = self.order.entry(index).or_insert_with(|| (payload.clone(), time));
-        assert_eq!(*held, (payload, time), "node {id} executes something else at {index}");
+        let held = self.order.entry(index).or_insert_with(|| (payload.clone(), time, id));
+        let (first, same) = (held.2, (&held.0, held.1) == (&payload, time));
+        if self.seeks_fork {
+            self.fork = self.fork.or((!same).then_some(Fork { index, first, second: id }));
+            return;
+        }
+        assert!(same, "node {id} executes something else than {first} at {index}");
         if let Some(time) = time {
             let wall = WALL + (self.now - BEGIN) / MS;
             assert!(time.0 <= wall + STAMP_AHEAD_MS, "index {index} is stamped {} ms ahead", time.0 - wall);
@@ -399,7 +540,9 @@ impl World {
             node.snapshot = Some((meta.clone(), node.machine.clone()));
             self.input(id, Input::SnapshotSaved { meta, compact_to: index });
             let node = self.nodes.get_mut(&id).expect("a node of this world");
-            node.records.retain(|record| record.index.0 == 0 || record.index > index);
+            // The engine says from where on it needs its log.
+            let first = node.engine.as_ref().map_or(LogIndex(0), |engine| engine.status().first);
+            node.records.retain(|record| record.index.0 == 0 || record.index >= first);
         }
     }
 
@@ -438,6 +581,75 @@ impl World {
         }
     }
 
+    /// Nobody makes this node hold more than it must.
+    fn look_at_memory(&self, id: NodeId) {
+        let engine = self.nodes[&id].engine.as_ref().filter(|_| !self.liars.contains(&id) && self.window < u64::MAX);
+        let Some(status) = engine.map(|engine| engine.status()) else { return };
+        let most = self.order.last_key_value().map_or(0, |(index, _)| *index) + self.window;
+        assert!(status.last.0 <= most, "node {id} holds something at {}, though {most} is the most", status.last);
+    }
+
+    fn is_dark(&self, from: NodeId, to: NodeId) -> bool {
+        self.dark.get(&(from, to)).is_some_and(|until| self.now < *until)
+    }
+
+    fn darken(&mut self, from: NodeId, to: NodeId, until: u64) {
+        let held = self.dark.entry((from, to)).or_default();
+        *held = until.max(*held);
+    }
+
+    /// A primary with something under way is a moment that hurts.
+    fn look_for_assignments(&mut self, id: NodeId) {
+        if self.trouble.ambushes == 0 || self.liars.contains(&id) || !self.rng.chance(1) {
+            return;
+        }
+        let status = self.nodes[&id].engine.as_ref().map(|engine| engine.status()).unwrap_or_default();
+        if status.leads && status.last > status.committed {
+            self.maybe_ambush(id);
+        }
+    }
+
+    fn maybe_ambush(&mut self, id: NodeId) {
+        let rests = self.dark.values().all(|until| *until < self.now);
+        if rests && self.tally.ambushes < AMBUSHES_MAX && self.rng.chance(self.trouble.ambushes) {
+            self.tally.ambushes += 1;
+            self.ambush(id);
+        }
+    }
+
+    /// `one` alone knows something.
+    fn ambush(&mut self, one: NodeId) {
+        let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let now = self.now;
+        if self.rng.chance(40) {
+            // The power fails; whoever has it back first does not wait for the others.
+            for id in self.honest() {
+                if self.rng.chance(80) && self.nodes[&id].engine.is_some() {
+                    self.crash(id);
+                    let wait = 20 * MS + self.rng.below(400 * MS);
+                    self.at(id, wait, Event::Boot);
+                }
+            }
+            return;
+        }
+        let dark = now + 400 * MS + self.rng.below(600 * MS);
+        let alone = dark + 500 * MS + self.rng.below(2_000 * MS);
+        // Sometimes the others hear of it first, but for one.
+        let some = self.rng.chance(30).then(|| all[usize::try_from(self.rng.below(all.len() as u64)).expect("few")]);
+        for from in &all {
+            for to in all.iter().filter(|to| *to != from) {
+                let touches = |id: NodeId| *from == id || *to == id;
+                match some {
+                    Some(other) if !touches(other) && !touches(one) => {}
+                    _ => self.darken(*from, *to, dark),
+                }
+                if touches(one) {
+                    self.darken(*from, *to, alone);
+                }
+            }
+        }
+    }
+
     fn break_something(&mut self) {
         let honest = self.honest();
         let pick = |rng: &mut Rng| honest[usize::try_from(rng.below(honest.len() as u64)).expect("a small number")];
@@ -470,10 +682,14 @@ impl World {
     /// Faults while clients ask for `operations` things, then none until `least` are executed, and a deadline.
     pub fn play(&mut self, operations: u64, least: u64) {
         let mut left = operations;
-        let mut deadline = self.now + 20_000 * MS;
+        let mut deadline = self.now + 60_000 * MS;
         while left > 0 && self.now < deadline {
             let until = self.now + 40 * MS;
             self.run(until);
+            if self.dark.values().any(|until| self.now < *until) && self.rng.chance(85) {
+                // Clients ask for little now, so that what follows from an ambush is seen to its end.
+                continue;
+            }
             let count = 1 + self.rng.below(4);
             (0..count.min(left)).for_each(|_| self.propose());
             left -= count.min(left);
@@ -482,7 +698,9 @@ impl World {
             }
         }
         (self.trouble.drop, self.trouble.double, self.trouble.late) = (0, 0, 0);
+        self.trouble.ambushes = 0;
         self.cut.clear();
+        self.dark.clear();
         self.restart_all();
         (0..5).for_each(|_| self.propose());
         deadline = self.now + 60_000 * MS;

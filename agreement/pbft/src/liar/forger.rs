@@ -34,15 +34,18 @@ pub(super) fn on_send(desk: &mut Desk, to: NodeId, mut message: Message) {
         desk.sign(&mut message);
     }
     if let Message::ViewChange(change) = &mut message {
-        let n = change.stable.n + 1 + desk.chance.below(4);
-        let prepared = Prepared {
-            n,
-            view: change.view.saturating_sub(1),
-            digest: desk.chance.digest(),
-            lead: Sig([9; 64]),
-            votes: forged_votes(desk, None).into_iter().skip(1).collect(),
-        };
-        change.prepared = vec![prepared];
+        // What prepared last is what others may not know to be committed.
+        let last = change.prepared.last().map(|prepared| prepared.n).filter(|_| desk.chance.hits(70));
+        let n = last.unwrap_or_else(|| change.stable.n + 1 + desk.chance.below(8));
+        let view = change.view.saturating_sub(1);
+        let at = (view + desk.first_primary) % desk.voters.len() as u64;
+        let primary = desk.voters[usize::try_from(at).expect("a small number")];
+        // That nothing prepared is a lie that every replica could act on: all have that batch.
+        let digest = if desk.chance.hits(70) { desk.scope.batch(&Batch::NULL) } else { desk.chance.digest() };
+        let prepared = Prepared { n, view, digest, lead: Sig([9; 64]), votes: forged_votes(desk, Some(primary)) };
+        change.prepared.retain(|held| held.n != n);
+        change.prepared.push(prepared);
+        change.prepared.sort_by_key(|prepared| prepared.n);
         desk.sign(&mut message);
     }
     desk.say(to, &message);

@@ -7,6 +7,7 @@
 //! Deliberately absent: anything that breaks the link's own authentication. A liar is somebody, and its links say who.
 
 mod byzzfuzz;
+mod colluder;
 mod delayer;
 mod equivocator;
 mod faulty_client;
@@ -14,6 +15,7 @@ mod forger;
 mod garbage;
 mod lying_clock;
 mod replayer;
+mod runaway;
 mod selective;
 mod silent;
 mod slow_primary;
@@ -62,11 +64,15 @@ pub enum Lie {
     /// Changes a field of a message now and then and signs it (Winter et al., "Randomized Testing of Byzantine Fault Tolerant
     /// Algorithms", OOPSLA 2023).
     ByzzFuzz,
+    /// Assigns and votes far above the high watermark.
+    RunAway,
+    /// One of the first f + 1 voters, all of which collude: safety breaks. Not among [`Lie::ALL`], which f may tell.
+    Collude,
 }
 
 impl Lie {
-    /// All of them, by the names that commands and reports use.
-    pub const ALL: [(&'static str, Self); 12] = [
+    /// All that f replicas may tell, by the names that commands and reports use.
+    pub const ALL: [(&'static str, Self); 13] = [
         ("silent", Self::Silent),
         ("equivocate", Self::Equivocate),
         ("replay", Self::Replay),
@@ -79,6 +85,7 @@ impl Lie {
         ("lying-clock", Self::LyingClock),
         ("faulty-client", Self::FaultyClient),
         ("byzzfuzz", Self::ByzzFuzz),
+        ("runaway", Self::RunAway),
     ];
 
     /// The one of this name.
@@ -122,6 +129,8 @@ pub(crate) struct Desk {
     pub(crate) keys: Keys,
     pub(crate) scope: Scope,
     pub(crate) voters: Vec<NodeId>,
+    pub(crate) window: u64,
+    pub(crate) first_primary: u64,
     pub(crate) view: u64,
     pub(crate) now: Mono,
     pub(crate) chance: Chance,
@@ -201,7 +210,7 @@ impl Desk {
 /// An honest replica whose words somebody else writes.
 pub struct Liar {
     inner: Pbft,
-    lie: Lie,
+    pub(crate) lie: Lie,
     desk: Desk,
 }
 
@@ -214,6 +223,8 @@ impl Liar {
             keys: inner.keys.clone(),
             scope: inner.scope.clone(),
             voters: inner.voters.clone(),
+            window: inner.config.window,
+            first_primary: inner.config.first_primary,
             view: inner.view,
             now: inner.now,
             chance: Chance(seed),
@@ -242,6 +253,8 @@ impl Liar {
             Lie::LyingClock => desk.say_bytes(to, bytes),
             Lie::FaultyClient => faulty_client::on_send(desk, to, message, bytes),
             Lie::ByzzFuzz => byzzfuzz::on_send(desk, to, message),
+            Lie::Collude => colluder::on_send(desk, to, message),
+            Lie::RunAway => runaway::on_send(desk, to, message),
         }
     }
 
@@ -271,6 +284,7 @@ impl Agreement for Liar {
             Input::Tick if self.lie == Lie::Storm => storm::on_tick(&mut self.desk),
             Input::Tick if self.lie == Lie::FaultyClient => faulty_client::on_tick(&mut self.desk),
             Input::Message { bytes, .. } if self.lie == Lie::Replay => replayer::on_heard(&mut self.desk, bytes),
+            Input::Message { bytes, .. } if self.lie == Lie::Collude => colluder::on_heard(&mut self.desk, bytes),
             _ => {}
         }
         let mut outputs = Vec::new();

@@ -1,0 +1,247 @@
+//! What one replica does when disks, drivers and peers are at their worst.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use verity_contract::{Agreement, Boot, Input, Members, Output, PersistId, Record, RecordKind, SnapshotMeta, Verdict};
+use verity_types::{Digest, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
+
+use crate::keys::{Keys, Sig};
+use crate::message::{Batch, Content, Message, Proof, Request, Status, encode, parse};
+use crate::state::Context;
+use crate::{Config, Pbft};
+
+fn keys(id: u64) -> Keys {
+    Keys::seals(NodeId(id), (1..=4).map(NodeId))
+}
+
+/// One of four replicas, alone with what a test tells it.
+struct One {
+    pbft: Pbft,
+    now: Mono,
+    written: Vec<(PersistId, Vec<Record>)>,
+}
+
+impl One {
+    fn start(id: u64, records: Vec<Record>) -> Self {
+        let members = Members::of_voters((1..=4).map(NodeId));
+        let boot = Boot { id: NodeId(id), members, records, incarnation: Incarnation(1), ..Boot::default() };
+        let config = Config { checkpoint_every: 8, window: 16, ..Config::default() };
+        let pbft = Pbft::start(boot, config, keys(id), Mono(1)).expect("a replica starts");
+        Self { pbft, now: Mono(1), written: Vec::new() }
+    }
+
+    /// Hands it an input; what it writes is kept aside.
+    fn input(&mut self, input: Input) -> Vec<Output> {
+        self.now.0 += 1_000;
+        let mut out = Vec::new();
+        self.pbft.on(self.now, input, &mut out);
+        self.pbft.invariants();
+        for output in &out {
+            if let Output::Persist { id, records } = output {
+                self.written.push((*id, records.clone()));
+            }
+        }
+        out
+    }
+
+    fn hear(&mut self, from: u64, message: &Message) -> Vec<Output> {
+        self.input(Input::Message { from: NodeId(from), bytes: encode(0, message) })
+    }
+
+    /// The disk is done with all of it.
+    fn sync(&mut self) -> Vec<Output> {
+        let last = self.written.last().expect("something was written").0;
+        self.input(Input::Persisted(last))
+    }
+
+    /// It crashes after everything that it wrote is stable.
+    fn restart(self) -> Self {
+        let records = self.written.into_iter().flat_map(|(_, records)| records).collect();
+        Self::start(self.pbft.id.0, records)
+    }
+
+    fn request(&self, client: u64, seq: u64) -> Request {
+        let op = Bytes::from_static(b"op");
+        let unsigned = Request { client: NodeId(client), incarnation: 1, seq, op, sig: Sig([0; 64]) };
+        Request { sig: keys(client).sign(self.pbft.scope.request(&unsigned)), ..unsigned }
+    }
+
+    /// What replica 1, the primary of view 0, assigns.
+    fn pre_prepare(&self, n: u64) -> (Digest, Message) {
+        let batch = Batch { term: 1, time: 0, content: Content::Requests(vec![self.request(3, n)]) };
+        let digest = self.pbft.scope.batch(&batch);
+        let sig = keys(1).sign(self.pbft.scope.pre_prepare(0, n, digest));
+        (digest, Message::PrePrepare { view: 0, n, batch, sig })
+    }
+
+    fn commit(&self, id: u64, n: u64, digest: Digest) -> Message {
+        Message::Commit { view: 0, n, digest, sig: keys(id).sign(self.pbft.scope.commit(0, n, digest)) }
+    }
+}
+
+fn said(out: &[Output]) -> Vec<(NodeId, Message, Option<PersistId>)> {
+    let message = |bytes: &Bytes| parse(bytes.clone()).expect("it says what can be read").1;
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Send { to, bytes, after, .. } => Some((*to, message(bytes), *after)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn prepares(out: &[Output]) -> usize {
+    said(out).iter().filter(|(_, message, _)| matches!(message, Message::Prepare { .. })).count()
+}
+
+#[test]
+fn a_primary_assigns_nothing_before_its_view_is_on_its_disk() {
+    let mut one = One::start(1, Vec::new());
+    let assigned = |out: &[Output]| -> BTreeSet<Option<PersistId>> {
+        let said = said(out).into_iter();
+        said.filter(|(_, message, _)| matches!(message, Message::PrePrepare { .. })).map(|(.., after)| after).collect()
+    };
+    let out = one.input(Input::Propose(Bytes::from_static(b"op")));
+    assert!(assigned(&out).is_empty(), "before the first tick it may not know what time it is");
+    one.pbft.set_wall(one.now, WallMs(5_000));
+    let out = one.input(Input::Tick);
+    assert_eq!(assigned(&out), BTreeSet::from([Some(PersistId(1))]), "it could forget that it leads, and assign anew");
+    let state = |record: &Record| record.kind == RecordKind::State;
+    assert!(one.written[0].1.iter().any(state), "that the view has begun is among it");
+    let out = one.input(Input::Propose(Bytes::from_static(b"op")));
+    assert_eq!(assigned(&out), BTreeSet::from([Some(PersistId(1))]));
+    one.sync();
+    let out = one.input(Input::Propose(Bytes::from_static(b"op")));
+    assert_eq!(assigned(&out), BTreeSet::from([None]), "from then on it waits for nothing");
+}
+
+#[test]
+fn what_comes_late_is_not_voted_for_in_the_next_view() {
+    let mut one = One::start(2, Vec::new());
+    let (_, message) = one.pre_prepare(1);
+    let out = one.hear(1, &message);
+    assert!(out.iter().any(|output| matches!(output, Output::Judge { .. })));
+    // A digest whose content is missing, as a new view names it.
+    let (digest, other) = one.pre_prepare(2);
+    let Message::PrePrepare { batch, sig, .. } = other else { unreachable!("made just so") };
+    one.pbft.accept(2, digest, None, sig, true);
+    one.pbft.change_view(2);
+    let out = one.input(Input::Verdict { index: LogIndex(1), verdict: Verdict::Accept });
+    assert_eq!(prepares(&out), 0, "the machine's answer is about the last view");
+    let out = one.hear(3, &Message::Batch { n: 2, batch });
+    assert_eq!(prepares(&out), 0, "so is the content");
+    let own = one.pbft.slots.values().filter(|slot| slot.prepares.of(NodeId(2)).is_some()).count();
+    assert_eq!(own, 0, "it has voted for nothing in view 2");
+}
+
+#[test]
+fn what_the_machine_has_not_judged_is_not_voted_for_after_a_crash() {
+    let mut one = One::start(2, Vec::new());
+    let (_, message) = one.pre_prepare(1);
+    one.hear(1, &message);
+    one.sync();
+    let again = one.restart();
+    assert!(again.pbft.slots.get(&1).is_none_or(|slot| slot.prepares.of(NodeId(2)).is_none()));
+}
+
+#[test]
+fn what_others_commit_is_written_down_before_it_is_handed_out_though_nobody_judged_it() {
+    let mut one = One::start(2, Vec::new());
+    let (digest, message) = one.pre_prepare(1);
+    one.hear(1, &message);
+    one.sync();
+    let commits = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Commit(_)));
+    let votes = [1, 3, 4].map(|id| (id, one.commit(id, 1, digest)));
+    let out: Vec<Output> = votes.iter().flat_map(|(id, vote)| one.hear(*id, vote)).collect();
+    assert!(!commits(&out), "it is on no disk here");
+    assert!(commits(&one.sync()));
+    let again = one.restart();
+    assert!(again.pbft.batch_of(1, digest).is_some(), "it is found again");
+}
+
+/// Entries 1 to `count`, with the commits of replicas 1, 3 and 4.
+fn entries(one: &One, count: u64) -> Message {
+    let entry = |n: u64| {
+        let (digest, Message::PrePrepare { batch, .. }) = one.pre_prepare(n) else { unreachable!("made just so") };
+        let hash = one.pbft.scope.commit(0, n, digest);
+        (batch, Proof { view: 0, votes: [1, 3, 4].map(|id| (NodeId(id), keys(id).sign(hash))).into() })
+    };
+    Message::Entries { first: 1, entries: (1..=count).map(entry).collect() }
+}
+
+#[test]
+fn entries_fetched_from_beyond_the_window_survive_a_crash() {
+    let mut one = One::start(2, Vec::new());
+    let message = entries(&one, 20);
+    one.hear(3, &message);
+    one.sync();
+    let mut again = one.restart();
+    again.input(Input::Tick);
+    assert_eq!(again.pbft.status().committed, LogIndex(20));
+}
+
+#[test]
+fn a_log_is_trimmed_to_a_stable_checkpoint_and_no_further() {
+    let mut one = One::start(2, Vec::new());
+    let message = entries(&one, 10);
+    one.hear(3, &message);
+    one.sync();
+    let context = one.pbft.snapshot_context(LogIndex(8)).expect("a snapshot may be taken at a checkpoint");
+    let members = one.pbft.members.clone();
+    let meta = SnapshotMeta { index: LogIndex(8), term: Term(1), members, context };
+    let saved = Input::SnapshotSaved { meta: meta.clone(), compact_to: LogIndex(8) };
+    one.input(Input::Checkpointed { index: LogIndex(8), digest: Digest([1; 32]) });
+    one.input(saved.clone());
+    assert_eq!(one.pbft.status().first, LogIndex(1), "no quorum is known to have this state: its certificates stay");
+    let records: Vec<Record> = one.written.iter().flat_map(|(_, records)| records.clone()).collect();
+    let members = one.pbft.members.clone();
+    let boot = Boot { id: NodeId(2), members, snapshot: Some(meta), records, ..Boot::default() };
+    let config = Config { checkpoint_every: 8, window: 16, ..Config::default() };
+    let again = Pbft::start(boot, config, keys(2), Mono(1)).expect("a replica starts");
+    again.invariants();
+    assert_eq!((again.status().first, again.handed), (LogIndex(1), 8), "what is behind the snapshot is found again");
+    let digest =
+        Context::decode(one.pbft.snapshot.clone().expect("it was saved").context).unwrap().digest(Digest([1; 32]));
+    for id in [1, 3] {
+        let sig = keys(id).sign(one.pbft.scope.checkpoint(8, digest));
+        one.hear(id, &Message::Checkpoint { n: 8, digest, sig });
+    }
+    one.input(saved.clone());
+    assert_eq!(one.pbft.status().first, LogIndex(1), "nor is the proof on the disk");
+    let (_, message) = one.pre_prepare(11);
+    one.hear(1, &message);
+    one.input(Input::Verdict { index: LogIndex(11), verdict: Verdict::Accept });
+    one.sync();
+    one.input(saved);
+    assert_eq!(one.pbft.status().first, LogIndex(9));
+}
+
+#[test]
+fn one_who_says_that_it_has_more_and_sends_nothing_holds_nobody_up() {
+    let mut one = One::start(2, Vec::new());
+    let mut asked = BTreeSet::new();
+    let status = Status { view: 0, entered: true, executed: 5, stable: 0, first: 1 };
+    for _ in 0..4 {
+        one.now.0 += 50_000_000;
+        // It is always the first to speak.
+        for from in [1, 3] {
+            let out = one.hear(from, &Message::Status(status));
+            let fetches = said(&out).into_iter().filter(|(_, message, _)| matches!(message, Message::Fetch { .. }));
+            asked.extend(fetches.map(|(to, ..)| to));
+        }
+    }
+    assert_eq!(asked, BTreeSet::from([NodeId(1), NodeId(3)]));
+}
+
+#[test]
+fn a_stamp_that_was_executed_bears_out_the_next_one() {
+    let mut one = One::start(2, Vec::new());
+    one.pbft.context.time = 10_000;
+    one.pbft.set_wall(one.now, WallMs(5_000));
+    let (n, scope) = (1, one.pbft.scope.clone());
+    let batch = Batch { term: 1, time: 10_000, content: Content::Requests(vec![one.request(3, 1)]) };
+    let sig = keys(1).sign(scope.pre_prepare(0, n, scope.batch(&batch)));
+    let out = one.hear(1, &Message::PrePrepare { view: 0, n, batch, sig });
+    let judged = out.iter().any(|output| matches!(output, Output::Judge { .. }));
+    assert!(judged, "a primary never stamps lower than what is executed, whatever the clock of one backup");
+}

@@ -133,7 +133,7 @@ impl Cluster {
             disks.insert(id, disk);
         }
         let validators = validators(&mut options, cluster)?;
-        let pbft = options.plan.agreement == Agreement::Pbft;
+        let pbft = [options.plan.agreement, options.plan.ledger_agreement].contains(&Agreement::Pbft);
         let replicas = if pbft { seeds(&options, secrets::replica_seed)? } else { BTreeMap::new() };
         let started = Self { options, cluster, disks, replicas, validators, tls, nodes: Mutex::default() };
         for id in started.ids() {

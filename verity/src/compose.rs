@@ -76,6 +76,8 @@ pub(crate) struct Plan {
     pub(crate) systems: BTreeSet<System>,
     pub(crate) members: Members,
     pub(crate) agreement: Agreement,
+    /// What the ledger runs on, if it is served.
+    pub(crate) ledger_agreement: Agreement,
     /// Feeds the engines' randomness.
     pub(crate) seed: u64,
     /// Feeds the sessions' passwords.
@@ -257,7 +259,11 @@ pub(crate) fn log_bytes(nodes: u64) -> u64 {
 
 /// Everything that a node is made of.
 pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
-    layout::check_agreement(place.disk.as_ref(), plan.agreement)?;
+    let mut agreements = vec![(layout::AGREEMENT_FILE, plan.agreement)];
+    if plan.systems.contains(&System::Ledger) {
+        agreements.push((layout::LEDGER_FILE, plan.ledger_agreement));
+    }
+    layout::check_agreements(place.disk.as_ref(), &agreements)?;
     let planned = plan.doors(|system| place.client_tls.contains_key(&system));
     let (mut groups, mut services, mut founder) = (Vec::new(), Vec::new(), None);
     let (mut meters, mut counts) = (Vec::new(), Vec::new());

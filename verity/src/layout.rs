@@ -2,7 +2,7 @@
 //!
 //! - `nodes` in the folder of `verity up`: how many nodes the cluster has. Another number would leave nodes out, or start
 //!   some that nobody took in;
-//! - `agreement` in each node's folder: whose records its log holds.
+//! - `agreement` in each node's folder: whose records its log holds; `agreement-ledger`: whose the ledger's are.
 //!
 //! Both are written before the first node of a new folder opens it, and hold from the moment that it has.
 
@@ -19,7 +19,9 @@ use crate::secrets;
 /// A node's folder that has been opened has this file.
 const IDENTITY_FILE: &str = "identity";
 const NODES_FILE: &str = "nodes";
-const AGREEMENT_FILE: &str = "agreement";
+pub(crate) const AGREEMENT_FILE: &str = "agreement";
+/// What the ledger runs on.
+pub(crate) const LEDGER_FILE: &str = "agreement-ledger";
 const AGREEMENT_MAGIC: [u8; 8] = *b"VRTYAGRE";
 /// How many nodes a new cluster has, if nobody says.
 const NODES_DEFAULT: u16 = 4;
@@ -53,12 +55,17 @@ pub(crate) fn keep_nodes(dir: &Path, nodes: u16) -> Result<()> {
     secrets::write_private(&path, &nodes.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Refuses a node's folder that was made with another agreement, and writes down that of a new one.
-pub(crate) fn check_agreement(disk: &dyn Disk, agreement: Agreement) -> Result<()> {
-    if !disk.exists(IDENTITY_FILE)? {
-        return Ok(write_sealed(disk, AGREEMENT_FILE, AGREEMENT_MAGIC, agreement.to_string().as_bytes())?);
+/// Refuses a node's folder that was made with other agreements, and writes down those of a new one. What was never written
+/// down was never served.
+pub(crate) fn check_agreements(disk: &dyn Disk, agreements: &[(&str, Agreement)]) -> Result<()> {
+    agreements.iter().try_for_each(|(file, agreement)| check_agreement(disk, file, *agreement))
+}
+
+fn check_agreement(disk: &dyn Disk, file: &str, agreement: Agreement) -> Result<()> {
+    let written = read_sealed(disk, file, AGREEMENT_MAGIC)?;
+    if written.is_none() || !disk.exists(IDENTITY_FILE)? {
+        return Ok(write_sealed(disk, file, AGREEMENT_MAGIC, agreement.to_string().as_bytes())?);
     }
-    let written = read_sealed(disk, AGREEMENT_FILE, AGREEMENT_MAGIC)?;
     let made = written.and_then(|name| Agreement::from_str(std::str::from_utf8(&name).ok()?, false).ok());
     match made {
         Some(made) if made != agreement => {
@@ -94,11 +101,15 @@ mod tests {
     #[test]
     fn a_folder_keeps_its_agreement() {
         let disk = MemoryDisk::new();
-        check_agreement(&disk, Agreement::Paxos).expect("it is new");
-        check_agreement(&disk, Agreement::Raft).expect("nobody has opened it yet");
+        let check = |agreement| check_agreements(&disk, &[(AGREEMENT_FILE, agreement)]);
+        check(Agreement::Paxos).expect("it is new");
+        check(Agreement::Raft).expect("nobody has opened it yet");
         write_sealed(&disk, IDENTITY_FILE, *b"VRTYNODE", b"").expect("the disk works");
-        check_agreement(&disk, Agreement::Raft).expect("it was made so");
-        let error = check_agreement(&disk, Agreement::Paxos).expect_err("its records are not Paxos's");
+        check(Agreement::Raft).expect("it was made so");
+        let error = check(Agreement::Paxos).expect_err("its records are not Paxos's");
         assert!(error.to_string().contains("made with raft, not paxos"), "{error}");
+        check_agreements(&disk, &[(LEDGER_FILE, Agreement::Pbft)]).expect("it was never served");
+        let error = check_agreements(&disk, &[(LEDGER_FILE, Agreement::Raft)]).expect_err("it was, on PBFT");
+        assert!(error.to_string().contains("made with pbft, not raft"), "{error}");
     }
 }

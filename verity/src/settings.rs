@@ -125,8 +125,7 @@ const INTERVAL_S_MAX: u64 = 86_400;
 pub(crate) struct Settings {
     pub(crate) cluster: String,
     pub(crate) voters: Vec<u64>,
-    #[serde(default)]
-    pub(crate) agreement: Agreement,
+    pub(crate) agreement: Option<Agreement>,
     #[serde(default = "all_systems")]
     pub(crate) systems: BTreeSet<System>,
     pub(crate) node: Node,
@@ -347,10 +346,11 @@ impl Settings {
         if self.lab.byzantine.is_some() && !self.lab.enabled {
             bail!("lab.byzantine lies on purpose; set lab.enabled = true as well, or take it out");
         }
-        if self.lab.byzantine.is_some() && self.agreement != Agreement::Pbft {
-            bail!("lab.byzantine needs agreement = \"pbft\"; {} survives no liar", self.agreement);
+        let (agreement, ledger) = (self.agreement(), self.ledger_agreement());
+        if self.lab.byzantine.is_some() && agreement != Agreement::Pbft && ledger != Agreement::Pbft {
+            bail!("lab.byzantine needs agreement = \"pbft\"; {agreement} survives no liar");
         }
-        self.agreement.check_nodes(if self.voters.is_empty() { peers.len() } else { self.voters.len() })?;
+        agreement.check_nodes(if self.voters.is_empty() { peers.len() } else { self.voters.len() })?;
         self.pbft.public()?;
         self.zookeeper.check()?;
         self.kafka.check()?;
@@ -391,6 +391,16 @@ impl Settings {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What groups run on.
+    pub(crate) fn agreement(&self) -> Agreement {
+        self.agreement.unwrap_or_default()
+    }
+
+    /// What the ledger runs on.
+    pub(crate) fn ledger_agreement(&self) -> Agreement {
+        Agreement::of_ledger(self.agreement, self.peers.len(), !self.pbft.keys.is_empty())
     }
 
     fn serves(&self, system: System) -> bool {

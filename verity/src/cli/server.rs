@@ -172,7 +172,7 @@ impl Server {
         let node = verity_node::start(spec).map_err(|error| told(&error))?;
         let about = About {
             cluster: settings.cluster_id().to_string(),
-            agreement: settings.agreement.to_string(),
+            agreement: settings.agreement().to_string(),
             tls: settings.tls.is_some(),
             keys: replica_keys(&settings)?.map(|keys| keys.told()).unwrap_or_default(),
         };
@@ -223,7 +223,8 @@ fn plan(settings: &Settings) -> Result<Plan> {
     }
     Ok(Plan {
         members,
-        agreement: settings.agreement,
+        agreement: settings.agreement(),
+        ledger_agreement: settings.ledger_agreement(),
         seed: secrets::seed()?,
         secret: secrets::random()?,
         systems: settings.systems.clone(),
@@ -256,7 +257,7 @@ fn genesis(settings: &Settings) -> Result<Option<Arc<Genesis>>> {
 
 /// What this node signs with under PBFT, and whose signatures it believes.
 fn replica_keys(settings: &Settings) -> Result<Option<Arc<ReplicaKeys>>> {
-    if settings.agreement != Agreement::Pbft {
+    if settings.agreement() != Agreement::Pbft && settings.pbft.keys.is_empty() {
         return Ok(None);
     }
     let secret = secrets::replica_seed(&settings.node.data_dir)?;

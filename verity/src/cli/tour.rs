@@ -85,6 +85,7 @@ fn start(
             systems: BTreeSet::from([system]),
             members: Plan::members(nodes, agreement),
             agreement,
+            ledger_agreement: agreement,
             seed: secrets::seed()?,
             secret: secrets::random()?,
             zookeeper,

@@ -51,9 +51,9 @@ pub(crate) struct Up {
     /// Added to every port.
     #[arg(long, default_value_t = 0, value_name = "N")]
     port_offset: u16,
-    /// How the nodes come to one order.
-    #[arg(long, value_enum, default_value_t = Agreement::Raft)]
-    agreement: Agreement,
+    /// How the nodes come to one order [default: raft; the ledger pbft, of four nodes or more]
+    #[arg(long, value_enum)]
+    agreement: Option<Agreement>,
     /// Let a node lie, under PBFT: 1:equivocate. See `verity server --help` for the lies.
     #[arg(long, value_name = "NODE:LIE", value_parser = byzantine)]
     byzantine: Vec<(NodeId, Lie)>,
@@ -135,9 +135,15 @@ impl Up {
             Some(dir) => layout::nodes(dir, self.nodes)?,
             None => layout::new_nodes(self.nodes),
         };
-        self.agreement.check_nodes(usize::from(nodes))?;
-        if !self.byzantine.is_empty() && self.agreement != Agreement::Pbft {
-            bail!("--byzantine needs --agreement pbft; {} survives no liar", self.agreement);
+        let agreement = self.agreement.unwrap_or_default();
+        let ledger_agreement = Agreement::of_ledger(self.agreement, usize::from(nodes), true);
+        agreement.check_nodes(usize::from(nodes))?;
+        let lies = !self.byzantine.is_empty();
+        if lies
+            && agreement != Agreement::Pbft
+            && !(only == [System::Ledger].into() && ledger_agreement == Agreement::Pbft)
+        {
+            bail!("--byzantine needs --agreement pbft; {agreement} survives no liar");
         }
         let token = match &data_dir {
             Some(dir) => secrets::admin_token(dir)?,
@@ -151,8 +157,9 @@ impl Up {
             listener: None,
             plan: Plan {
                 systems: if only.is_empty() { all_systems() } else { only },
-                members: Plan::members(nodes, self.agreement),
-                agreement: self.agreement,
+                members: Plan::members(nodes, agreement),
+                agreement,
+                ledger_agreement,
                 seed: secrets::seed()?,
                 secret: secrets::random()?,
                 zookeeper: features.zookeeper,

@@ -45,6 +45,12 @@ impl std::fmt::Display for Agreement {
 pub(super) const PBFT_NODES_MIN: usize = 4;
 
 impl Agreement {
+    /// What the ledger runs on if nobody says: PBFT where it survives a liar, since that is what a ledger is for.
+    pub(crate) fn of_ledger(wished: Option<Self>, nodes: usize, has_keys: bool) -> Self {
+        let usual = if has_keys && nodes >= PBFT_NODES_MIN { Self::Pbft } else { Self::default() };
+        wished.unwrap_or(usual)
+    }
+
     /// Refuses a cluster of so many nodes in which it makes no sense.
     pub(crate) fn check_nodes(self, nodes: usize) -> Result<()> {
         if self == Self::Pbft && nodes < PBFT_NODES_MIN {

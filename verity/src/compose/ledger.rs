@@ -71,7 +71,7 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
         id: LEDGER,
         members: Members::of_voters(plan.members.all()),
         config: GroupConfig::default(),
-        engine: place.engines(plan).of(LEDGER),
+        engine: place.engines(plan).with(plan.ledger_agreement, LEDGER),
         machine: Box::new(Ledger::new(kept, Arc::clone(genesis), Box::new(KvStore::new()))),
         duty: Some(Box::new(LedgerDuty::new(duty))),
     };

@@ -257,7 +257,8 @@ impl Log {
         assert!(self.epochs.is_ordered(), "epochs and their starts only grow");
         let filled = self.each().filter(|facts| facts.length > 0);
         let held: BTreeSet<String> = filled.flat_map(|facts| [facts.file_name(), facts.index_name()]).collect();
-        assert!(self.doomed.iter().all(|(name, _)| !held.contains(name)), "no file in use is doomed");
+        let used = self.doomed.iter().find(|(name, _)| held.contains(name));
+        assert_eq!(used, None, "no file in use is doomed (edition {})", self.edition);
         assert!(self.handles.len() <= HANDLES_MAX, "few files are open");
     }
 

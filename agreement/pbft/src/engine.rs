@@ -125,6 +125,8 @@ pub struct Pbft {
     /// What the driver was asked about: the digest at each index.
     pub(crate) judging: BTreeMap<u64, Digest>,
     known: Known,
+    /// The snapshot that this life began with, whose checkpoint is to be taken again.
+    began_at: Option<u64>,
     installed: u64,
     floor: u64,
     founders: Members,
@@ -196,6 +198,7 @@ impl Pbft {
             wanted_told: false,
             judging: BTreeMap::new(),
             known: Known::default(),
+            began_at: None,
             installed: state.installed,
             floor: state.floor,
             founders: state.founders.clone(),
@@ -229,6 +232,10 @@ impl Pbft {
             pbft.wish();
         }
         pbft.next = pbft.decided() + 1;
+        if pbft.handed > 0 {
+            pbft.checkpoints.expect(pbft.handed, pbft.context.clone());
+            pbft.began_at = Some(pbft.handed);
+        }
         Ok(pbft)
     }
 
@@ -543,6 +550,9 @@ impl Pbft {
     /// Puts out everything that the last step led to.
     pub(crate) fn settle(&mut self, out: &mut Vec<Output>) {
         self.propose_batches();
+        if let Some(index) = self.began_at.take().filter(|index| *index == self.handed) {
+            self.ready.push(Output::Checkpoint { index: LogIndex(index) });
+        }
         self.hand_out();
         self.persist(out);
         let last = self.outstanding.back().map(|persist| persist.id);

@@ -43,7 +43,7 @@ pub use config::Config;
 pub use engine::Pbft;
 pub use evidence::{Evidence, Phase};
 pub use keys::{Keys, SIGNATURE_BYTES, Sig};
-pub use message::{MAX_BATCH_BYTES, MAX_MEMBERS, MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Scope, decode};
+pub use message::{MAX_BATCH_BYTES, MAX_MEMBERS, MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Scope, decode, rewrite};
 pub use quorum::Quorum;
 
 use verity_types::NodeId;

@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::evidence::{Evidence, Known};
 use crate::keys::{Keys, Signed};
 use crate::message::{Batch, Message, NewView, Request, Scope, Stable, Status, encode, parse};
+use crate::pace::{Dials, Pace};
 use crate::queue::{Ahead, Queue, Room};
 use crate::quorum::Quorum;
 use crate::slot::{Accepted, Slot, Vote};
@@ -115,6 +116,7 @@ pub struct Pbft {
     /// A tick came, and before it the clock if there is one: a batch without a stamp is refused by those who have a clock.
     pub(crate) ticked: bool,
     pub(crate) changing: Changing,
+    pub(crate) pace: Pace,
     pub(crate) new_view: Option<NewView>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) beat_at: Mono,
@@ -189,6 +191,7 @@ impl Pbft {
             announces: false,
             ticked: false,
             changing: Changing::default(),
+            pace: Pace::new(now),
             new_view: None,
             peers: BTreeMap::new(),
             beat_at: now,
@@ -333,6 +336,11 @@ impl Pbft {
 
     pub(crate) fn term(&self) -> Term {
         Term((self.scope.epoch << VIEW_BITS) + self.view + 1)
+    }
+
+    pub(crate) fn dials(&self) -> Dials {
+        let Config { pace_window: window, pace_percent: percent, pace_rise_percent: rise_percent, .. } = self.config;
+        Dials { window, percent, rise_percent, views: self.voters.len() }
     }
 
     pub(crate) fn room(&self) -> Room {

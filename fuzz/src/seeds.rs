@@ -11,7 +11,7 @@ use crate::engine::{Beginning, Start};
 use crate::replica;
 use crate::storage::mode;
 use crate::zookeeper::{deed, framed};
-use crate::{Lines, engine, http, kafka};
+use crate::{Lines, engine, http, kafka, pbft};
 
 /// Requests and answers of ZooKeeper 3.8.0.
 const CAPTURE: &str = include_str!("../../systems/zookeeper/testdata/zookeeper-3.8.0.capture");
@@ -39,6 +39,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "snapshot" => snapshot(),
         "frames" => replica::seeds().iter().flat_map(|script| writes(script)).collect(),
         "raft" => Beginning::play(RAFT).seeds(),
+        "pbft_message" => pbft::message_seeds(),
+        "pbft_evidence" => pbft::evidence_seeds(),
         "paxos" => Beginning::play(PAXOS).seeds(),
         "replica" => replica::seeds(),
         _ => Vec::new(),

@@ -17,12 +17,14 @@ use crate::install;
 use crate::shell::{cargo, command, has, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 13] = [
+const TARGETS: [&str; 15] = [
     "replica",
     "kafka_session",
     "zookeeper_session",
     "raft",
     "paxos",
+    "pbft_message",
+    "pbft_evidence",
     "kafka_machines",
     "log",
     "zookeeper_tree",

@@ -5,7 +5,9 @@
 //!   signed and sent once everything up to it is stable here, proofs included;
 //! - upon q checkpoints for one digest: it is stable. The low watermark moves there, and everything below goes;
 //! - upon a stable checkpoint beyond what is executed here: what is missing is fetched (`transfer`);
-//! - a snapshot is taken at checkpoints alone, so that whoever receives one can ask for its proof.
+//! - a snapshot is taken at checkpoints alone, so that whoever receives one can ask for its proof;
+//! - upon a start from a snapshot: its checkpoint is taken again. What was said of it may be lost, and nobody else might be
+//!   there to make a quorum.
 //!
 //! HAZARD: a checkpoint without its proof lets one liar move the watermark beyond what honest replicas have, or hand out a
 //! state of its own.
@@ -165,6 +167,20 @@ impl Pbft {
         self.judging = self.judging.split_off(&(n + 1));
         self.next = self.next.max(n + 1);
         self.compare_states(n);
+    }
+
+    /// The proof of the checkpoint at `n`; f + 1 votes for this replica's own if it is not stable.
+    pub(crate) fn vouched(&mut self, n: u64) -> Option<Stable> {
+        if let Some(stable) = self.checkpoints.proof(n) {
+            return Some(stable.clone());
+        }
+        let (digest, weak) = (self.checkpoints.own(n)?, self.quorum.weak());
+        let hash = self.scope.checkpoint(n, digest);
+        let (voters, mut liars) = (&self.members.voters, Vec::new());
+        let ballot = self.checkpoints.ballots.get_mut(&n)?;
+        let votes = ballot.gather(&self.keys, digest, hash, weak, |node| voters.contains(&node), &mut liars);
+        liars.into_iter().for_each(|node| self.blame(node));
+        votes.map(|votes| Stable { n, digest, votes })
     }
 
     /// A quorum's state at `n` is this replica's state at `n`: if what was executed here led to another, this node is broken;

@@ -47,6 +47,11 @@ impl Client {
         Self { incarnation, ..Self::default() }
     }
 
+    /// True while something that was asked for here is not executed.
+    pub(crate) fn waits(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     pub(crate) fn invariants(&self) {
         assert_eq!(self.bytes, self.pending.iter().map(|pending| pending.request.op.len()).sum::<usize>());
         let numbers = self.pending.iter().map(|pending| pending.request.seq);

@@ -23,6 +23,12 @@ pub struct Config {
     pub view_timeout: Nanos,
     /// The longest wait for a view.
     pub view_timeout_max: Nanos,
+    /// What a primary does is looked at in windows of this length; zero: slow primaries are seen by their timeouts alone.
+    pub pace_window: Nanos,
+    /// A primary must execute this much of what the best of the last N did in a window.
+    pub pace_percent: u64,
+    /// By so much what is expected of a primary rises with each window.
+    pub pace_rise_percent: u64,
     /// A barrier that is not answered for this long fails.
     pub barrier_timeout: Nanos,
     /// A checkpoint is taken at each multiple of this (§4.3).
@@ -59,6 +65,9 @@ impl Default for Config {
             request_timeout: Nanos::from_millis(150),
             view_timeout: Nanos::from_millis(300),
             view_timeout_max: Nanos::from_millis(10_000),
+            pace_window: Nanos(0),
+            pace_percent: 90,
+            pace_rise_percent: 1,
             barrier_timeout: Nanos::from_millis(1_000),
             checkpoint_every: 128,
             window: 256,
@@ -87,6 +96,9 @@ impl Config {
         }
         if self.view_timeout < self.heartbeat || self.view_timeout_max < self.view_timeout {
             return misuse("view_timeout must be a heartbeat or longer, and not above view_timeout_max");
+        }
+        if self.pace_percent > 100 || self.pace_rise_percent > 100 {
+            return misuse("pace_percent and pace_rise_percent must not be above 100");
         }
         if self.checkpoint_every == 0 || self.window < 2 * self.checkpoint_every {
             return misuse("window must hold two checkpoints or more");
@@ -118,6 +130,7 @@ mod tests {
         let broken = [
             Config { tick: Nanos(0), ..Config::default() },
             Config { view_timeout: Nanos(1), ..Config::default() },
+            Config { pace_percent: 101, ..Config::default() },
             Config { window: 128, ..Config::default() },
             Config { in_flight_max: 0, ..Config::default() },
             Config { batch_bytes_max: 0, ..Config::default() },

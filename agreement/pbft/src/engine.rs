@@ -22,6 +22,7 @@ use crate::client::Client;
 use crate::evidence::{Evidence, Known};
 use crate::keys::{Keys, Signed};
 use crate::message::{Batch, Message, NewView, Request, Scope, Stable, Status, encode, parse};
+use crate::pace::{Dials, Pace};
 use crate::queue::{Ahead, Queue, Room};
 use crate::quorum::Quorum;
 use crate::slot::{Accepted, Slot, Vote};
@@ -122,6 +123,7 @@ pub struct Pbft {
     /// A tick came, and before it the clock if there is one: a batch without a stamp is refused by those who have a clock.
     pub(crate) ticked: bool,
     pub(crate) changing: Changing,
+    pub(crate) pace: Pace,
     pub(crate) new_view: Option<NewView>,
     pub(crate) peers: BTreeMap<NodeId, Peer>,
     pub(crate) beat_at: Mono,
@@ -130,8 +132,6 @@ pub struct Pbft {
     pub(crate) wants_snapshot: bool,
     /// The state came from another node at this index, and was not compared with its proof yet.
     pub(crate) unproven: Option<u64>,
-    /// The driver is to be asked for its digest.
-    compares: bool,
     /// It was, and is another: there is none here.
     pub(crate) void: bool,
     /// Who sent the last one.
@@ -140,6 +140,8 @@ pub struct Pbft {
     /// What the driver was asked about: the digest at each index.
     pub(crate) judging: BTreeMap<u64, Digest>,
     known: Known,
+    /// The snapshot that this life began with, whose checkpoint is to be taken again.
+    began_at: Option<u64>,
     installed: u64,
     floor: u64,
     founders: Members,
@@ -202,6 +204,7 @@ impl Pbft {
             announces: false,
             ticked: false,
             changing: Changing::default(),
+            pace: Pace::new(now),
             new_view: None,
             peers: BTreeMap::new(),
             beat_at: now,
@@ -209,12 +212,12 @@ impl Pbft {
             snapshot: boot.snapshot,
             wants_snapshot: false,
             unproven: None,
-            compares: false,
             void: false,
             state_from: None,
             wanted_told: false,
             judging: BTreeMap::new(),
             known: Known::default(),
+            began_at: None,
             installed: state.installed,
             floor: state.floor,
             founders: state.founders.clone(),
@@ -248,7 +251,13 @@ impl Pbft {
             pbft.wish();
         }
         pbft.next = pbft.decided() + 1;
-        pbft.compare_again();
+        if pbft.handed > 0 {
+            pbft.checkpoints.expect(pbft.handed, pbft.context.clone());
+            pbft.began_at = Some(pbft.handed);
+            // What another node sent is compared with its proof once more: this node may have stopped before it was.
+            let sent = pbft.installed == pbft.handed && pbft.checkpoints.proof(pbft.handed).is_some();
+            pbft.unproven = sent.then_some(pbft.handed);
+        }
         Ok(pbft)
     }
 
@@ -282,16 +291,6 @@ impl Pbft {
             let sig = self.keys.sign(self.scope.prepare(view, n, digest));
             let slot = self.slots.get_mut(&n).expect("it was just read");
             slot.prepares.put(self.id, Vote { digest, sig, sound: true });
-        }
-    }
-
-    /// A state that another node sent is compared with its proof once more: this node may have stopped before it was.
-    fn compare_again(&mut self) {
-        let n = self.base;
-        if n > 0 && self.installed == n && self.checkpoints.proof(n).is_some() {
-            self.checkpoints.expect(n, self.context.clone());
-            self.unproven = Some(n);
-            self.compares = true;
         }
     }
 
@@ -362,6 +361,11 @@ impl Pbft {
 
     pub(crate) fn term(&self) -> Term {
         Term((self.scope.epoch << VIEW_BITS) + self.view + 1)
+    }
+
+    pub(crate) fn dials(&self) -> Dials {
+        let Config { pace_window: window, pace_percent: percent, pace_rise_percent: rise_percent, .. } = self.config;
+        Dials { window, percent, rise_percent, views: self.voters.len() }
     }
 
     pub(crate) fn room(&self) -> Room {
@@ -578,10 +582,10 @@ impl Pbft {
 
     /// Puts out everything that the last step led to.
     pub(crate) fn settle(&mut self, out: &mut Vec<Output>) {
-        if std::mem::take(&mut self.compares) {
-            self.ready.push(Output::Checkpoint { index: LogIndex(self.base) });
-        }
         self.propose_batches();
+        if let Some(index) = self.began_at.take().filter(|index| *index == self.handed) {
+            self.ready.push(Output::Checkpoint { index: LogIndex(index) });
+        }
         self.hand_out();
         self.persist(out);
         let last = self.outstanding.back().map(|persist| persist.id);

@@ -7,7 +7,7 @@
 //! - `client`: the client's part of §4.1, which this node plays for those who are connected to it; `queue`: fair lines of
 //!   requests, as in Clement et al., "Making Byzantine Fault Tolerant Systems Tolerate Byzantine Faults" (NSDI 2009);
 //! - `order`: the normal case, §4.2; `slot`: one sequence number and its votes;
-//! - `checkpoint`: §4.3; `view_change`: §4.4; `transfer`: §4.6;
+//! - `checkpoint`: §4.3; `view_change`: §4.4; `pace`: primaries that are slow; `transfer`: §4.6;
 //! - `keys`: signatures; `evidence`: proofs that somebody lied; `forensics`: who did when more lie than may;
 //! - `state`: what is written down before it is said.
 //!
@@ -30,6 +30,7 @@ mod keys;
 pub mod liar;
 mod message;
 mod order;
+mod pace;
 mod queue;
 mod quorum;
 mod slot;
@@ -44,7 +45,7 @@ pub use config::Config;
 pub use engine::Pbft;
 pub use evidence::{Evidence, Phase};
 pub use keys::{Keys, SIGNATURE_BYTES, Sig};
-pub use message::{MAX_BATCH_BYTES, MAX_MEMBERS, MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Scope, decode};
+pub use message::{MAX_BATCH_BYTES, MAX_MEMBERS, MAX_MESSAGE_BYTES, MAX_OPERATION_BYTES, Scope, decode, rewrite};
 pub use quorum::Quorum;
 pub use watch::{Said, describe};
 

@@ -704,3 +704,10 @@ fn take_body(kind: u8, bytes: &mut Bytes) -> Result<Message, Error> {
 pub fn decode(bytes: Bytes) -> bool {
     parse(bytes).is_ok()
 }
+
+/// Reads bytes as a message and writes it again; none if they are no message: for fuzzing.
+#[must_use]
+pub fn rewrite(bytes: Bytes) -> Option<Bytes> {
+    let (epoch, message) = parse(bytes).ok()?;
+    Some(encode(epoch, &message))
+}

@@ -399,6 +399,7 @@ impl Pbft {
     fn on_executed(&mut self, n: u64, client: NodeId, incarnation: u64, seq: u64) {
         self.queue.on_executed(self.now, client, incarnation, seq);
         self.changing.on_progress();
+        self.pace.on_executed();
         if client == self.id {
             self.on_own_executed(incarnation, seq, n);
         }

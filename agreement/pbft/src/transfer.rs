@@ -3,9 +3,10 @@
 //! - upon each heartbeat: a replica says how far it is; what it said and nobody answered is said again;
 //! - upon somebody who is further: committed entries are fetched, each with its proof: q commits; from each of those who say
 //!   that they have more in turn, so that one who says so and answers nothing holds nobody up;
-//! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with the proof of its
-//!   checkpoint. Its state counts only if it has the digest that the quorum signed: until that is known nothing is executed
-//!   behind it and this replica does not vote, and if it has not, another is asked for;
+//! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with f + 1 checkpoints at least:
+//!   one of those who signed is honest, so the state is right. They need not be a quorum: the one who is behind may be the
+//!   one that a quorum lacks. Its state counts only if it has the digest that was signed: until that is known nothing is
+//!   executed behind it and this replica does not vote, and if it has not, another is asked for;
 //! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof.
 //!
 //! Whom something is fetched from does not matter: everything proves itself. Who lies about how far it is costs a message.
@@ -153,8 +154,8 @@ impl Pbft {
             self.wants_snapshot = true;
             return;
         };
-        // A snapshot whose checkpoint is not stable yet is offered once it is.
-        let Some(stable) = self.checkpoints.proof(meta.index.0).cloned() else { return };
+        // A snapshot whose state nobody else vouches for yet is offered once somebody does.
+        let Some(stable) = self.vouched(meta.index.0) else { return };
         let peer = self.peers.entry(to).or_default();
         if !std::mem::replace(&mut peer.offered, true) {
             let message = crate::message::encode(self.scope.epoch, &Message::Snapshot { meta: meta.clone(), stable });
@@ -225,7 +226,7 @@ impl Pbft {
         // Somebody honest of those that are known here must have signed it; a node that knows nobody believes its driver.
         let believed = self.voters.is_empty() || known >= self.quorum.weak();
         let all_vote = stable.votes.iter().all(|(node, _)| meta.members.voters.contains(node));
-        if stable.n != n || stable.votes.len() < quorum.size || !all_vote || !believed {
+        if stable.n != n || stable.votes.len() < quorum.weak() || !all_vote || !believed {
             return wrong("a snapshot without its proof");
         }
         let scope = crate::message::Scope { epoch: context.epoch, ..self.scope.clone() };
@@ -263,7 +264,9 @@ impl Pbft {
         self.take_members(meta.members.clone());
         (self.void, self.unproven) = (false, None);
         self.checkpoints.expect(n, context);
-        self.make_stable(stable.clone());
+        if stable.votes.len() >= self.quorum.size {
+            self.make_stable(stable.clone());
+        }
         self.checkpoints.remember(stable);
         self.unproven = Some(n);
         self.note_installed(n);

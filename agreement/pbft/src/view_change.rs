@@ -1,7 +1,8 @@
 //! View changes (PBFT §4.4).
 //!
-//! - upon a request that waits too long, a primary that is not heard, a batch that the machine rejects, or a primary that
-//!   asks for it itself: the view is left; a view change for the next one, with the last stable checkpoint and a certificate for everything that prepared
+//! - upon a request that waits too long, a primary that is not heard or falls short of what is expected (`pace`), a batch that
+//!   the machine rejects, or a primary that asks for it itself: the view is left; a view change for the next one, with the
+//!   last stable checkpoint and a certificate for everything that prepared
 //!   behind it, leaves once it is written down that this view is over;
 //! - upon f + 1 view changes for later views: the smallest of them is joined, so that liars alone start nothing and the
 //!   honest wait for nobody;
@@ -84,7 +85,11 @@ impl Pbft {
         let fails = if self.entered {
             let waits = self.queue.longest_wait(self.now, &self.context).is_some_and(|wait| wait >= patience);
             let barred = self.barred == Some(self.view) && self.primary() == self.id;
-            barred || (waits || self.is_primary_silent(patience)) && self.now.since(self.view_at) >= patience
+            let wanted = self.client.waits() || self.queue.longest_wait(self.now, &self.context).is_some();
+            let (now, dials) = (self.now, self.dials());
+            let is_slow = self.pace.on_tick(now, wanted, dials);
+            let lost = waits || self.is_primary_silent(patience);
+            barred || is_slow || lost && self.now.since(self.view_at) >= patience
         } else {
             self.changing.deadline.is_some_and(|deadline| self.now >= deadline)
         };
@@ -319,6 +324,8 @@ impl Pbft {
             self.tell_all(&Message::Want { n, digest });
         }
         self.queue.start_over(self.now);
+        let (now, dials) = (self.now, self.dials());
+        self.pace.on_view(now, dials);
         self.ask_again();
         self.unstash();
     }

@@ -268,6 +268,34 @@ impl World {
         self
     }
 
+    /// Every honest client asks for the next thing as soon as it has the last one, for so many windows of `span_ms`
+    /// milliseconds; how many things were executed in each.
+    pub fn play_in_step(&mut self, span_ms: u64, windows: usize) -> Vec<u64> {
+        let mut list = Vec::with_capacity(windows);
+        for _ in 0..windows {
+            let (end, before) = (self.now + span_ms * MS, self.tally.executed);
+            while self.now < end {
+                for id in self.honest() {
+                    if self.nodes[&id].asked.is_empty() {
+                        self.ask(id);
+                    }
+                }
+                self.run(self.now + MS);
+                self.now += MS;
+            }
+            list.push(self.tally.executed - before);
+        }
+        list
+    }
+
+    fn ask(&mut self, id: NodeId) {
+        let number = self.proposed.entry(id).or_default();
+        *number += 1;
+        let op = operation(id, *number);
+        self.nodes.get_mut(&id).expect("a node of this world").asked.insert(op.clone());
+        self.input(id, Input::Propose(op));
+    }
+
     /// True for a replica that lies.
     #[must_use]
     pub fn lies(&self, node: NodeId) -> bool {
@@ -561,11 +589,7 @@ impl World {
         if self.nodes[&id].engine.is_none() {
             return;
         }
-        let number = self.proposed.entry(id).or_default();
-        *number += 1;
-        let op = operation(id, *number);
-        self.nodes.get_mut(&id).expect("a node of this world").asked.insert(op.clone());
-        self.input(id, Input::Propose(op));
+        self.ask(id);
         if self.rng.chance(10) {
             self.asked_barriers += 1;
             let barrier = BarrierId(self.asked_barriers);

@@ -7,7 +7,7 @@ use verity_types::{Digest, LogIndex, NodeId, Term};
 
 use crate::keys::Sig;
 use crate::message::{
-    Batch, Content, Message, NewView, Prepared, Proof, Request, Stable, Status, ViewChange, encode, parse,
+    Batch, Content, Message, NewView, Prepared, Proof, Request, Stable, Status, ViewChange, encode, parse, rewrite,
 };
 
 const SIG: Sig = Sig([5; 64]);
@@ -53,6 +53,7 @@ fn messages_come_back_as_they_went() {
     for message in samples() {
         let bytes = encode(4, &message);
         assert_eq!(parse(bytes.clone()), Ok((4, message)));
+        assert_eq!(rewrite(bytes.clone()), Some(bytes.clone()));
         (0..bytes.len()).for_each(|cut| assert!(parse(bytes.slice(..cut)).is_err(), "cut at {cut}"));
         assert!(parse([&bytes[..], b"x"].concat().into()).is_err(), "bytes behind a message");
     }

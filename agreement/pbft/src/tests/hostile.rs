@@ -182,16 +182,8 @@ fn entries_fetched_from_beyond_the_window_survive_a_crash() {
 
 #[test]
 fn a_log_is_trimmed_to_a_stable_checkpoint_and_no_further() {
-    let mut one = One::start(2, Vec::new());
-    let message = entries(&one, 10);
-    one.hear(3, &message);
-    one.sync();
-    let context = one.pbft.snapshot_context(LogIndex(8)).expect("a snapshot may be taken at a checkpoint");
-    let members = one.pbft.members.clone();
-    let meta = SnapshotMeta { index: LogIndex(8), term: Term(1), members, context };
+    let (mut one, meta, digest) = with_snapshot();
     let saved = Input::SnapshotSaved { meta: meta.clone(), compact_to: LogIndex(8) };
-    one.input(Input::Checkpointed { index: LogIndex(8), digest: Digest([1; 32]) });
-    one.input(saved.clone());
     assert_eq!(one.pbft.status().first, LogIndex(1), "no quorum is known to have this state: its certificates stay");
     let records: Vec<Record> = one.written.iter().flat_map(|(_, records)| records.clone()).collect();
     let members = one.pbft.members.clone();
@@ -200,8 +192,6 @@ fn a_log_is_trimmed_to_a_stable_checkpoint_and_no_further() {
     let again = Pbft::start(boot, config, keys(2), Mono(1)).expect("a replica starts");
     again.invariants();
     assert_eq!((again.status().first, again.handed), (LogIndex(1), 8), "what is behind the snapshot is found again");
-    let digest =
-        Context::decode(one.pbft.snapshot.clone().expect("it was saved").context).unwrap().digest(Digest([1; 32]));
     for id in [1, 3] {
         let sig = keys(id).sign(one.pbft.scope.checkpoint(8, digest));
         one.hear(id, &Message::Checkpoint { n: 8, digest, sig });
@@ -244,4 +234,60 @@ fn a_stamp_that_was_executed_bears_out_the_next_one() {
     let out = one.hear(1, &Message::PrePrepare { view: 0, n, batch, sig });
     let judged = out.iter().any(|output| matches!(output, Output::Judge { .. }));
     assert!(judged, "a primary never stamps lower than what is executed, whatever the clock of one backup");
+}
+
+/// A replica that executed 10 entries and saved a snapshot at 8, of which nobody else has spoken.
+fn with_snapshot() -> (One, SnapshotMeta, Digest) {
+    let mut one = One::start(2, Vec::new());
+    let message = entries(&one, 10);
+    one.hear(3, &message);
+    one.sync();
+    let context = one.pbft.snapshot_context(LogIndex(8)).expect("a snapshot may be taken at a checkpoint");
+    let digest = Context::decode(context.clone()).expect("it wrote it").digest(Digest([1; 32]));
+    let meta = SnapshotMeta { index: LogIndex(8), term: Term(1), members: one.pbft.members.clone(), context };
+    one.input(Input::Checkpointed { index: LogIndex(8), digest: Digest([1; 32]) });
+    one.input(Input::SnapshotSaved { meta: meta.clone(), compact_to: LogIndex(8) });
+    (one, meta, digest)
+}
+
+#[test]
+fn a_replica_that_starts_from_a_snapshot_speaks_of_its_checkpoint_again() {
+    let (one, meta, _) = with_snapshot();
+    let records = one.written.into_iter().flat_map(|(_, records)| records).collect();
+    let boot = Boot { id: NodeId(2), members: meta.members.clone(), snapshot: Some(meta), records, ..Boot::default() };
+    let config = Config { checkpoint_every: 8, window: 16, ..Config::default() };
+    let mut pbft = Pbft::start(boot, config, keys(2), Mono(1)).expect("a replica starts");
+    let mut out = Vec::new();
+    pbft.on(Mono(2), Input::Tick, &mut out);
+    let first = out.iter().find(|output| matches!(output, Output::Checkpoint { .. } | Output::Commit(_)));
+    let is_now = matches!(first, Some(Output::Checkpoint { index: LogIndex(8) }));
+    assert!(is_now, "its machine is at 8 just now, and not a commit later");
+    let mut out = Vec::new();
+    pbft.on(Mono(3), Input::Checkpointed { index: LogIndex(8), digest: Digest([1; 32]) }, &mut out);
+    let again = said(&out).iter().filter(|(_, message, _)| matches!(message, Message::Checkpoint { n: 8, .. })).count();
+    assert_eq!(again, 3, "what it said before the crash may be lost");
+}
+
+#[test]
+fn a_snapshot_that_f_plus_one_vouch_for_is_offered_and_taken_though_no_quorum_does() {
+    let (mut one, meta, digest) = with_snapshot();
+    let offers = |one: &mut One| -> Vec<Bytes> {
+        one.pbft.base = 8;
+        one.pbft.entries = one.pbft.entries.split_off(&9);
+        let out = one.hear(4, &Message::Fetch { from: 1 });
+        let offer =
+            |output: Output| if let Output::OfferSnapshot { message, .. } = output { Some(message) } else { None };
+        out.into_iter().filter_map(offer).collect()
+    };
+    assert!(offers(&mut one).is_empty(), "its own word is nobody's proof");
+    let sig = keys(3).sign(one.pbft.scope.checkpoint(8, digest));
+    one.hear(3, &Message::Checkpoint { n: 8, digest, sig });
+    let offered = offers(&mut one);
+    assert_eq!(offered.len(), 1);
+    let mut behind = One::start(4, Vec::new());
+    let out = behind.input(Input::Message { from: NodeId(2), bytes: offered[0].clone() });
+    assert!(out.iter().any(|output| matches!(output, Output::InstallSnapshot(installed) if *installed == meta)));
+    assert_eq!((behind.pbft.handed, behind.pbft.low()), (8, 0), "f + 1 move no watermark");
+    let out = behind.input(Input::Checkpointed { index: LogIndex(8), digest: Digest([1; 32]) });
+    assert!(said(&out).iter().any(|(_, message, _)| matches!(message, Message::Checkpoint { n: 8, .. })));
 }

@@ -35,6 +35,20 @@ pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// The modules of npm that `tests/clients/CLIENT/package-lock.json` pins by their hashes.
+pub(crate) fn modules(client: &str) -> Result<PathBuf> {
+    if !has("node") || !has("npm") {
+        apt(&["nodejs", "npm"])?;
+    }
+    let folder = target().join("xtask").join(client);
+    std::fs::create_dir_all(&folder)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(root().join("tests/clients").join(client).join(file), folder.join(file))?;
+    }
+    run(command("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder))?;
+    Ok(std::path::absolute(folder.join("node_modules"))?)
+}
+
 /// The unpacked sources of the Python package that a file of the checkout pins by its hash.
 pub(crate) fn sources(python: &Path, package: &str, pinned: &str) -> Result<PathBuf> {
     let folder = target().join("xtask/sources");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::install;
-use crate::shell::{cargo, command, has, root, run, target};
+use crate::shell::{cargo, command, run, target};
 use crate::suite::binary;
 
 const FOLDER: &str = "tests/clients";
@@ -49,18 +49,10 @@ pub(crate) fn librdkafka() -> Result<()> {
 
 /// kafkajs, on node's own test runner.
 pub(crate) fn kafkajs() -> Result<()> {
-    if !has("node") || !has("npm") {
-        install::apt(&["nodejs", "npm"])?;
-    }
-    let modules = target().join("xtask/kafkajs");
-    std::fs::create_dir_all(&modules)?;
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(root().join(FOLDER).join("kafkajs").join(file), modules.join(file))?;
-    }
-    run(command("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&modules))?;
+    let modules = install::modules("kafkajs")?;
     let (python, binary) = (python()?, binary()?);
     let mut pytest = command(python, &["-m", "pytest", "-q", "-W", "ignore", &format!("{FOLDER}/kafkajs")]);
-    run(pytest.env("VERITY", binary).env("NODE_PATH", std::path::absolute(modules.join("node_modules"))?))
+    run(pytest.env("VERITY", binary).env("NODE_PATH", modules))
 }
 
 /// The tests of rskafka's authors, unchanged.

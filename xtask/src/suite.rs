@@ -57,6 +57,18 @@ pub(crate) const ALL: &[Suite] = &[
         fast: false,
         run: crate::kafka::rskafka,
     },
+    Suite {
+        name: "cosmjs",
+        about: "@cosmjs/tendermint-rpc against a running ledger",
+        fast: false,
+        run: crate::ledger::cosmjs,
+    },
+    Suite {
+        name: "tendermint-rpc",
+        about: "the tendermint-rpc crate, a light client and bad requests against a running ledger",
+        fast: false,
+        run: crate::ledger::tendermint_rpc,
+    },
     Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
     Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
     Suite { name: "models", about: "every state of single-decree Paxos, within bounds", fast: false, run: models },

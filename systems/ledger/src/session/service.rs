@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use verity_clock::Now;
 use verity_contract::{Consistency, Failure, Service, SessionInput, SessionOutput};
-use verity_http::{Event, Limits, Message, Request, RequestNumber, Response, Server};
+use verity_http::{Event, Limits, Message, Refusal, Request, RequestNumber, Response, Server};
 use verity_types::{ConnId, Mono, Nanos, Token};
 
 use super::calls::{Batches, Call, Delivery, Way, json_response};
@@ -513,6 +513,15 @@ fn checked(bytes: &Bytes, kind: Broadcast, hash: &Hash) -> Result<String, RpcErr
     }
 }
 
+/// A body that is too large is refused as CometBFT's `makeJSONRPCHandler` does; whatever else is no HTTP, as usual.
+fn refused(refusal: Refusal) -> Response {
+    if !matches!(refusal, Refusal::BodyTooLarge(_)) {
+        return refusal.response();
+    }
+    let why = "error reading request body: http: request body too large";
+    json_response(400, crate::wire::refusal(&Id::None, &RpcError::invalid_request(why)))
+}
+
 /// What a browser sees.
 fn endpoints(host: &str) -> Response {
     let host: String = host.chars().filter(|next| next.is_ascii_alphanumeric() || ".:-[]".contains(*next)).collect();
@@ -531,8 +540,8 @@ impl Service for LedgerService {
     fn on(&mut self, now: Now, input: SessionInput, out: &mut Vec<SessionOutput>) {
         match input {
             SessionInput::Opened { conn, .. } => {
-                let server =
-                    Server::new(Limits { body_bytes_max: 2 << 20, message_bytes_max: 2 << 20, ..Limits::default() });
+                let limits = Limits { body_bytes_max: 2 << 20, message_bytes_max: 2 << 20, ..Limits::default() };
+                let server = Server::new(limits).refusing_by(refused);
                 self.conns.insert(conn, Conn { server, heard: now.mono, pinged: now.mono });
             }
             SessionInput::Bytes { conn, bytes } => {

@@ -13,6 +13,7 @@
 //! | 6 commit | the votes for the last block |
 //! | 7 proposal | the block under way, its votes, how many transactions it took |
 //! | 8 end | digest (32), SHA-256 of all records before it |
+//! | 9 trails | where those of what waits, of what was seen and of the blocks begin (32 each) |
 //!
 //! Blocks do not change, so the beginning takes a reference to each; the application sees to its own state.
 
@@ -29,7 +30,7 @@ use super::store::Stored;
 use crate::wire::{Writer, sha256};
 
 pub(super) const MAGIC: &[u8; 4] = b"VLGR";
-pub(super) const FORMAT: u16 = 1;
+pub(super) const FORMAT: u16 = 2;
 
 /// Kinds of records.
 pub(super) mod kind {
@@ -41,6 +42,7 @@ pub(super) mod kind {
     pub(in super::super) const COMMIT: u8 = 6;
     pub(in super::super) const PROPOSAL: u8 = 7;
     pub(in super::super) const END: u8 = 8;
+    pub(in super::super) const TRAILS: u8 = 9;
 }
 
 /// A snapshot under way.
@@ -77,10 +79,12 @@ impl Ledger {
         let mut last = VecDeque::from([(kind::COMMIT, commit.out)]);
         let proposal = self.proposal.as_ref().map(|proposal| proposal.encode(self.pool.proposed));
         last.extend(proposal.map(|proposal| (kind::PROPOSAL, proposal)));
+        let [waiting, seen] = self.pool.trail_begins();
+        let trails = [waiting, seen, self.store.trail().begin()].concat();
+        let seen = self.pool.seen().iter().flatten().copied().collect();
         self.app.snapshot_begin();
         self.drawing = Some(Drawing {
-            first: [(kind::HEAD, self.head()), (kind::SEEN, self.pool.seen().iter().flatten().copied().collect())]
-                .into(),
+            first: [(kind::HEAD, self.head()), (kind::TRAILS, trails), (kind::SEEN, seen)].into(),
             waiting: self.pool.waiting().cloned().collect(),
             app: true,
             blocks: self.store.iter().cloned().collect(),

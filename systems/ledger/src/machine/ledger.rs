@@ -196,17 +196,21 @@ impl StateMachine for Ledger {
     }
 
     fn digest(&self) -> Digest {
-        let mut state = Vec::with_capacity(256);
+        let mut state = Vec::with_capacity(512);
         state.extend_from_slice(&self.tip.height.to_be_bytes());
         state.extend_from_slice(&self.tip.id.hash);
-        state.extend_from_slice(&self.tip.app_hash);
+        state.extend_from_slice(&sha256(&self.tip.app_hash));
         state.extend_from_slice(&self.tip.results_hash);
-        state.extend_from_slice(&self.tip.seen.votes().to_be_bytes());
+        state.extend_from_slice(&self.tip.seen.hash());
+        state.extend_from_slice(&self.store.base().to_be_bytes());
+        state.extend_from_slice(&self.store.trail().end());
+        state.extend(self.app.aside().iter().flat_map(|word| word.to_be_bytes()));
+        state.extend_from_slice(&self.pool.fingerprint());
         if let Some(proposal) = &self.proposal {
             state.extend_from_slice(&proposal.votes.block_id.hash);
-            state.extend_from_slice(&proposal.votes.votes().to_be_bytes());
+            state.extend_from_slice(&proposal.votes.block_id.parts.hash);
+            state.extend_from_slice(&proposal.votes.hash());
         }
-        state.extend(self.pool.fingerprint().iter().flat_map(|word| word.to_be_bytes()));
         Digest(sha256(&state))
     }
 

@@ -25,6 +25,7 @@ mod restore;
 mod rounds;
 mod show;
 mod store;
+mod trail;
 mod tree;
 
 #[cfg(test)]

@@ -81,6 +81,7 @@ impl Ledger {
         match kind {
             kind::HEAD if payload != self.head() => refuse("it is of another chain, or of another version"),
             kind::HEAD => Ok(()),
+            kind::TRAILS => self.on_trails(&payload),
             kind::SEEN => {
                 let (hashes, rest): (&[Hash], _) = payload.as_chunks();
                 hashes.iter().for_each(|hash| self.pool.put_seen(&self.config.pool, *hash));
@@ -98,6 +99,16 @@ impl Ledger {
             kind::END => refuse("what comes out has another digest"),
             _ => refuse("a record of an unknown kind"),
         }
+    }
+
+    fn on_trails(&mut self, payload: &[u8]) -> Result<(), Refused> {
+        let ([waiting, seen, blocks], []) = payload.as_chunks() else { return refuse("there are three trails") };
+        if self.store.height() > 0 || self.pool.count() > 0 || !self.pool.seen().is_empty() {
+            return refuse("trails come before what they are of");
+        }
+        self.pool = super::pool::Pool::beginning_at([*waiting, *seen]);
+        self.store = super::store::Store::beginning_at(*blocks);
+        Ok(())
     }
 
     fn on_block(&mut self, payload: Bytes) -> Result<(), Refused> {

@@ -84,6 +84,8 @@ pub(crate) enum Step {
     Idle,
     /// Entries were applied up to here.
     Applied,
+    /// The last entry is applied in part, and the machine waits for an answer from outside.
+    Called,
     /// The driver is to load this snapshot.
     Load(SnapshotMeta),
 }
@@ -130,6 +132,8 @@ pub(crate) struct Group {
     /// Digests that the engine was not told yet.
     pub(crate) checkpoints: Vec<(LogIndex, Digest)>,
     pub(crate) installing: bool,
+    /// The machine waits for an answer from outside, in the midst of the entry that was applied last.
+    pub(crate) calling: bool,
     /// The machine cannot go on.
     failed: bool,
     pub(crate) applied: LogIndex,
@@ -197,6 +201,7 @@ impl Group {
             queue: VecDeque::new(),
             checkpoints: Vec::new(),
             installing: false,
+            calling: false,
             failed: false,
             applied: meta.index,
             applied_term: meta.term,
@@ -264,7 +269,7 @@ impl Group {
 
     /// Applies up to about `budget` commands and `bytes` bytes, which are taken off. Effects are appended; the caller delivers them before the next step.
     pub(crate) fn apply_some(&mut self, budget: usize, bytes: &mut u64, effects: &mut Effects) -> Step {
-        if self.installing || self.failed {
+        if self.installing || self.calling || self.failed {
             return Step::Idle;
         }
         let mut done = 0;
@@ -287,11 +292,23 @@ impl Group {
             *bytes = bytes.saturating_sub(entry.payload.len() as u64);
             done += self.apply_entry(entry, effects);
             self.failed = effects.has_failed();
+            self.calling = effects.has_called();
+            if self.calling {
+                return Step::Called;
+            }
             if self.failed {
                 break;
             }
         }
         if self.applied > before { Step::Applied } else { Step::Idle }
+    }
+
+    /// The answer from outside came: the entry is applied to its end.
+    pub(crate) fn on_answer(&mut self, answer: Bytes, effects: &mut Effects) -> Step {
+        assert!(self.calling, "an answer that the machine of group {} did not ask for", self.id);
+        self.machine.on_answer(answer, effects);
+        (self.failed, self.calling) = (effects.has_failed(), effects.has_called());
+        if self.calling { Step::Called } else { Step::Applied }
     }
 
     fn apply_entry(&mut self, entry: Committed, effects: &mut Effects) -> usize {
@@ -391,7 +408,8 @@ impl Group {
             return false;
         }
         let fresh = self.saved.as_ref().is_none_or(|saved| saved.index < self.applied);
-        fresh && !self.failed && self.saving.is_none() && !self.installing && self.applied > LogIndex(0)
+        let whole = !self.failed && !self.installing && !self.calling;
+        fresh && whole && self.saving.is_none() && self.applied > LogIndex(0)
     }
 
     /// What a snapshot taken now would say of itself.
@@ -409,15 +427,20 @@ impl Group {
         crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, files, &self.context)
     }
 
+    /// Up to where entries are applied to their end: what those may be told that ask for an index.
+    pub(crate) fn whole(&self) -> LogIndex {
+        if self.calling { LogIndex(self.applied.0 - 1) } else { self.applied }
+    }
+
     /// True if something waits to be applied, and can be.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.installing && !self.failed && !self.queue.is_empty()
+        !self.installing && !self.calling && !self.failed && !self.queue.is_empty()
     }
 
     /// True if what the log held at the start is applied, as far as it was committed, and nobody was told yet.
     pub(crate) fn has_replayed(&self) -> bool {
-        let all = |to: LogIndex| self.applied >= to.min(self.engine.status().last);
-        self.replays_to.is_some_and(|to| all(to) || self.reads.is_probed(self.applied))
+        let all = |to: LogIndex| self.whole() >= to.min(self.engine.status().last);
+        self.replays_to.is_some_and(|to| all(to) || self.reads.is_probed(self.whole()))
     }
 
     /// True if the end of a turn may find something to do here, although nothing came in.

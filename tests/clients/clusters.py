@@ -19,11 +19,11 @@ OFFSETS = itertools.count(10_000 + (os.getpid() % 40) * 50, 7)
 class Cluster:
     """Four nodes on loopback, and what breaks them."""
 
-    def __init__(self, data_dir, *arguments, only="zookeeper"):
+    def __init__(self, data_dir, *arguments, only="zookeeper", offset=None):
         self.only = only
         self.data_dir = str(data_dir)
         self.arguments = arguments
-        self.offset = free_offset()
+        self.offset = offset or free_offset()
         self.process = None
         self.nodes = []
 
@@ -107,12 +107,12 @@ class Cluster:
             return json.load(answer)["done"]
 
 
-def ledger(folder, *arguments, settings=""):
+def ledger(folder, *arguments, settings="", offset=None):
     """A cluster that serves a ledger alone, with these lines in `[ledger]`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "verity.toml"
     config.write_text(f"[ledger]\nport = {LEDGER_PORT}\n{settings}", encoding="utf-8")
-    return Cluster(folder / "data", "--config", str(config), *arguments, only="ledger")
+    return Cluster(folder / "data", "--config", str(config), *arguments, only="ledger", offset=offset)
 
 
 def free_offset():

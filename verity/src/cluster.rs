@@ -15,6 +15,7 @@ use verity_node::{NodeClient, NodeError, NodeHandle, ServerTls};
 use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
 
+use crate::abci::Address;
 use crate::admin::About;
 use crate::compose::{self, Plan, System};
 use crate::{layout, secrets};
@@ -92,8 +93,7 @@ fn validators(options: &mut ClusterOptions, cluster: ClusterId) -> Result<BTreeM
         };
         seeds.insert(id, seed);
     }
-    let chain_id = format!("verity-{}", cluster.to_string().chars().take(12).collect::<String>());
-    let make = || compose::genesis(chain_id, unix_nanos(), &seeds).to_json();
+    let make = || compose::genesis(compose::chain_id(cluster), unix_nanos(), &seeds).to_json();
     let text = match &options.data_dir {
         Some(dir) => secrets::genesis(dir, make)?,
         None => make(),
@@ -164,6 +164,12 @@ impl Cluster {
         self.ids().into_iter().map(seat).collect()
     }
 
+    /// The ledger's application of a node, if there is one in another process.
+    fn application(&self, id: NodeId) -> Result<Option<Address>> {
+        let first = self.options.plan.ledger.proxy_app.as_deref().map(Address::parse).transpose()?;
+        first.map(|first| first.of_node(id.0 - 1)).transpose()
+    }
+
     /// Starts a node that is not running.
     pub(crate) fn start_node(&self, id: NodeId) -> Result<()> {
         let Some(disk) = self.disks.get(&id) else {
@@ -186,6 +192,7 @@ impl Cluster {
             client_tls: self.tls.clone(),
             admin_tls: None,
             validator: self.validators.get(&id).copied(),
+            application: self.application(id)?,
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
-use verity_contract::{Agreement as Engine, Boot, Door, Members};
+use verity_contract::{Agreement as Engine, Boot, Door, Members, Outside};
 use verity_node::{ClientCertificates, Count, DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
 use verity_replica::{EngineFactory, Founder, GroupSpec, ServiceFactory};
 use verity_storage::{ClusterId, Disk};
@@ -25,7 +25,7 @@ mod ledger;
 mod zookeeper;
 
 pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
-pub(crate) use ledger::{LEDGER, genesis, public_key};
+pub(crate) use ledger::{LEDGER, chain_id, genesis, genesis_of, public_key};
 pub(crate) use zookeeper::TREE;
 
 /// The listener for clients without TLS.
@@ -130,6 +130,8 @@ pub(crate) struct Place {
     pub(crate) admin_tls: Option<ServerTls>,
     /// What the node signs the ledger's blocks with, if it is served.
     pub(crate) validator: Option<[u8; 32]>,
+    /// The ledger's application, if it runs in another process.
+    pub(crate) application: Option<crate::abci::Address>,
     /// The address on which clients are served.
     pub(crate) clients: IpAddr,
     /// The address on which administrators are served.
@@ -166,6 +168,8 @@ struct Part {
     groups: Vec<GroupSpec>,
     founder: Option<Founder>,
     service: ServiceFactory,
+    /// Whom it asks outside, by channel. One system at most has any.
+    outsides: Vec<Box<dyn Outside>>,
     meters: Vec<Meter>,
     counts: Vec<Count>,
 }
@@ -259,6 +263,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     let planned = plan.doors(|system| place.client_tls.contains_key(&system));
     let (mut groups, mut services, mut founder) = (Vec::new(), Vec::new(), None);
     let (mut meters, mut counts) = (Vec::new(), Vec::new());
+    let mut outsides = Vec::new();
     let mut listeners = Vec::new();
     for (service, system) in plan.systems.iter().enumerate() {
         let own: Vec<&PlannedDoor> = planned.iter().filter(|door| door.system == *system).collect();
@@ -279,6 +284,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         };
         groups.extend(part.groups);
         services.push(part.service);
+        outsides.extend(part.outsides);
         meters.extend(part.meters);
         counts.extend(part.counts);
         founder = founder.or(part.founder);
@@ -295,6 +301,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         groups,
         founder,
         services,
+        outsides,
         doors: listeners,
         meters,
         counts,

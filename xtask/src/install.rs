@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::shell::{cargo, command, has, output, root, run, target};
 
@@ -82,6 +82,16 @@ pub(crate) fn archive(client: &str, package: &str) -> Result<PathBuf> {
     run(cargo(&vendor).arg(&folder).stdout(std::process::Stdio::null()))?;
     std::fs::write(&mark, wanted)?;
     Ok(unpacked)
+}
+
+/// Lest cargo takes the package for a member of our workspace, below whose folder it may lie.
+pub(crate) fn stand_alone(manifest: &Path) -> Result<()> {
+    const TABLE: &str = "\n[workspace]\n";
+    let text = std::fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    if !text.ends_with(TABLE) {
+        std::fs::write(manifest, text + TABLE)?;
+    }
+    Ok(())
 }
 
 /// Installs Debian packages that are not there yet.

@@ -69,6 +69,12 @@ pub(crate) const ALL: &[Suite] = &[
         fast: false,
         run: crate::ledger::tendermint_rpc,
     },
+    Suite {
+        name: "abci",
+        about: "an application that others wrote for CometBFT, beside each node",
+        fast: false,
+        run: crate::ledger::abci,
+    },
     Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
     Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
     Suite { name: "models", about: "every state of single-decree Paxos, within bounds", fast: false, run: models },

@@ -25,6 +25,7 @@ use crate::conn::ConnHandle;
 use crate::faults::Faults;
 use crate::figures::{Figures, Traffic};
 use crate::node::{NodeStatus, TRACE};
+use crate::outside::OutsideHandle;
 use crate::peer::{self, Links};
 use crate::storage::StorageHandle;
 use crate::task::Alarm;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) clock: HostClock,
     pub(crate) links: Links,
     storage: StorageHandle,
+    outside: OutsideHandle,
     pub(crate) book: Book,
     moves: Vec<Moves>,
     asked: BTreeMap<Token, oneshot::Sender<Result<Bytes, Failure>>>,
@@ -63,13 +65,21 @@ pub(crate) struct Core {
 }
 
 impl Shared {
-    pub(crate) fn new(replica: Replica, clock: HostClock, links: Links, storage: StorageHandle, book: Book) -> Self {
+    pub(crate) fn new(
+        replica: Replica,
+        clock: HostClock,
+        links: Links,
+        storage: StorageHandle,
+        outside: OutsideHandle,
+        book: Book,
+    ) -> Self {
         let alarm = Rc::<Alarm>::default();
         let core = Core {
             replica,
             clock,
             links,
             storage,
+            outside,
             book,
             moves: Vec::new(),
             asked: BTreeMap::new(),
@@ -284,6 +294,7 @@ impl Core {
                     // Whoever asked may have stopped waiting.
                     let _ = self.asked.remove(&token).map(|answer| answer.send(result));
                 }
+                Output::Call { caller, channel, ask } => self.outside.call(caller, channel, ask),
                 Output::Evidence { group, .. } => tracing::warn!(%group, "a member misbehaved"),
                 Output::Fatal(reason) => self.alarm.raise(reason),
                 storage => self.storage.carry_out(storage),
@@ -309,6 +320,7 @@ impl Core {
             SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
             SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
             SessionOutput::Propose { .. }
+            | SessionOutput::Call { .. }
             | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }

@@ -13,6 +13,7 @@
 //! | 6 commit | the votes for the last block |
 //! | 7 proposal | the block under way, its votes, how many transactions it took |
 //! | 8 end | digest (32), SHA-256 of all records before it |
+//! | 10 abroad | of an application in another process: begun `u8`, its version `u64`, the hash that it began with |
 //! | 9 trails | where those of what waits, of what was seen and of the blocks begin (32 each) |
 //!
 //! Blocks do not change, so the beginning takes a reference to each; the application sees to its own state.
@@ -43,6 +44,7 @@ pub(super) mod kind {
     pub(in super::super) const PROPOSAL: u8 = 7;
     pub(in super::super) const END: u8 = 8;
     pub(in super::super) const TRAILS: u8 = 9;
+    pub(in super::super) const ABROAD: u8 = 10;
 }
 
 /// A snapshot under way.
@@ -83,8 +85,13 @@ impl Ledger {
         let trails = [waiting, seen, self.store.trail().begin()].concat();
         let seen = self.pool.seen().iter().flatten().copied().collect();
         self.app.snapshot_begin();
+        let mut first = VecDeque::from([(kind::HEAD, self.head()), (kind::TRAILS, trails), (kind::SEEN, seen)]);
+        first.extend(self.abroad.as_ref().map(|abroad| {
+            let version = abroad.version.unwrap_or(0).to_be_bytes();
+            (kind::ABROAD, [&[abroad.version.is_some().into()], &version[..], &abroad.first_hash].concat())
+        }));
         self.drawing = Some(Drawing {
-            first: [(kind::HEAD, self.head()), (kind::TRAILS, trails), (kind::SEEN, seen)].into(),
+            first,
             waiting: self.pool.waiting().cloned().collect(),
             app: true,
             blocks: self.store.iter().cloned().collect(),

@@ -507,6 +507,7 @@ impl World {
                 }
                 Effect::Retire(group) => drop(self.groups.remove(&group)),
                 Effect::Fail(reason) => panic!("{reason}"),
+                Effect::Call(_) => panic!("nothing is asked outside"),
             }
         }
     }
@@ -547,6 +548,7 @@ impl World {
                     Some(ReadOutcome::WaitFor(_)) => completed(Err(Failure::Unavailable)),
                 });
             }
+            SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 self.work.push_back(SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) });
             }

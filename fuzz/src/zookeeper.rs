@@ -403,6 +403,7 @@ impl World {
                     Consistency::AtLeast(_) => panic!("not used"),
                 }
             }
+            SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 assert!(self.tokens.insert(token), "a token names one question");
                 let result = Ok(GroupFacts { digest: self.tree.digest(), ..GroupFacts::default() }.encode());
@@ -492,7 +493,7 @@ impl World {
                         }
                         self.work.push_back(Work::Input(SessionInput::Event { group: GROUP, topic, bytes }));
                     }
-                    Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => {
+                    Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) | Effect::Call(_) => {
                         panic!("a tree has neither groups nor files of its own")
                     }
                 }

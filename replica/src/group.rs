@@ -88,6 +88,8 @@ pub(crate) enum Step {
     Idle,
     /// Entries were applied up to here.
     Applied,
+    /// The last entry is applied in part, and the machine waits for an answer from outside.
+    Called,
     /// The driver is to load this snapshot.
     Load(SnapshotMeta),
 }
@@ -143,6 +145,8 @@ pub(crate) struct Group {
     pub(crate) void: bool,
     /// A snapshot is wanted, and this is a place where one may be taken: nothing more is applied before it is begun.
     pub(crate) holds: bool,
+    /// The machine waits for an answer from outside, in the midst of the entry that was applied last.
+    pub(crate) calling: bool,
     /// The machine cannot go on.
     failed: bool,
     pub(crate) applied: LogIndex,
@@ -217,6 +221,7 @@ impl Group {
             installing: false,
             void: false,
             holds: false,
+            calling: false,
             failed: false,
             applied: meta.index,
             applied_term: meta.term,
@@ -292,7 +297,7 @@ impl Group {
 
     /// Applies up to about `budget` commands and `bytes` bytes, which are taken off. Effects are appended; the caller delivers them before the next step.
     pub(crate) fn apply_some(&mut self, budget: usize, bytes: &mut u64, effects: &mut Effects) -> Step {
-        if self.installing || self.void || self.failed || self.holds {
+        if self.installing || self.void || self.calling || self.failed || self.holds {
             return Step::Idle;
         }
         let mut done = 0;
@@ -320,11 +325,23 @@ impl Group {
             *bytes = bytes.saturating_sub(entry.payload.len() as u64);
             done += self.apply_entry(entry, effects);
             self.failed = effects.has_failed();
+            self.calling = effects.has_called();
+            if self.calling {
+                return Step::Called;
+            }
             if self.failed {
                 break;
             }
         }
         if self.applied > before { Step::Applied } else { Step::Idle }
+    }
+
+    /// The answer from outside came: the entry is applied to its end.
+    pub(crate) fn on_answer(&mut self, answer: Bytes, effects: &mut Effects) -> Step {
+        assert!(self.calling, "an answer that the machine of group {} did not ask for", self.id);
+        self.machine.on_answer(answer, effects);
+        (self.failed, self.calling) = (effects.has_failed(), effects.has_called());
+        if self.calling { Step::Called } else { Step::Applied }
     }
 
     fn apply_entry(&mut self, entry: Committed, effects: &mut Effects) -> usize {
@@ -429,7 +446,7 @@ impl Group {
     /// index says, and a disk that is full has no room a moment later.
     pub(crate) fn may_snapshot(&self, now: Mono) -> bool {
         let fresh = self.saved.as_ref().is_none_or(|saved| saved.index < self.applied);
-        fresh && self.may_begin(now) && self.applied > LogIndex(0)
+        fresh && !self.calling && self.may_begin(now) && self.applied > LogIndex(0)
     }
 
     /// The same, for a place that is still to come.
@@ -493,15 +510,21 @@ impl Group {
         crate::snapshot::encode_header(self.time, &self.lanes, &self.roster, files, &self.context)
     }
 
+    /// Up to where entries are applied to their end: what those may be told that ask for an index.
+    pub(crate) fn whole(&self) -> LogIndex {
+        if self.calling { LogIndex(self.applied.0 - 1) } else { self.applied }
+    }
+
     /// True if something waits to be applied, and can be.
     pub(crate) fn has_backlog(&self) -> bool {
-        !self.installing && !self.void && !self.failed && !self.queue.is_empty()
+        let stands = self.installing || self.void || self.calling || self.failed;
+        !stands && !self.queue.is_empty()
     }
 
     /// True if what the log held at the start is applied, as far as it was committed, and nobody was told yet.
     pub(crate) fn has_replayed(&self) -> bool {
-        let all = |to: LogIndex| self.applied >= to.min(self.engine.status().last);
-        self.replays_to.is_some_and(|to| all(to) || self.reads.is_probed(self.applied))
+        let all = |to: LogIndex| self.whole() >= to.min(self.engine.status().last);
+        self.replays_to.is_some_and(|to| all(to) || self.reads.is_probed(self.whole()))
     }
 
     /// True if the end of a turn may find something to do here, although nothing came in.

@@ -11,6 +11,8 @@
 //!   sessions in the Raft dissertation, §6.3, with the node as the client);
 //! - upon a reply under an engine that does not trust its members: it leaves once f + 1 of them [vouch] for it, and an answer
 //!   that is to convince others carries their [signatures](certify);
+//! - upon a machine that needs an answer from outside: its group applies nothing more until the driver has brought it, and
+//!   shows nothing of the entry that is applied in part, to reads, snapshots or the engine;
 //! - upon a read: local ones are answered from the applied state at once, linearizable ones after a barrier.
 //!
 //! Deliberately absent: sockets, clocks, threads (the [vault] does its work when a driver calls it), any system's bytes, any agreement's messages.
@@ -37,7 +39,7 @@ pub use change::CHANGE_WAIT_MAX;
 pub use frame::{FRAME_BYTES_MAX, Frame, FrameError, decode_frames, encode_frame};
 pub use group::{GroupBoot, GroupConfig};
 pub use lane::{LANE_BYTES_MAX, LANE_PROPOSALS_MAX};
-pub use replica::{Input, Output, Replica, ReplicaConfig, ServiceId, Ticket};
+pub use replica::{Caller, Input, Output, Replica, ReplicaConfig, ServiceId, Ticket};
 pub use roster::{Roster, put_roster, take_roster};
 pub use snapshot::{Restored, restore_group};
 pub use status::{GroupStatus, LaneStatus};

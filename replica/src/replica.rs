@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Consistency, DutyInput, Effect, Effects, Failure, Gather, GroupRole, PersistId, Pieces, Service,
-    SessionInput, SessionOutput, SnapshotMeta,
+    self as contract, Channel, Consistency, DutyInput, Effect, Effects, Failure, Gather, GroupRole, PersistId, Pieces,
+    Service, SessionInput, SessionOutput, SnapshotMeta,
 };
 use verity_types::{ConnId, Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
@@ -26,8 +26,10 @@ use crate::snapshot::TRANSFER_WAIT_MAX;
 use crate::status::GroupStatus;
 use crate::vault::{LogWork, SnapshotWork};
 use crate::vouch::Tag;
+pub use calls::Caller;
 use held::Held;
 
+mod calls;
 mod duties;
 mod held;
 mod hosting;
@@ -141,6 +143,8 @@ pub enum Input {
     },
     /// The answer to [`SnapshotWork::Found`].
     Founded(Box<GroupBoot>),
+    /// The answer to [`Output::Call`] of a group's machine. A service's answer is its `Completed`.
+    Called(GroupId, Bytes),
     /// A group's files cannot be used. The node must stop.
     FoundFailed {
         /// The group.
@@ -197,6 +201,15 @@ pub enum Output {
         token: Token,
         /// The state machine's bytes.
         result: Result<Bytes, Failure>,
+    },
+    /// Ask outside of the order; [`Input::Called`] or the service's `Completed` answers.
+    Call {
+        /// Who asks.
+        caller: Caller,
+        /// Whom.
+        channel: Channel,
+        /// The system's own bytes.
+        ask: Bytes,
     },
     /// A proof that a member misbehaved.
     Evidence {
@@ -347,7 +360,7 @@ impl Replica {
 
     /// The fingerprint of each group's state, and the index that it is of.
     pub fn digests(&self) -> impl Iterator<Item = (GroupId, LogIndex, Digest)> + '_ {
-        let settled = self.groups.values().filter(|group| !group.installing && !group.void);
+        let settled = self.groups.values().filter(|group| !group.installing && !group.void && !group.calling);
         settled.map(|group| (group.id, group.applied, group.machine.digest()))
     }
 
@@ -377,6 +390,7 @@ impl Replica {
             }
             Input::SnapshotLoaded { group, meta, chunks } => self.on_snapshot_loaded(now, group, meta, chunks),
             Input::Founded(boot) => self.on_founded(now, *boot),
+            Input::Called(group, answer) => self.on_called(now, group, answer),
             Input::FoundFailed { group, .. } if self.was_abandoned(group) => {}
             Input::FoundFailed { group, reason } | Input::SyncFailed { group, reason } => {
                 self.out.push(Output::Fatal(format!("group {group}: {reason}")));
@@ -469,7 +483,12 @@ impl Replica {
     fn on_peer(&mut self, now: Now, from: NodeId, frames: Vec<Frame>) {
         for frame in frames {
             match frame {
-                Frame::Agreement { group, bytes } => self.step(now, group, contract::Input::Message { from, bytes }),
+                Frame::Agreement { group, bytes } => {
+                    let alone = |hosted: &Group| hosted.engine.comes_with_snapshot(&bytes);
+                    if !self.groups.get(&group).is_some_and(alone) {
+                        self.step(now, group, contract::Input::Message { from, bytes });
+                    }
+                }
                 Frame::Forward { group, proposals } => self.with(group, |group| {
                     let own = proposals.iter().all(|p| p.request.origin == from);
                     if group.role.leads && group.members.contains(from) && own {
@@ -749,8 +768,15 @@ impl Replica {
         let mut effects = Effects::default();
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.snapshot_due = group.wants_snapshot(now.mono) && group.may_begin(now.mono);
-        match group.apply_some(APPLY_BUDGET, &mut self.apply_bytes, &mut effects) {
+        let step = group.apply_some(APPLY_BUDGET, &mut self.apply_bytes, &mut effects);
+        self.on_step(now, id, step, effects);
+    }
+
+    fn on_step(&mut self, now: Now, id: GroupId, step: Step, effects: Effects) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        match step {
             Step::Idle => {}
+            Step::Called => return self.deliver_part(now, id, effects),
             Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
             Step::Applied => {
                 group.applied_at = now.mono;
@@ -773,7 +799,7 @@ impl Replica {
             self.step(now, id, contract::Input::Checkpointed { index, digest });
         }
         let Some(group) = self.groups.get_mut(&id) else { return };
-        for read in group.reads.runnable(group.applied) {
+        for read in group.reads.runnable(group.whole()) {
             self.work.push_back(Work::Read(id, read));
         }
         self.end_replay(now, id);
@@ -798,6 +824,7 @@ impl Replica {
                 }
                 Effect::Spawn(spawn) => self.on_spawn_effect(now, id, spawn),
                 Effect::Retire(group) => self.on_retire_effect(id, group),
+                Effect::Call(ask) => self.on_call_effect(id, ask),
                 Effect::Fail(reason) => return self.out.push(Output::Fatal(format!("group {id}: {reason}"))),
             }
         }
@@ -835,6 +862,9 @@ impl Replica {
                 SessionOutput::Read { token, group, query, consistency } => {
                     let read = PendingRead { service: id, token, query, since: now.mono };
                     self.on_read(group, read, consistency);
+                }
+                SessionOutput::Call { token, channel, ask } => {
+                    self.out.push(Output::Call { caller: Caller::Service(id, token), channel, ask });
                 }
                 SessionOutput::Inspect { token, group } => {
                     let facts = self.groups.get(&group).map(|group| group.facts().encode());

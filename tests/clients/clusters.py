@@ -11,17 +11,19 @@ import time
 import urllib.error
 import urllib.request
 
+# Of the tests' ledgers: their usual port, with an offset, may be that of a connection that goes out.
+LEDGER_PORT = 9657
 OFFSETS = itertools.count(10_000 + (os.getpid() % 40) * 50, 7)
 
 
 class Cluster:
     """Four nodes on loopback, and what breaks them."""
 
-    def __init__(self, data_dir, *arguments, only="zookeeper"):
+    def __init__(self, data_dir, *arguments, only="zookeeper", offset=None):
         self.only = only
         self.data_dir = str(data_dir)
         self.arguments = arguments
-        self.offset = free_offset()
+        self.offset = offset or free_offset()
         self.process = None
         self.nodes = []
 
@@ -105,9 +107,17 @@ class Cluster:
             return json.load(answer)["done"]
 
 
+def ledger(folder, *arguments, settings="", offset=None):
+    """A cluster that serves a ledger alone, with these lines in `[ledger]`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "verity.toml"
+    config.write_text(f"[ledger]\nport = {LEDGER_PORT}\n{settings}", encoding="utf-8")
+    return Cluster(folder / "data", "--config", str(config), *arguments, only="ledger", offset=offset)
+
+
 def free_offset():
     for offset in OFFSETS:
-        bases = [base + offset + 1000 * node for node in range(4) for base in (2181, 7070, 7071, 8080, 9092)]
+        bases = [base + offset + 1000 * node for node in range(4) for base in (2181, 7070, 7071, 8080, 9092, LEDGER_PORT)]
         if all(is_free(port) for port in bases):
             return offset
     raise AssertionError("no free ports")

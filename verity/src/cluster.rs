@@ -16,6 +16,7 @@ use verity_pbft::liar::Lie;
 use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
 
+use crate::abci::Address;
 use crate::admin::About;
 use crate::compose::{self, Agreement, Listener, Plan, ReplicaKeys, System};
 use crate::{layout, secrets};
@@ -101,8 +102,7 @@ fn validators(options: &mut ClusterOptions, cluster: ClusterId) -> Result<BTreeM
         return Ok(BTreeMap::new());
     }
     let seeds = seeds(options, secrets::validator_seed)?;
-    let chain_id = format!("verity-{}", cluster.to_string().chars().take(12).collect::<String>());
-    let make = || compose::genesis(chain_id, unix_nanos(), &seeds).to_json();
+    let make = || compose::genesis(compose::chain_id(cluster), unix_nanos(), &seeds).to_json();
     let text = match &options.data_dir {
         Some(dir) => secrets::genesis(dir, make)?,
         None => make(),
@@ -177,6 +177,12 @@ impl Cluster {
         self.ids().into_iter().map(seat).collect()
     }
 
+    /// The ledger's application of a node, if there is one in another process.
+    fn application(&self, id: NodeId) -> Result<Option<Address>> {
+        let first = self.options.plan.ledger.proxy_app.as_deref().map(Address::parse).transpose()?;
+        first.map(|first| first.of_node(id.0 - 1)).transpose()
+    }
+
     /// Starts a node that is not running.
     pub(crate) fn start_node(&self, id: NodeId) -> Result<()> {
         let Some(disk) = self.disks.get(&id) else {
@@ -202,6 +208,7 @@ impl Cluster {
             lie: self.options.lies.get(&id).copied(),
             listener: self.options.listener.clone(),
             validator: self.validators.get(&id).copied(),
+            application: self.application(id)?,
             clients: IpAddr::V4(Ipv4Addr::LOCALHOST),
             administrators: IpAddr::V4(Ipv4Addr::LOCALHOST),
             data_dir: self.options.data_dir.as_ref().map(|dir| node_dir(dir, id).display().to_string()),

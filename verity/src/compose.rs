@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Deserialize;
-use verity_contract::{Door, Members};
+use verity_contract::{Door, Members, Outside};
 use verity_node::{ClientCertificates, Count, DoorSpec, Meter, NodeSpec, PeerTls, ServerTls};
 use verity_pbft::liar::Lie;
 use verity_replica::{Founder, GroupSpec, ServiceFactory};
@@ -29,7 +29,7 @@ mod zookeeper;
 
 pub(crate) use engines::{Agreement, Engines, ReplicaKeys, start_engine};
 pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
-pub(crate) use ledger::{LEDGER, genesis, public_key};
+pub(crate) use ledger::{LEDGER, chain_id, genesis, genesis_of, public_key};
 pub(crate) use watched::{Listener, Sent};
 pub(crate) use zookeeper::TREE;
 
@@ -123,6 +123,8 @@ pub(crate) struct Place {
     pub(crate) listener: Option<Listener>,
     /// What the node signs the ledger's blocks with, if it is served.
     pub(crate) validator: Option<[u8; 32]>,
+    /// The ledger's application, if it runs in another process.
+    pub(crate) application: Option<crate::abci::Address>,
     /// The address on which clients are served.
     pub(crate) clients: IpAddr,
     /// The address on which administrators are served.
@@ -167,6 +169,8 @@ struct Part {
     groups: Vec<GroupSpec>,
     founder: Option<Founder>,
     service: ServiceFactory,
+    /// Whom it asks outside, by channel. One system at most has any.
+    outsides: Vec<Box<dyn Outside>>,
     meters: Vec<Meter>,
     counts: Vec<Count>,
 }
@@ -267,6 +271,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     let planned = plan.doors(|system| place.client_tls.contains_key(&system));
     let (mut groups, mut services, mut founder) = (Vec::new(), Vec::new(), None);
     let (mut meters, mut counts) = (Vec::new(), Vec::new());
+    let mut outsides = Vec::new();
     let mut listeners = Vec::new();
     for (service, system) in plan.systems.iter().enumerate() {
         let own: Vec<&PlannedDoor> = planned.iter().filter(|door| door.system == *system).collect();
@@ -287,6 +292,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         };
         groups.extend(part.groups);
         services.push(part.service);
+        outsides.extend(part.outsides);
         meters.extend(part.meters);
         counts.extend(part.counts);
         founder = founder.or(part.founder);
@@ -303,6 +309,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         groups,
         founder,
         services,
+        outsides,
         doors: listeners,
         meters,
         counts,

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod abci;
 mod admin;
 mod cli;
 mod cluster;

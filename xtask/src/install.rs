@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::shell::{cargo, command, has, output, root, run, target};
 
@@ -33,6 +33,20 @@ pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
     run(&mut command(&python, &["-m", "pip", "install", "--quiet", "-r", requirements]))?;
     std::fs::write(&mark, wanted)?;
     Ok(python)
+}
+
+/// The modules of npm that `tests/clients/CLIENT/package-lock.json` pins by their hashes.
+pub(crate) fn modules(client: &str) -> Result<PathBuf> {
+    if !has("node") || !has("npm") {
+        apt(&["nodejs", "npm"])?;
+    }
+    let folder = target().join("xtask").join(client);
+    std::fs::create_dir_all(&folder)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(root().join("tests/clients").join(client).join(file), folder.join(file))?;
+    }
+    run(command("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder))?;
+    Ok(std::path::absolute(folder.join("node_modules"))?)
 }
 
 /// The unpacked sources of the Python package that a file of the checkout pins by its hash.
@@ -68,6 +82,16 @@ pub(crate) fn archive(client: &str, package: &str) -> Result<PathBuf> {
     run(cargo(&vendor).arg(&folder).stdout(std::process::Stdio::null()))?;
     std::fs::write(&mark, wanted)?;
     Ok(unpacked)
+}
+
+/// Lest cargo takes the package for a member of our workspace, below whose folder it may lie.
+pub(crate) fn stand_alone(manifest: &Path) -> Result<()> {
+    const TABLE: &str = "\n[workspace]\n";
+    let text = std::fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    if !text.ends_with(TABLE) {
+        std::fs::write(manifest, text + TABLE)?;
+    }
+    Ok(())
 }
 
 /// Installs Debian packages that are not there yet.

@@ -1,11 +1,11 @@
 //! The suites of Kafka's clients: each client as it is, against clusters of our binary.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::install;
-use crate::shell::{cargo, command, has, root, run, target};
+use crate::shell::{cargo, command, run, target};
 use crate::suite::binary;
 
 const FOLDER: &str = "tests/clients";
@@ -49,18 +49,10 @@ pub(crate) fn librdkafka() -> Result<()> {
 
 /// kafkajs, on node's own test runner.
 pub(crate) fn kafkajs() -> Result<()> {
-    if !has("node") || !has("npm") {
-        install::apt(&["nodejs", "npm"])?;
-    }
-    let modules = target().join("xtask/kafkajs");
-    std::fs::create_dir_all(&modules)?;
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(root().join(FOLDER).join("kafkajs").join(file), modules.join(file))?;
-    }
-    run(command("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&modules))?;
+    let modules = install::modules("kafkajs")?;
     let (python, binary) = (python()?, binary()?);
     let mut pytest = command(python, &["-m", "pytest", "-q", "-W", "ignore", &format!("{FOLDER}/kafkajs")]);
-    run(pytest.env("VERITY", binary).env("NODE_PATH", std::path::absolute(modules.join("node_modules"))?))
+    run(pytest.env("VERITY", binary).env("NODE_PATH", modules))
 }
 
 /// The tests of rskafka's authors, unchanged.
@@ -68,7 +60,7 @@ pub(crate) fn rskafka() -> Result<()> {
     install::apt(&["gcc", "g++", "make", "pkg-config", "zlib1g-dev"])?;
     let sources = install::archive("rskafka", "rskafka-0.6.0")?;
     let manifest = sources.join("Cargo.toml");
-    stand_alone(&manifest)?;
+    install::stand_alone(&manifest)?;
     // The one that they pin does not compile any more (rust-lang/rust#141402).
     run(cargo(&["update", "--quiet", "rsasl", "--precise", "2.3.1", "--manifest-path"]).arg(&manifest))?;
     let built = std::path::absolute(target().join("xtask/rskafka-target"))?;
@@ -84,14 +76,4 @@ pub(crate) fn rskafka() -> Result<()> {
     let mut pytest = command(python, &["-m", "pytest", "-q", "-W", "ignore", &format!("{FOLDER}/rskafka")]);
     place(&mut pytest);
     run(pytest.env("VERITY", binary).env("CARGO", env!("CARGO")).env("MANIFEST", manifest))
-}
-
-/// Lest cargo takes the package for a member of our workspace, below whose folder it may lie.
-fn stand_alone(manifest: &Path) -> Result<()> {
-    const TABLE: &str = "\n[workspace]\n";
-    let text = std::fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-    if !text.ends_with(TABLE) {
-        std::fs::write(manifest, text + TABLE)?;
-    }
-    Ok(())
 }

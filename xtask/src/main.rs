@@ -9,6 +9,7 @@ mod chaos;
 mod fuzz;
 mod install;
 mod kafka;
+mod ledger;
 mod mutants;
 mod shell;
 mod suite;

@@ -753,6 +753,10 @@ impl Agreement for Pbft {
         true
     }
 
+    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
+        crate::message::is_snapshot(bytes)
+    }
+
     fn tick_interval(&self) -> Nanos {
         self.config.tick
     }

@@ -646,6 +646,11 @@ fn take_place(bytes: &mut Bytes) -> Result<(u64, u64), Error> {
     Ok((take_number(bytes)?, take_number(bytes)?))
 }
 
+/// True for a message that comes with a snapshot.
+pub(crate) fn is_snapshot(bytes: &Bytes) -> bool {
+    bytes.get(..2) == Some(&[VERSION, kind::SNAPSHOT])
+}
+
 /// Reads a message and the epoch that it was said in.
 ///
 /// # Errors

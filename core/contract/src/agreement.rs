@@ -356,6 +356,12 @@ pub trait Agreement: Send {
         false
     }
 
+    /// True for the message of an [`Output::OfferSnapshot`]. Where members are not trusted, one that comes without the snapshot
+    /// is dropped: it would have the state given up for a file that is not there.
+    fn comes_with_snapshot(&self, _bytes: &Bytes) -> bool {
+        false
+    }
+
     /// How often [`Input::Tick`] is wanted.
     fn tick_interval(&self) -> verity_types::Nanos;
 

@@ -17,6 +17,7 @@ pub mod codec;
 mod duty;
 mod facts;
 mod machine;
+mod outside;
 mod pieces;
 mod range;
 mod session;
@@ -33,6 +34,7 @@ pub use machine::{
     Attachment, Attachments, Command, Effect, Effects, ReadOutcome, RequestId, RestoreError, Spawn, StateMachine,
     SyncFiles,
 };
+pub use outside::{Channel, Outside};
 pub use pieces::Pieces;
 pub use range::{FileBytes, FileRange};
 pub use session::{Consistency, Door, Failure, Gather, GroupRole, Peer, Service, SessionInput, SessionOutput};

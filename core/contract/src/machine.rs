@@ -63,6 +63,9 @@ pub enum Effect {
     /// The state cannot go on, since files of the machine's own failed: nothing more is applied, the node stops, and says
     /// this line. It is the last effect of its machine.
     Fail(String),
+    /// The machine needs an answer from outside. Nothing more is applied before [`StateMachine::on_answer`] has it. It is
+    /// the last effect of its machine until then.
+    Call(Bytes),
 }
 
 /// A group that a state machine asks for.
@@ -134,6 +137,17 @@ impl Effects {
         matches!(self.list.last(), Some(Effect::Fail(_)))
     }
 
+    /// Asks outside.
+    pub fn call(&mut self, ask: Bytes) {
+        self.list.push(Effect::Call(ask));
+    }
+
+    /// True if the machine that put these out waits for an answer from outside.
+    #[must_use]
+    pub fn has_called(&self) -> bool {
+        matches!(self.list.last(), Some(Effect::Call(_)))
+    }
+
     /// Ends a group.
     pub fn retire(&mut self, group: GroupId) {
         self.list.push(Effect::Retire(group));
@@ -200,6 +214,11 @@ pub trait StateMachine: Send {
 
     /// Applies a batch in order and puts out exactly one reply for each command. Bytes that do not decode are answered with an error reply, never a panic.
     fn apply(&mut self, batch: &[Command], effects: &mut Effects);
+
+    /// The answer to [`Effect::Call`]. What was left of the batch is applied now, and may call again.
+    fn on_answer(&mut self, _answer: Bytes, _effects: &mut Effects) {
+        panic!("this state machine asks nothing outside");
+    }
 
     /// The group's members changed at `index`; `context` is the change's own.
     fn on_members(&mut self, _index: LogIndex, _members: &Members, _context: &Bytes, _effects: &mut Effects) {}

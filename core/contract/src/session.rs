@@ -17,6 +17,7 @@ use bytes::Bytes;
 use verity_clock::Now;
 use verity_types::{ConnId, GroupId, LogIndex, Mono, NodeId, Term, Token};
 
+use crate::outside::Channel;
 use crate::{FileRange, Pieces};
 
 /// Which of a service's listeners a connection came in by.
@@ -91,7 +92,7 @@ pub enum SessionInput {
         /// The connection.
         conn: ConnId,
     },
-    /// A `Propose` or `Read` is answered.
+    /// A `Propose`, `Read`, `Inspect` or `Call` is answered.
     Completed {
         /// Which.
         token: Token,
@@ -168,6 +169,15 @@ pub enum SessionOutput {
         query: Bytes,
         /// How fresh.
         consistency: Consistency,
+    },
+    /// Ask outside, beside the order. See [`crate::Outside`].
+    Call {
+        /// Comes back in `Completed`.
+        token: Token,
+        /// Whom.
+        channel: Channel,
+        /// The system's own bytes.
+        ask: Bytes,
     },
     /// Ask how a group is on this node. The answer is a [`crate::GroupFacts`], encoded.
     Inspect {

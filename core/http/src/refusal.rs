@@ -83,8 +83,9 @@ impl Refusal {
         }
     }
 
-    /// The response to it. There is none to a frame.
-    pub(crate) fn response(&self) -> Response {
+    /// The usual response to it. There is none to a frame.
+    #[must_use]
+    pub fn response(&self) -> Response {
         let response = Response::new(self.code()).body("text/plain; charset=utf-8", format!("{self}\n")).closing();
         if *self == Self::WebSocketVersion {
             return response.header("Upgrade", "websocket").header("Sec-WebSocket-Version", "13");

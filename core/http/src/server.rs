@@ -112,6 +112,8 @@ impl Input {
 #[derive(Debug)]
 pub struct Server {
     limits: Limits,
+    /// How a request is refused that is no request.
+    refuse: fn(Refusal) -> Response,
     input: Input,
     stage: Stage,
     order: Order,
@@ -128,8 +130,22 @@ impl Server {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         limits.check();
-        let stage = Stage::Head(HeadReader::default());
-        Self { limits, input: Input::default(), stage, order: Order::default(), paused: false, events: VecDeque::new() }
+        Self {
+            limits,
+            refuse: |refusal| refusal.response(),
+            input: Input::default(),
+            stage: Stage::Head(HeadReader::default()),
+            order: Order::default(),
+            paused: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Has refusals written in the words of the service's own protocol. The connection is closed behind each all the same.
+    #[must_use]
+    pub fn refusing_by(mut self, refuse: fn(Refusal) -> Response) -> Self {
+        self.refuse = refuse;
+        self
     }
 
     /// What follows from what happened, in its order. An answer that is given meanwhile puts its events behind the others.
@@ -172,7 +188,9 @@ impl Server {
                 self.stage = Stage::WebSocket { reader: Reader::default(), closing: false };
             }
             // It went on sending without waiting for the answer.
-            Stage::Refused(refusal) => self.order.answer(number, refusal.response(), &mut self.events),
+            Stage::Refused(refusal) => {
+                self.order.answer(number, (self.refuse)(*refusal).closing(), &mut self.events);
+            }
             Stage::Done => {}
             _ => panic!("request {number} waits for no WebSocket"),
         }
@@ -288,7 +306,7 @@ impl Server {
             Refusal::Frame { code, why } => self.events.push_back(Event::Write(Frame::close(code, why).bytes)),
             _ => {
                 let asked = Asked { head_only: false, version: Version::Http11, keep_alive: false };
-                order::write(refusal.response(), asked, &mut self.events);
+                order::write((self.refuse)(refusal).closing(), asked, &mut self.events);
             }
         }
     }

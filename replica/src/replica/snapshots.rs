@@ -102,7 +102,10 @@ impl Replica {
         group.machine.snapshot_saved(meta.index);
         let compact_to = group.compact_to(meta.index, keep);
         self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to });
-        self.out.push(Output::Log(LogWork::Trim { group: id, upto: compact_to }));
+        // An engine may need more of its log than the state does: proofs behind a checkpoint that is not stable yet.
+        let Some(group) = self.groups.get(&id) else { return };
+        let upto = compact_to.min(LogIndex(group.engine.status().first.0.saturating_sub(1)));
+        self.out.push(Output::Log(LogWork::Trim { group: id, upto }));
     }
 
     pub(super) fn offer_snapshot(&mut self, now: Now, id: GroupId, to: NodeId, meta: SnapshotMeta, message: Bytes) {

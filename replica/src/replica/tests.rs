@@ -151,6 +151,81 @@ struct Rig {
     full_disk: Option<usize>,
 }
 
+/// Asks outside for each command, in the midst of its batch, and says how many it has done.
+#[derive(Default)]
+struct Asks {
+    left: VecDeque<contract::Command>,
+    done: u64,
+}
+
+impl Asks {
+    fn ask(&self, effects: &mut Effects) {
+        self.left.front().iter().for_each(|first| effects.call(first.bytes.clone()));
+    }
+}
+
+impl StateMachine for Asks {
+    fn apply(&mut self, batch: &[contract::Command], effects: &mut Effects) {
+        assert!(self.left.is_empty(), "nothing is applied before the answer");
+        self.left.extend(batch.iter().cloned());
+        self.ask(effects);
+    }
+
+    fn on_answer(&mut self, _answer: Bytes, effects: &mut Effects) {
+        let first = self.left.pop_front().expect("something was asked");
+        self.done += 1;
+        effects.reply(first.request, Bytes::new());
+        self.ask(effects);
+    }
+
+    fn read(&mut self, _query: &[u8]) -> ReadOutcome {
+        ReadOutcome::Ready(Bytes::copy_from_slice(&self.done.to_be_bytes()))
+    }
+
+    fn snapshot_begin(&mut self) {
+        assert!(self.left.is_empty(), "a snapshot holds no part of an entry");
+    }
+
+    fn snapshot_next(&mut self, _size_max: usize) -> Option<Bytes> {
+        None
+    }
+
+    fn restore(&mut self, _chunks: &mut dyn Iterator<Item = Result<Bytes, RestoreError>>) -> Result<(), RestoreError> {
+        Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        Digest::default()
+    }
+
+    fn invariants(&self) {}
+}
+
+#[test]
+fn nothing_of_an_entry_shows_while_its_machine_asks_outside() {
+    let mut rig = Rig::new(1);
+    rig.replica.groups.get_mut(&GroupId(1)).expect("it is there").machine = Box::<Asks>::default();
+    (0..3).for_each(|_| rig.propose(1, 10));
+    let mut out = Vec::new();
+    rig.replica.flush(now(), &mut out);
+    rig.propose(1, 10);
+    for answered in 0..4 {
+        rig.replica.groups.get_mut(&GroupId(1)).expect("it is there").snapshot_wanted = true;
+        rig.replica.flush(now(), &mut out);
+        let group = &rig.replica.groups[&GroupId(1)];
+        assert!(group.calling && !group.has_backlog());
+        assert_eq!(group.whole(), LogIndex(if answered < 3 { 1 } else { 2 }), "after {answered} answers");
+        assert!(!group.may_snapshot(now().mono) && rig.replica.digests().next().is_none());
+        let calls = out.extract_if(.., |output| matches!(output, Output::Call { .. })).count();
+        assert_eq!(calls, 1, "one at a time");
+        rig.replica.on(now(), Input::Called(GroupId(1), Bytes::new()), &mut out);
+    }
+    rig.take(out);
+    rig.run();
+    assert_eq!(rig.answers, 4);
+    assert_eq!(rig.replica.groups[&GroupId(1)].whole(), LogIndex(3));
+}
+
 impl Rig {
     /// A node that leads so many groups, none of which takes a snapshot by itself.
     fn new(groups: u64) -> Self {

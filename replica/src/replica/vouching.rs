@@ -144,7 +144,7 @@ impl Replica {
         asked.answer = Some(answer);
         asked.signatures.clear();
         let hosted = &self.groups[&group];
-        let (query, index) = (asked.query.clone(), hosted.applied);
+        let (query, index) = (asked.query.clone(), hosted.whole());
         let others: Vec<NodeId> =
             hosted.members.voters.iter().copied().filter(|node| *node != self.config.id).collect();
         for node in others {

@@ -26,6 +26,7 @@ use crate::evidence::Evidence;
 use crate::faults::Faults;
 use crate::figures::{Figures, Traffic};
 use crate::node::{NodeStatus, TRACE};
+use crate::outside::OutsideHandle;
 use crate::peer::{self, Links};
 use crate::storage::StorageHandle;
 use crate::task::Alarm;
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) clock: HostClock,
     pub(crate) links: Links,
     storage: StorageHandle,
+    outside: OutsideHandle,
     pub(crate) book: Book,
     evidence: Evidence,
     moves: Vec<Moves>,
@@ -72,6 +74,7 @@ impl Shared {
         clock: HostClock,
         links: Links,
         storage: StorageHandle,
+        outside: OutsideHandle,
         (book, evidence): (Book, Evidence),
     ) -> Self {
         let alarm = Rc::<Alarm>::default();
@@ -80,6 +83,7 @@ impl Shared {
             clock,
             links,
             storage,
+            outside,
             book,
             evidence,
             moves: Vec::new(),
@@ -297,6 +301,7 @@ impl Core {
                     // Whoever asked may have stopped waiting.
                     let _ = self.asked.remove(&token).map(|answer| answer.send(result));
                 }
+                Output::Call { caller, channel, ask } => self.outside.call(caller, channel, ask),
                 Output::Evidence { group, bytes } => {
                     if self.evidence.add(group, bytes) {
                         tracing::warn!(%group, "a member lied; `verity evidence` shows which");
@@ -326,6 +331,7 @@ impl Core {
             SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
             SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
             SessionOutput::Propose { .. }
+            | SessionOutput::Call { .. }
             | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }

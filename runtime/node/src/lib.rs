@@ -1,6 +1,7 @@
 //! The shell around a replica: sockets, TLS, disks, host clocks, timers, faults.
 //!
-//! A node is one thread on which the replica, its sessions and their sockets live, and two threads for its disk. Nothing
+//! A node is one thread on which the replica, its sessions and their sockets live, two threads for its disk, and one
+//! for each channel by which it asks other processes. Nothing
 //! that decides anything is here: what the node does is what the simulator runs.
 //!
 //! Deliberately absent: any system and any agreement. Whoever starts a node brings groups and services.
@@ -17,6 +18,7 @@ mod figures;
 mod memory;
 mod node;
 mod outgoing;
+mod outside;
 mod pause;
 mod peer;
 mod rotation;

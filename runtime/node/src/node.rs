@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use verity_contract::{Consistency, Door, Failure};
+use verity_contract::{Consistency, Door, Failure, Outside};
 use verity_replica::{Founder, GroupSpec, GroupStatus, Opened, Opening, ServiceFactory, ServiceId};
 use verity_storage::{ClusterId, Disk, Identity};
 use verity_types::{GroupId, NodeId};
@@ -33,6 +33,7 @@ use crate::core::{Question, Shared};
 use crate::evidence::Evidence;
 use crate::faults::Faults;
 use crate::figures::{Counted, Figures, Histogram, Requests};
+use crate::outside::OutsideHandle;
 use crate::pause::Pauses;
 use crate::peer::Links;
 use crate::storage::{FromStorage, StorageHandle};
@@ -106,6 +107,8 @@ pub struct NodeSpec {
     pub founder: Option<Founder>,
     /// What it serves.
     pub services: Vec<ServiceFactory>,
+    /// Whom it asks outside of itself, by channel. Threads are made for them when it starts.
+    pub outsides: Vec<Box<dyn Outside>>,
     /// Where it listens for clients.
     pub doors: Vec<DoorSpec>,
     /// Where its services count how long requests take.
@@ -374,6 +377,7 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         clock,
         opened,
         services: spec.services,
+        outsides: spec.outsides,
         peer_tls: spec.peer_tls,
         peers: spec.peers,
         disk: spec.disk,
@@ -401,6 +405,7 @@ struct Run {
     clock: HostClock,
     opened: Opened,
     services: Vec<ServiceFactory>,
+    outsides: Vec<Box<dyn Outside>>,
     peer_tls: Option<PeerTls>,
     peers: BTreeMap<NodeId, String>,
     disk: Arc<dyn Disk>,
@@ -435,11 +440,12 @@ impl Run {
         }
         let (answers, mut answered) = mpsc::unbounded_channel();
         let storage = StorageHandle::start(identity.node, log, snapshots, &answers);
+        let outside = OutsideHandle::start(self.outsides, &answers);
         let links = Links::new(identity.node, identity.cluster, self.peer_tls);
         let evidence = Evidence::open(Arc::clone(&self.disk));
         let book = Book::open(identity.node, self.disk, self.peers);
         let peers = book.peers();
-        let shared = Shared::new(replica, self.clock, links, storage, (book, evidence));
+        let shared = Shared::new(replica, self.clock, links, storage, outside, (book, evidence));
         let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
         let alarm = shared.alarm();
         task::spawn(&alarm, peer::accept(shared.clone(), peer_listener));

@@ -46,6 +46,7 @@ fn node() -> NodeHandle {
         groups: Vec::new(),
         founder: None,
         services: vec![Box::new(|_| Box::new(Echo))],
+        outsides: Vec::new(),
         meters: Vec::new(),
         counts: Vec::new(),
         doors: vec![DoorSpec { service: 0, door: Door(0), addr: free, tls: None }],

@@ -297,6 +297,7 @@ impl Running {
                         deeds.push(Deed::MembersChanged);
                     }
                 }
+                Output::Call { .. } => unreachable!("no machine of these worlds asks outside"),
                 Output::Evidence { .. } | Output::Answer { .. } => {}
                 Output::Fatal(reason) => deeds.push(Deed::Fatal(reason)),
             }

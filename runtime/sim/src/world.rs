@@ -845,6 +845,7 @@ impl<'w> World<'w> {
             SessionOutput::Close(conn) => (conn, ClientInput::Disconnected),
             SessionOutput::Pause(_) | SessionOutput::Resume(_) => return,
             SessionOutput::Propose { .. }
+            | SessionOutput::Call { .. }
             | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }
             | SessionOutput::Whisper { .. }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod machine;
+pub mod outside;
 pub mod session;
 pub mod wire;
 

@@ -17,6 +17,7 @@ use verity_pbft::liar::Lie;
 use verity_storage::{Disk, RealDisk, VolatileDisk};
 use verity_types::NodeId;
 
+use crate::abci::Address;
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
 use crate::cli::end_signals;
 use crate::cluster::{ADMIN_PORT, PEER_PORT, located, loopback};
@@ -244,9 +245,16 @@ fn validator(settings: &Settings) -> Result<Option<[u8; 32]>> {
 /// What the ledger begins with, if it is served.
 fn genesis(settings: &Settings) -> Result<Option<Arc<Genesis>>> {
     let Some(seed) = validator(settings)? else { return Ok(None) };
+    if !settings.ledger.validators.is_empty() {
+        let own = (NodeId(settings.node.id), &seed);
+        let genesis = compose::genesis_of(&settings.ledger, settings.cluster_id(), own)?;
+        return Ok(Some(Arc::new(genesis)));
+    }
     let Some(path) = &settings.ledger.genesis else {
         bail!(
-            "ledger.genesis names no file; the genesis lists the nodes' keys, and this node's is {}",
+            "ledger.validators lists no key, and ledger.genesis names no file; on every node's file belongs ledger.validators.{} = \
+             \"{}\"",
+            settings.node.id,
             compose::public_key(&seed)
         );
     };
@@ -285,7 +293,9 @@ fn place(settings: &Settings) -> Result<Place> {
     let tls = settings.tls.as_ref();
     let client_tls =
         compose::client_tls(&settings.zookeeper, &settings.kafka, &settings.ledger, tls.map(|tls| &tls.dir))?;
+    let application = settings.ledger.proxy_app.as_deref().map(Address::parse).transpose()?;
     Ok(Place {
+        application,
         id: NodeId(settings.node.id),
         cluster: settings.cluster_id(),
         disk: disk(settings)?,

@@ -72,6 +72,9 @@ pub(crate) struct Up {
     /// Allow nodes with a time to live.
     #[arg(long)]
     extended_types: bool,
+    /// The ledger's application on node 1, by ABCI's socket; each further node has one at the next port.
+    #[arg(long, value_name = "tcp://HOST:PORT")]
+    ledger_app: Option<String>,
     /// Where OpenTelemetry is sent, by OTLP over HTTP, such as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
@@ -120,6 +123,9 @@ impl Up {
         zookeeper.extended_types |= self.extended_types;
         if self.otlp_endpoint.is_some() {
             features.telemetry.otlp_endpoint.clone_from(&self.otlp_endpoint);
+        }
+        if self.ledger_app.is_some() {
+            features.ledger.proxy_app.clone_from(&self.ledger_app);
         }
         features.check()?;
         features.zookeeper.check_alone()?;

@@ -14,7 +14,7 @@ use verity_pbft::liar::{Liar, Lie};
 use verity_pbft::{Config as PbftConfig, Keys, Pbft, Scope};
 use verity_replica::EngineFactory;
 use verity_storage::ClusterId;
-use verity_types::{GroupId, Mono, NodeId};
+use verity_types::{GroupId, Mono, Nanos, NodeId};
 
 use super::watched::{Listener, Watched};
 
@@ -130,7 +130,14 @@ impl Engines {
         name.put_slice(&self.cluster.0);
         name.put_u64(group.0);
         let me = boot.id;
-        let config = PbftConfig { group: name.freeze(), ..PbftConfig::default() };
+        let config = PbftConfig {
+            group: name.freeze(),
+            // A primary that does less than half of what the best of the last ones did is replaced.
+            pace_window: Nanos::from_millis(2_000),
+            pace_percent: 50,
+            pace_rise_percent: 0,
+            ..PbftConfig::default()
+        };
         let scope = Scope { group: config.group.clone(), epoch: 0 };
         let pbft = Pbft::start(boot, config, keys, now).map_err(|error| error.to_string())?;
         let engine: Box<dyn Engine> = match self.lie {

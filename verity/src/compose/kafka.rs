@@ -170,5 +170,12 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
             duty: Some(Box::new(PartitionDuty::new(TEND_EVERY))),
         })
     };
-    Ok(Part { groups, founder: Some(Arc::new(founder)), service: Box::new(service), meters: timed, counts: counted })
+    Ok(Part {
+        groups,
+        founder: Some(Arc::new(founder)),
+        service: Box::new(service),
+        outsides: Vec::new(),
+        meters: timed,
+        counts: counted,
+    })
 }

@@ -66,6 +66,10 @@ impl Agreement for Watched {
         self.inner.every_voter_proposes()
     }
 
+    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
+        self.inner.comes_with_snapshot(bytes)
+    }
+
     fn tick_interval(&self) -> Nanos {
         self.inner.tick_interval()
     }

@@ -83,7 +83,14 @@ pub(super) fn part(plan: &Plan, place: &Place, doors: &[&PlannedDoor]) -> Result
         machine: Box::new(Tree::with_index_seed(TreeConfig::default(), plan.seed)),
         duty: Some(Box::new(ZooKeeperDuty::new(DutyConfig { config_text: ensemble, ..plan.zookeeper.duty() }))),
     };
-    Ok(Part { groups: vec![tree], founder: None, service: Box::new(service), meters: counted, counts: Vec::new() })
+    Ok(Part {
+        groups: vec![tree],
+        founder: None,
+        service: Box::new(service),
+        outsides: Vec::new(),
+        meters: counted,
+        counts: Vec::new(),
+    })
 }
 
 /// The text of `/zookeeper/config` in a new cluster, and this node's own line of it.

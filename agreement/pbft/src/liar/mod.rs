@@ -307,6 +307,10 @@ impl Agreement for Liar {
         self.inner.every_voter_proposes()
     }
 
+    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
+        self.inner.comes_with_snapshot(bytes)
+    }
+
     fn tick_interval(&self) -> Nanos {
         self.inner.tick_interval()
     }

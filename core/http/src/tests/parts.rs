@@ -220,6 +220,20 @@ fn who_does_not_pause_is_refused() {
 }
 
 #[test]
+fn a_service_refuses_in_its_own_words() {
+    let mut server = Server::new(Limits::default()).refusing_by(|refusal| match refusal {
+        Refusal::BodyTooLarge(_) => Response::new(400).body("application/json", "{}"),
+        other => other.response(),
+    });
+    server.on_bytes(Bytes::from_static(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"));
+    let events = polled(&mut server);
+    let [Event::Refuse(_), Event::Write(refusal), Event::Close] = &events[..] else {
+        panic!("a refusal, the end: {events:?}")
+    };
+    assert!(refusal.starts_with(b"HTTP/1.1 400 ") && refusal.ends_with(b"Connection: close\r\n\r\n{}"));
+}
+
+#[test]
 fn who_does_not_wait_for_the_handshake_is_refused() {
     let (mut server, _) = after(Limits::default(), HANDSHAKE);
     server.on_bytes(Bytes::from(vec![0x81; HELD_BYTES_MAX + 1]));

@@ -86,6 +86,9 @@ pub trait App: Send {
     /// The hash of the state.
     fn app_hash(&mut self) -> Bytes;
 
+    /// What else is its state, and the hash says nothing of.
+    fn aside(&self) -> [u64; 2];
+
     /// Bytes of memory that the state holds, roughly.
     fn size(&self) -> u64;
 }

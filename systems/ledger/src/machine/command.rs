@@ -1,9 +1,10 @@
 //! What the order carries, and what it is answered with.
 //!
 //! ```text
-//! command = version:1 kind:1 body
+//! command = version:1 kind:1 body    version is 2
 //! kind 1: a transaction's bytes
-//! kind 2: vote = height:8 address:20 seconds:8 nanos:4 signature:64, integers big-endian
+//! kind 2: vote = height:8 address:20 seconds:8 nanos:4 signature:64 block, integers big-endian
+//!         block = hash:32 parts:4 hash:32
 //! kind 3: cut, empty
 //! answer  = kind:1 body
 //! kind 0: done, empty; 1: what a check says, as `tendermint.abci.ExecTxResult`; 2: why it is refused, as text
@@ -13,10 +14,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 use verity_contract::Pieces;
 
-use crate::wire::{Address, CheckTx, Time, Vote};
+use crate::wire::{Address, BlockId, CheckTx, PartSetHeader, Time, Vote};
 
 /// The version of this layout.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 mod kind {
     pub(super) const TX: u8 = 1;
@@ -27,7 +28,7 @@ mod kind {
     pub(super) const REFUSED: u8 = 2;
 }
 
-const VOTE_SIZE: usize = 8 + 20 + 8 + 4 + 64;
+const VOTE_SIZE: usize = 8 + 20 + 8 + 4 + 64 + 32 + 4 + 32;
 
 /// Bytes that are no command or answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -39,8 +40,8 @@ pub struct CommandError(pub &'static str);
 pub enum Command {
     /// A client's transaction.
     Tx(Bytes),
-    /// A validator's vote.
-    Vote(Vote),
+    /// A validator's vote, and for which block it is.
+    Vote(Vote, BlockId),
     /// A block is wished for, even an empty one.
     Cut,
 }
@@ -52,13 +53,16 @@ impl Command {
         let head = |kind: u8| Bytes::copy_from_slice(&[VERSION, kind]);
         match self {
             Self::Tx(tx) => Pieces { head: head(kind::TX), body: tx.clone() },
-            Self::Vote(vote) => {
+            Self::Vote(vote, block_id) => {
                 let mut body = BytesMut::with_capacity(VOTE_SIZE);
                 body.put_u64(vote.height);
                 body.put_slice(&vote.address);
                 body.put_i64(vote.time.seconds);
                 body.put_u32(vote.time.nanos);
                 body.put_slice(&vote.signature);
+                body.put_slice(&block_id.hash);
+                body.put_u32(block_id.parts.total);
+                body.put_slice(&block_id.parts.hash);
                 Pieces { head: head(kind::VOTE), body: body.freeze() }
             }
             Self::Cut => Pieces { head: head(kind::CUT), body: Bytes::new() },
@@ -79,28 +83,34 @@ impl Command {
         let body = bytes.slice(2..);
         match *what {
             kind::TX => Ok(Self::Tx(body)),
-            kind::VOTE => vote(&body).map(Self::Vote),
+            kind::VOTE => vote(&body).map(|(vote, block_id)| Self::Vote(vote, block_id)),
             kind::CUT if body.is_empty() => Ok(Self::Cut),
             _ => Err(CommandError("a command of an unknown kind")),
         }
     }
 }
 
-fn vote(body: &Bytes) -> Result<Vote, CommandError> {
+fn vote(body: &Bytes) -> Result<(Vote, BlockId), CommandError> {
     if body.len() != VOTE_SIZE {
         return Err(CommandError("a vote has one size"));
     }
     let (height, rest) = body.split_first_chunk().expect("it was measured");
     let (address, rest): (&Address, _) = rest.split_first_chunk().expect("it was measured");
     let (seconds, rest) = rest.split_first_chunk().expect("it was measured");
-    let (nanos, signature) = rest.split_first_chunk().expect("it was measured");
+    let (nanos, rest) = rest.split_first_chunk().expect("it was measured");
+    let (signature, rest): (&[u8; 64], _) = rest.split_first_chunk().expect("it was measured");
+    let (hash, rest) = rest.split_first_chunk().expect("it was measured");
+    let (total, parts) = rest.split_first_chunk().expect("it was measured");
+    let parts = parts.first_chunk().expect("it was measured");
+    let parts = PartSetHeader { total: u32::from_be_bytes(*total), hash: *parts };
+    let block_id = BlockId { hash: *hash, parts };
     let time = Time { seconds: i64::from_be_bytes(*seconds), nanos: u32::from_be_bytes(*nanos) };
     // What a moment may be is what its protobuf form may be; a leader may propose anything.
     if time.nanos >= 1_000_000_000 || !(0..=253_402_300_799).contains(&time.seconds) {
         return Err(CommandError("a vote at no moment"));
     }
     let signature = body.slice_ref(signature);
-    Ok(Vote { height: u64::from_be_bytes(*height), address: *address, time, signature })
+    Ok((Vote { height: u64::from_be_bytes(*height), address: *address, time, signature }, block_id))
 }
 
 /// What a command is answered with.

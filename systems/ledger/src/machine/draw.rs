@@ -13,6 +13,8 @@
 //! | 6 commit | the votes for the last block |
 //! | 7 proposal | the block under way, its votes, how many transactions it took |
 //! | 8 end | digest (32), SHA-256 of all records before it |
+//! | 10 abroad | of an application in another process: begun `u8`, its version `u64`, the hash that it began with |
+//! | 9 trails | where those of what waits, of what was seen and of the blocks begin (32 each) |
 //!
 //! Blocks do not change, so the beginning takes a reference to each; the application sees to its own state.
 
@@ -29,7 +31,7 @@ use super::store::Stored;
 use crate::wire::{Writer, sha256};
 
 pub(super) const MAGIC: &[u8; 4] = b"VLGR";
-pub(super) const FORMAT: u16 = 1;
+pub(super) const FORMAT: u16 = 2;
 
 /// Kinds of records.
 pub(super) mod kind {
@@ -41,6 +43,8 @@ pub(super) mod kind {
     pub(in super::super) const COMMIT: u8 = 6;
     pub(in super::super) const PROPOSAL: u8 = 7;
     pub(in super::super) const END: u8 = 8;
+    pub(in super::super) const TRAILS: u8 = 9;
+    pub(in super::super) const ABROAD: u8 = 10;
 }
 
 /// A snapshot under way.
@@ -77,10 +81,17 @@ impl Ledger {
         let mut last = VecDeque::from([(kind::COMMIT, commit.out)]);
         let proposal = self.proposal.as_ref().map(|proposal| proposal.encode(self.pool.proposed));
         last.extend(proposal.map(|proposal| (kind::PROPOSAL, proposal)));
+        let [waiting, seen] = self.pool.trail_begins();
+        let trails = [waiting, seen, self.store.trail().begin()].concat();
+        let seen = self.pool.seen().iter().flatten().copied().collect();
         self.app.snapshot_begin();
+        let mut first = VecDeque::from([(kind::HEAD, self.head()), (kind::TRAILS, trails), (kind::SEEN, seen)]);
+        first.extend(self.abroad.as_ref().map(|abroad| {
+            let version = abroad.version.unwrap_or(0).to_be_bytes();
+            (kind::ABROAD, [&[abroad.version.is_some().into()], &version[..], &abroad.first_hash].concat())
+        }));
         self.drawing = Some(Drawing {
-            first: [(kind::HEAD, self.head()), (kind::SEEN, self.pool.seen().iter().flatten().copied().collect())]
-                .into(),
+            first,
             waiting: self.pool.waiting().cloned().collect(),
             app: true,
             blocks: self.store.iter().cloned().collect(),

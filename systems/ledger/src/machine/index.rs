@@ -1,7 +1,8 @@
 //! Where transactions are, by their hashes and by what happened in them (CometBFT `state/txindex/kv`).
 //!
 //! A value of a tag has the list of places in which it stands, which grows at its end and is cut at its front, as blocks
-//! come and go. A search takes the shortest list that a condition leaves, and looks its places up in the others.
+//! come and go. A search takes the places of the condition that leaves fewest, and looks them up in those of each other one:
+//! what it takes grows with the places that there are, and not with their square.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -78,18 +79,21 @@ impl Index {
         let (heights, others): (Vec<_>, Vec<_>) = query.conditions.iter().partition(|one| one.tag == TX_HEIGHT);
         let mut lists: Vec<Vec<&Places>> = others.into_iter().map(|condition| self.lists(condition)).collect();
         lists.sort_by_key(|lists| lists.iter().map(|places| places.len()).sum::<usize>());
-        let mut found: Vec<Place> = match lists.first() {
-            Some(shortest) => shortest.iter().flat_map(|places| places.iter().copied()).collect(),
-            None => all(),
-        };
-        found.sort_unstable();
-        found.dedup();
-        let holds = |place: &Place| {
+        let mut lists = lists.into_iter();
+        let mut found = lists.next().map_or_else(all, |shortest| merged(&shortest));
+        found.retain(|place| {
             let height = place.0.to_string();
             heights.iter().all(|condition| condition.holds_for(&height))
-                && lists.iter().skip(1).all(|lists| lists.iter().any(|places| places.binary_search(place).is_ok()))
-        };
-        found.retain(holds);
+        });
+        for lists in lists {
+            if let [one] = lists[..] {
+                found.retain(|place| one.binary_search(place).is_ok());
+            } else {
+                // As many lists as there are values: to look each place up in each would take their product.
+                let places = merged(&lists);
+                found.retain(|place| places.binary_search(place).is_ok());
+            }
+        }
         Ok(found)
     }
 
@@ -105,6 +109,14 @@ impl Index {
         let values = tags.flat_map(|(_, values)| values);
         values.filter(|(value, _)| condition.holds_for(value)).map(|(_, places)| places).collect()
     }
+}
+
+/// All places of some lists, in order, each once.
+fn merged(lists: &[&Places]) -> Vec<Place> {
+    let mut all: Vec<Place> = lists.iter().flat_map(|places| places.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// What a transaction can be found by.

@@ -276,6 +276,10 @@ impl App for KvStore {
         Bytes::copy_from_slice(&self.tree.root())
     }
 
+    fn aside(&self) -> [u64; 2] {
+        [self.ran, self.height]
+    }
+
     fn size(&self) -> u64 {
         self.bytes
     }

@@ -1,11 +1,13 @@
 //! The state of a ledger, and what each command does to it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use verity_contract::{Command as Ordered, Effects, ReadOutcome, RestoreError, StateMachine};
-use verity_types::Digest;
+use verity_types::{Digest, LogIndex};
 
+use super::abroad::{Abroad, Elsewhere};
 use super::app::App;
 use super::command::{Command, Reply};
 use super::draw::Drawing;
@@ -13,7 +15,7 @@ use super::index::Index;
 use super::pool::{Pool, PoolLimits};
 use super::query::{Answer, Proposed, Query, address, encode_answer};
 use super::store::Store;
-use crate::wire::{BlockId, Commit, ConsensusParams, Genesis, Hash, Time, Validators, root, sha256};
+use crate::wire::{Address, BlockId, Commit, ConsensusParams, Genesis, Hash, Time, Validators, root, sha256};
 
 /// What a ledger keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(super) struct Proposal {
     pub(super) height: u64,
     /// The votes for it so far.
     pub(super) votes: Commit,
+    /// Who signed another block of this height, and which. It is this node's own, and no part of the common state.
+    pub(super) others: BTreeMap<Address, BlockId>,
 }
 
 /// A ledger.
@@ -65,6 +69,10 @@ pub struct Ledger {
     pub(super) validators: Validators,
     pub(super) params: ConsensusParams,
     pub(super) app: Box<dyn App>,
+    /// The application, if it runs in another process.
+    pub(super) abroad: Option<Abroad>,
+    /// Why it cannot go on.
+    pub(super) failed: Option<String>,
     pub(super) pool: Pool,
     pub(super) store: Store,
     pub(super) index: Index,
@@ -101,6 +109,8 @@ impl Ledger {
             validators: genesis.set(),
             params: ConsensusParams::default(),
             app,
+            abroad: None,
+            failed: None,
             pool: Pool::default(),
             store: Store::default(),
             index: Index::default(),
@@ -109,6 +119,35 @@ impl Ledger {
             config,
             genesis,
         }
+    }
+
+    /// A ledger that begins, and whose application runs in another process.
+    ///
+    /// # Panics
+    /// If no chain can begin with the genesis: [`Genesis::check`] says so before.
+    #[must_use]
+    pub fn abroad(config: LedgerConfig, genesis: Arc<Genesis>) -> Self {
+        Self { abroad: Some(Abroad::default()), ..Self::new(config, genesis, Box::new(Elsewhere)) }
+    }
+
+    /// The application is asked something.
+    pub(super) fn is_busy(&self) -> bool {
+        self.abroad.as_ref().is_some_and(Abroad::is_busy)
+    }
+
+    /// Of the application's protocol.
+    pub(super) fn app_version(&mut self) -> u64 {
+        match &self.abroad {
+            Some(abroad) => abroad.version.expect("the chain has begun there"),
+            None => self.app.info().app_version.0,
+        }
+    }
+
+    /// Applies a command; false if it is the last one.
+    pub(super) fn apply_one(&mut self, command: &Ordered, effects: &mut Effects) -> bool {
+        let reply = self.on_command(&command.bytes, effects);
+        effects.reply(command.request, reply.encode());
+        self.failed.take().map(|why| effects.fail(why)).is_none()
     }
 
     /// The height of the last block.
@@ -124,8 +163,8 @@ impl Ledger {
                 self.cut_if_due(effects);
                 reply
             }
-            Ok(Command::Vote(vote)) => {
-                let reply = self.on_vote(vote, effects);
+            Ok(Command::Vote(vote, named)) => {
+                let reply = self.on_vote(vote, named, effects);
                 self.cut_if_due(effects);
                 reply
             }
@@ -168,10 +207,18 @@ impl Ledger {
 
 impl StateMachine for Ledger {
     fn apply(&mut self, batch: &[Ordered], effects: &mut Effects) {
-        for command in batch {
-            let reply = self.on_command(&command.bytes, effects);
-            effects.reply(command.request, reply.encode());
+        if self.abroad.is_some() {
+            return self.apply_abroad(batch, effects);
         }
+        for command in batch {
+            if !self.apply_one(command, effects) {
+                return;
+            }
+        }
+    }
+
+    fn on_answer(&mut self, answer: Bytes, effects: &mut Effects) {
+        self.on_answer_abroad(answer, effects);
     }
 
     fn read(&mut self, query: &[u8]) -> ReadOutcome {
@@ -183,7 +230,12 @@ impl StateMachine for Ledger {
         ReadOutcome::Ready(encode_answer(answer))
     }
 
+    fn snapshot_saved(&mut self, _index: LogIndex) {
+        self.note_saved();
+    }
+
     fn snapshot_begin(&mut self) {
+        self.note_drawing();
         self.draw_begin();
     }
 
@@ -196,17 +248,25 @@ impl StateMachine for Ledger {
     }
 
     fn digest(&self) -> Digest {
-        let mut state = Vec::with_capacity(256);
+        let mut state = Vec::with_capacity(512);
         state.extend_from_slice(&self.tip.height.to_be_bytes());
         state.extend_from_slice(&self.tip.id.hash);
-        state.extend_from_slice(&self.tip.app_hash);
+        state.extend_from_slice(&sha256(&self.tip.app_hash));
         state.extend_from_slice(&self.tip.results_hash);
-        state.extend_from_slice(&self.tip.seen.votes().to_be_bytes());
+        state.extend_from_slice(&self.tip.seen.hash());
+        state.extend_from_slice(&self.store.base().to_be_bytes());
+        state.extend_from_slice(&self.store.trail().end());
+        state.extend(self.app.aside().iter().flat_map(|word| word.to_be_bytes()));
+        if let Some(abroad) = &self.abroad {
+            state.extend_from_slice(&abroad.version.map_or(0, |version| version + 1).to_be_bytes());
+            state.extend_from_slice(&sha256(&abroad.first_hash));
+        }
+        state.extend_from_slice(&self.pool.fingerprint());
         if let Some(proposal) = &self.proposal {
             state.extend_from_slice(&proposal.votes.block_id.hash);
-            state.extend_from_slice(&proposal.votes.votes().to_be_bytes());
+            state.extend_from_slice(&proposal.votes.block_id.parts.hash);
+            state.extend_from_slice(&proposal.votes.hash());
         }
-        state.extend(self.pool.fingerprint().iter().flat_map(|word| word.to_be_bytes()));
         Digest(sha256(&state))
     }
 
@@ -221,7 +281,7 @@ impl StateMachine for Ledger {
         if let Some(proposal) = &self.proposal {
             assert_eq!(proposal.height, self.tip.height + 1, "one block after the other");
             assert!(!self.validators.is_quorum(proposal.votes.votes()), "what is signed stands");
-        } else {
+        } else if !self.is_busy() {
             assert_eq!(self.pool.proposed, 0, "what is proposed is in a block");
         }
     }

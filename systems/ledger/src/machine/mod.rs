@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent: evidence, changes of validators, and a clock. Times come in votes.
 
+mod abroad;
 mod app;
 mod command;
 mod draw;
@@ -25,11 +26,13 @@ mod restore;
 mod rounds;
 mod show;
 mod store;
+mod trail;
 mod tree;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use abroad::{Ask, Errand, Told};
 pub use app::{App, AppQuery, BlockToRun, FinalizedBlock};
 pub use command::{Command, CommandError, Reply};
 pub use kvstore::KvStore;

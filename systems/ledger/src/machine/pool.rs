@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::trail::Trail;
 use crate::wire::{Hash, varint_size};
 
 /// Bounds of what waits.
@@ -37,12 +38,10 @@ pub(super) struct Pool {
     pub(super) proposed: usize,
     seen: VecDeque<Hash>,
     known: BTreeSet<Hash>,
-    /// The sum of the hashes that are known; what waits is known too.
-    sum: u64,
-}
-
-fn word(hash: &Hash) -> u64 {
-    u64::from_be_bytes(*hash.first_chunk().expect("a hash has 32 bytes"))
+    /// Of what waits.
+    waiting_trail: Trail,
+    /// Of what was seen.
+    seen_trail: Trail,
 }
 
 impl Pool {
@@ -68,12 +67,12 @@ impl Pool {
         if !self.known.insert(hash) {
             return;
         }
-        self.sum = self.sum.wrapping_add(word(&hash));
+        self.seen_trail.push(&hash);
         self.seen.push_back(hash);
         while self.seen.len() > limits.cache_max {
             let oldest = self.seen.pop_front().expect("it is not empty");
             self.known.remove(&oldest);
-            self.sum = self.sum.wrapping_sub(word(&oldest));
+            self.seen_trail.pop(&oldest);
         }
     }
 
@@ -86,6 +85,7 @@ impl Pool {
     /// Puts back what a snapshot has waiting. Whether it is remembered the snapshot says apart.
     pub(super) fn put_waiting(&mut self, hash: Hash, tx: &[u8]) {
         self.bytes += tx.len() as u64;
+        self.waiting_trail.push(&hash);
         self.waiting.push_back((hash, Bytes::copy_from_slice(tx)));
     }
 
@@ -104,7 +104,8 @@ impl Pool {
     /// The block under way stands; `done` are the hashes of what it holds, which may differ from what waited.
     pub(super) fn settle(&mut self, limits: &PoolLimits, done: &[Hash]) {
         for _ in 0..self.proposed {
-            let (_, tx) = self.waiting.pop_front().expect("what was proposed waits in front");
+            let (hash, tx) = self.waiting.pop_front().expect("what was proposed waits in front");
+            self.waiting_trail.pop(&hash);
             self.bytes -= tx.len() as u64;
         }
         self.proposed = 0;
@@ -140,9 +141,20 @@ impl Pool {
         self.remember(limits, hash);
     }
 
-    /// Numbers that differ if what is held differs.
-    pub(super) fn fingerprint(&self) -> [u64; 4] {
-        [self.waiting.len() as u64, self.bytes, self.proposed as u64, self.sum]
+    /// Where the trails of what waits and of what was seen begin.
+    pub(super) fn trail_begins(&self) -> [Hash; 2] {
+        [self.waiting_trail.begin(), self.seen_trail.begin()]
+    }
+
+    /// An empty one whose trails begin there.
+    pub(super) fn beginning_at([waiting, seen]: [Hash; 2]) -> Self {
+        Self { waiting_trail: Trail::beginning_at(waiting), seen_trail: Trail::beginning_at(seen), ..Self::default() }
+    }
+
+    /// Bytes that differ if what is held differs.
+    pub(super) fn fingerprint(&self) -> Vec<u8> {
+        let counts = [self.waiting.len(), self.seen.len(), self.proposed].map(|count| (count as u64).to_be_bytes());
+        [&counts.concat()[..], &self.waiting_trail.end(), &self.seen_trail.end()].concat()
     }
 
     pub(super) fn invariants(&self) {

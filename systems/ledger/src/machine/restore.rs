@@ -70,6 +70,7 @@ impl Ledger {
     /// As a ledger that begins.
     fn forget(&mut self) {
         self.app.restore_begin();
+        self.abroad = self.abroad.is_some().then(super::abroad::Abroad::default);
         self.pool = super::pool::Pool::default();
         self.store = super::store::Store::default();
         self.index = super::index::Index::default();
@@ -81,6 +82,8 @@ impl Ledger {
         match kind {
             kind::HEAD if payload != self.head() => refuse("it is of another chain, or of another version"),
             kind::HEAD => Ok(()),
+            kind::TRAILS => self.on_trails(&payload),
+            kind::ABROAD => self.on_abroad(&payload),
             kind::SEEN => {
                 let (hashes, rest): (&[Hash], _) = payload.as_chunks();
                 hashes.iter().for_each(|hash| self.pool.put_seen(&self.config.pool, *hash));
@@ -100,6 +103,26 @@ impl Ledger {
         }
     }
 
+    fn on_abroad(&mut self, payload: &[u8]) -> Result<(), Refused> {
+        let Some(abroad) = &mut self.abroad else { return refuse("its application runs in another process") };
+        let Some(([begun, version @ ..], first_hash)) = payload.split_first_chunk::<9>() else {
+            return refuse("half a version of an application");
+        };
+        abroad.version = (*begun == 1).then_some(u64::from_be_bytes(*version));
+        abroad.first_hash = Bytes::copy_from_slice(first_hash);
+        Ok(())
+    }
+
+    fn on_trails(&mut self, payload: &[u8]) -> Result<(), Refused> {
+        let ([waiting, seen, blocks], []) = payload.as_chunks() else { return refuse("there are three trails") };
+        if self.store.height() > 0 || self.pool.count() > 0 || !self.pool.seen().is_empty() {
+            return refuse("trails come before what they are of");
+        }
+        self.pool = super::pool::Pool::beginning_at([*waiting, *seen]);
+        self.store = super::store::Store::beginning_at(*blocks);
+        Ok(())
+    }
+
     fn on_block(&mut self, payload: Bytes) -> Result<(), Refused> {
         let stored = Stored::decode(payload)?;
         if let Some(last) = self.store.get(self.store.height())
@@ -113,8 +136,13 @@ impl Ledger {
 
     /// Takes the votes for the last block: the tip is whole.
     fn on_last(&mut self, seen: Commit) -> Result<(), Refused> {
-        let app_hash = self.app.app_hash();
-        let Some(stored) = self.store.get(self.store.height()).cloned() else {
+        let last = self.store.get(self.store.height()).cloned();
+        let app_hash = match (&self.abroad, &last) {
+            (None, _) => self.app.app_hash(),
+            (Some(abroad), None) => abroad.first_hash.clone(),
+            (Some(_), Some(stored)) => stored.app_hash.clone(),
+        };
+        let Some(stored) = last else {
             self.tip = Tip {
                 height: 0,
                 id: crate::wire::BlockId::default(),
@@ -181,7 +209,8 @@ impl Ledger {
             return refuse("the block under way took more than waits");
         }
         self.pool.proposed = proposed;
-        self.proposal = Some(Proposal { encoded, time: block.header.time, height: block.header.height, votes });
+        let (time, height) = (block.header.time, block.header.height);
+        self.proposal = Some(Proposal { encoded, time, height, votes, others: std::collections::BTreeMap::new() });
         Ok(())
     }
 }

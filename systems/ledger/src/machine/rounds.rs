@@ -3,17 +3,20 @@
 //! A block waits for the votes of the one before it, whose times make its own and whose signatures it carries. While they
 //! are on their way transactions gather, so blocks are the larger the more there is to do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use verity_contract::Effects;
 
-use super::app::BlockToRun;
+use super::app::{BlockToRun, FinalizedBlock};
 use super::command::Reply;
 use super::ledger::{Ledger, Proposal, Tip};
 use super::query::{BlockMade, Proposed, Topic};
 use super::store::Stored;
-use crate::wire::{Block, Commit, CommitSig, ConsensusParams, ExecTxResult, Header, Time, Vote, Writer};
+use crate::wire::{
+    Address, Block, BlockId, Commit, CommitSig, ConsensusParams, ExecTxResult, Header, Time, Vote, Writer, hex_upper,
+};
 
 impl Ledger {
     /// The state that the last block left is said by no header yet, so nothing of it can be proved. CometBFT cuts a block
@@ -24,7 +27,7 @@ impl Ledger {
 
     /// Cuts a block, if none is under way and there is a reason.
     pub(super) fn cut_if_due(&mut self, effects: &mut Effects) {
-        if self.proposal.is_none() && (!self.pool.is_empty() || self.needs_proof()) {
+        if self.proposal.is_none() && !self.is_busy() && (!self.pool.is_empty() || self.needs_proof()) {
             self.cut(effects);
         }
     }
@@ -34,18 +37,31 @@ impl Ledger {
         assert!(self.proposal.is_none(), "one block after the other");
         let bytes_max = ConsensusParams::data_bytes_max(self.validators.count());
         let waiting = self.pool.oldest(bytes_max);
+        self.pool.proposed = waiting.len();
+        if self.abroad.is_some() {
+            return self.prepare_abroad(&waiting, bytes_max);
+        }
         let mut txs = self.app.prepare_proposal(&waiting, bytes_max);
         if !self.app.process_proposal(&txs) {
             txs = Vec::new();
         }
-        self.pool.proposed = waiting.len();
-        let height = self.tip.height + 1;
+        self.finish_cut(txs, effects);
+    }
+
+    /// The time of the next block.
+    pub(super) fn next_time(&self) -> Time {
+        let time = self.tip.seen.median_time().unwrap_or(self.genesis.time);
+        assert!(self.tip.height == 0 || time > self.tip.time, "votes are later than their block");
+        time
+    }
+
+    /// Puts out a block of these transactions, to be signed.
+    pub(super) fn finish_cut(&mut self, txs: Vec<Bytes>, effects: &mut Effects) {
+        let (height, time) = (self.tip.height + 1, self.next_time());
         let last_commit = self.tip.seen.clone();
-        let time = last_commit.median_time().unwrap_or(self.genesis.time);
-        assert!(height == 1 || time > self.tip.time, "votes are later than their block");
         let validators_hash = self.validators.hash();
         let header = Header {
-            app_version: self.app.info().app_version.0,
+            app_version: self.app_version(),
             chain_id: self.genesis.chain_id.clone(),
             height,
             time,
@@ -62,13 +78,13 @@ impl Ledger {
         let encoded = block.encode();
         let block_id = block.id(&encoded);
         let votes = Commit { height, block_id, signatures: vec![CommitSig { vote: None }; self.validators.count()] };
-        self.proposal = Some(Proposal { encoded, time, height, votes });
+        self.proposal = Some(Proposal { encoded, time, height, votes, others: BTreeMap::new() });
         let event = Proposed { height, id: block_id, time };
         effects.event(Bytes::from_static(Topic::PROPOSED), event.encode());
     }
 
     /// Counts a vote.
-    pub(super) fn on_vote(&mut self, vote: Vote, effects: &mut Effects) -> Reply {
+    pub(super) fn on_vote(&mut self, vote: Vote, named: BlockId, effects: &mut Effects) -> Reply {
         let refuse = |why: &str| Reply::Refused(why.to_owned());
         let Some((at, key)) = self.validators.find(&vote.address) else { return refuse("nobody's vote") };
         let (votes, time) = match &mut self.proposal {
@@ -82,8 +98,12 @@ impl Ledger {
         if vote.time <= time {
             return refuse("a vote before its block");
         }
-        if !vote.is_by(&key, &self.genesis.chain_id, votes.block_id) {
+        if !vote.is_by(&key, &self.genesis.chain_id, named) {
             return refuse("a signature that does not verify");
+        }
+        if named != votes.block_id {
+            self.on_other_block(vote.address, named);
+            return refuse("a vote for another block");
         }
         votes.signatures[at].vote = Some((vote.time, vote.address, vote.signature));
         if let Some(proposal) = self.proposal.take_if(|proposal| self.validators.is_quorum(proposal.votes.votes())) {
@@ -92,11 +112,37 @@ impl Ledger {
         Reply::Done
     }
 
+    /// A validator signed another block of this height. All made theirs of one order: what differs is what their
+    /// applications came to, and a node that is alone with that must not go on.
+    fn on_other_block(&mut self, address: Address, named: BlockId) {
+        let Some(proposal) = &mut self.proposal else { return };
+        proposal.others.insert(address, named);
+        let same = proposal.others.values().filter(|other| **other == named).count();
+        if same * 2 > self.validators.count() {
+            let before = proposal.height - 1;
+            self.failed = Some(format!(
+                "the application came to another state in block {before} than those of {same} of {} validators: its hash \
+                 there is {}, and they signed another block behind it; restore it from one of theirs",
+                self.validators.count(),
+                hex_upper(&self.tip.app_hash)
+            ));
+        }
+    }
+
     /// Runs a block that is signed.
     fn stand(&mut self, proposal: Proposal, effects: &mut Effects) {
+        if self.abroad.is_some() {
+            return self.run_abroad(proposal);
+        }
         let block = Block::decode(proposal.encoded.clone()).expect("it was encoded here");
         let run = BlockToRun { height: proposal.height, time: proposal.time, txs: &block.txs };
         let done = self.app.finalize_block(run);
+        self.finish_stand(proposal, done, effects);
+    }
+
+    /// Takes in what a block came to.
+    pub(super) fn finish_stand(&mut self, proposal: Proposal, done: FinalizedBlock, effects: &mut Effects) {
+        let block = Block::decode(proposal.encoded.clone()).expect("it was encoded here");
         assert_eq!(done.tx_results.len(), block.txs.len(), "the application answers for each transaction");
         let retain = self.app.commit();
         let results = done.tx_results.iter().map(ExecTxResult::encode).collect();

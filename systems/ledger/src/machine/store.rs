@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::trail::Trail;
 use crate::wire::{AbciEvent, Block, BlockId, ExecTxResult, Hash, ProtoError, Reader, Writer, sha256};
 
 /// What a block holds in memory beside its bytes, roughly; with each transaction, its places in the index.
@@ -24,6 +25,8 @@ pub(super) struct Stored {
     pub(super) events: Vec<AbciEvent>,
     /// Of the state behind it.
     pub(super) app_hash: Bytes,
+    /// Of all of it, as a snapshot carries it.
+    digest: Hash,
 }
 
 impl Stored {
@@ -40,7 +43,9 @@ impl Stored {
         }
         let id = block.id(&encoded);
         let hashes = block.txs.iter().map(|tx| sha256(tx)).collect();
-        Ok(Self { block, encoded, id, hashes, results, events, app_hash })
+        let mut stored = Self { block, encoded, id, hashes, results, events, app_hash, digest: Hash::default() };
+        stored.digest = sha256(&stored.encode());
+        Ok(stored)
     }
 
     /// Which one it is.
@@ -102,15 +107,27 @@ pub(super) struct Store {
     blocks: VecDeque<Arc<Stored>>,
     by_hash: BTreeMap<Hash, u64>,
     bytes: u64,
+    trail: Trail,
 }
 
 impl Store {
+    /// An empty one whose trail begins there.
+    pub(super) fn beginning_at(begin: Hash) -> Self {
+        Self { trail: Trail::beginning_at(begin), ..Self::default() }
+    }
+
+    /// Of what is stored.
+    pub(super) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
     /// Appends a block.
     pub(super) fn push(&mut self, stored: Arc<Stored>) {
         if let Some(last) = self.blocks.back() {
             assert_eq!(last.height() + 1, stored.height(), "blocks come one after the other");
         }
         self.bytes += stored.size();
+        self.trail.push(&stored.digest);
         self.by_hash.insert(stored.id.hash, stored.height());
         self.blocks.push_back(stored);
     }
@@ -124,6 +141,7 @@ impl Store {
         }
         let oldest = self.blocks.pop_front().expect("there are two");
         self.bytes -= oldest.size();
+        self.trail.pop(&oldest.digest);
         self.by_hash.remove(&oldest.id.hash);
         Some(oldest)
     }

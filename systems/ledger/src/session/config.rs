@@ -24,6 +24,8 @@ pub struct Config {
     pub rpc_address: String,
     /// Pages of other sites may call it, as they may call CometBFT. Not for a node on loopback.
     pub any_origin: bool,
+    /// The application runs in another process: transactions are checked there, and queries asked.
+    pub external: bool,
     /// Reads wait for every write acknowledged before; else they are the node's own state, as in CometBFT.
     pub linearizable_reads: bool,
     /// `[rpc] timeout_broadcast_tx_commit`

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use verity_clock::Now;
 use verity_contract::{Duty, DutyInput, DutyOutput, ReadOutcome, StateMachine};
+use verity_types::Mono;
 
 use super::config::DutyConfig;
 use crate::machine::{Command, Query, Topic, decode_answer};
@@ -14,21 +15,24 @@ pub struct LedgerDuty {
     leads: bool,
     /// A block stood since the last moment.
     moved: bool,
+    /// When an empty block is due. A moment that an earlier time as leader asked for is none.
+    due: Option<Mono>,
 }
 
 impl LedgerDuty {
     /// A duty that waits to lead.
     #[must_use]
     pub fn new(config: DutyConfig) -> Self {
-        Self { config, leads: false, moved: false }
+        Self { config, leads: false, moved: false, due: None }
     }
 
     fn cut(out: &mut Vec<DutyOutput>) {
         out.push(DutyOutput::Propose(Command::Cut.encode().join()));
     }
 
-    fn wait(&self, now: Now, out: &mut Vec<DutyOutput>) {
-        out.extend(self.config.empty_blocks.map(|interval| DutyOutput::Wake(now.mono + interval)));
+    fn wait(&mut self, now: Now, out: &mut Vec<DutyOutput>) {
+        self.due = self.config.empty_blocks.map(|interval| now.mono + interval);
+        out.extend(self.due.map(DutyOutput::Wake));
     }
 }
 
@@ -50,9 +54,9 @@ impl Duty for LedgerDuty {
                 }
                 self.wait(now, out);
             }
-            DutyInput::Follow => self.leads = false,
+            DutyInput::Follow => (self.leads, self.due) = (false, None),
             DutyInput::Event { topic, .. } => self.moved |= topic == Topic::BLOCK,
-            DutyInput::Wake(_) if self.leads => {
+            DutyInput::Wake(_) if self.leads && self.due.is_some_and(|due| due <= now.mono) => {
                 if !std::mem::take(&mut self.moved) {
                     Self::cut(out);
                 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use verity_clock::Now;
-use verity_contract::{Consistency, Failure, Service, SessionInput, SessionOutput};
-use verity_http::{Event, Limits, Message, Request, RequestNumber, Response, Server};
+use verity_contract::{Channel, Consistency, Failure, Service, SessionInput, SessionOutput};
+use verity_http::{Event, Limits, Message, Refusal, Request, RequestNumber, Response, Server};
 use verity_types::{ConnId, Mono, Nanos, Token};
 
 use super::calls::{Batches, Call, Delivery, Way, json_response};
@@ -16,7 +16,8 @@ use super::signer::Signer;
 use super::subscriptions::Subscriptions;
 use super::transactions::{Waiters, committed, no_outcome};
 use crate::machine::{BlockMade, Command, Proposed, Query, Reply, Topic, decode_answer};
-use crate::wire::{Hash, Id, Request as Rpc, RpcError, base64, hex_upper, refusal, sha256};
+use crate::outside::{MEMPOOL, QUERY, decode_beside};
+use crate::wire::{CheckTx, Hash, Id, Request as Rpc, RpcError, base64, hex_upper, refusal, sha256, socket};
 
 /// How often the state is asked for what is not signed, and silent connections are looked at.
 const TICK: Nanos = Nanos::from_millis(1_000);
@@ -43,12 +44,24 @@ struct Conn {
 enum Waiting {
     Ask(Call),
     Status(Call),
-    Tx(Call, Broadcast, Hash),
-    Commit(u64, Hash),
+    Tx(Call, Broadcast, Hash, Option<CheckTx>),
+    Commit(u64, Hash, Option<CheckTx>),
+    /// An application in another process checks a transaction.
+    Check(Call, Broadcast, Bytes),
+    /// It is asked for something else.
+    App(Call, AppAsk),
     Vote,
     Unsigned,
     Events,
     Results(u64, BTreeMap<u32, Vec<u64>>),
+}
+
+/// What an application in another process is asked beside transactions.
+#[derive(Clone, Copy, Debug)]
+enum AppAsk {
+    Info,
+    Query,
+    CheckTx,
 }
 
 /// The service of one node.
@@ -243,9 +256,14 @@ impl LedgerService {
 
     fn on_wish(&mut self, now: Now, call: Call, wish: Wish, out: &mut Vec<SessionOutput>) {
         let result = match wish {
+            Wish::Ask(query) if self.config.external && self.ask_app(&call, &query, out) => return,
             Wish::Ask(query) => return self.read(&query, Waiting::Ask(call), out),
             Wish::Status => return self.read(&Query::Status, Waiting::Status(call), out),
-            Wish::Broadcast(kind, tx) => return self.broadcast(now, call, kind, tx, out),
+            Wish::Broadcast(kind, tx) if self.config.external => {
+                let request = socket::check_tx(&tx);
+                return self.call(MEMPOOL, request, Waiting::Check(call, kind, tx), out);
+            }
+            Wish::Broadcast(kind, tx) => return self.broadcast(now, call, kind, tx, None, out),
             Wish::Health => Ok("{}".to_owned()),
             Wish::NetInfo => Ok(self.net_info()),
             Wish::Genesis => Ok(format!("{{\"genesis\":{}}}", self.genesis)),
@@ -260,20 +278,69 @@ impl LedgerService {
         self.answer(&call, result.map_err(RpcError::internal));
     }
 
-    fn broadcast(&mut self, now: Now, call: Call, kind: Broadcast, tx: Bytes, out: &mut Vec<SessionOutput>) {
+    fn call(&mut self, channel: Channel, ask: Bytes, waiting: Waiting, out: &mut Vec<SessionOutput>) {
+        let token = self.token(waiting);
+        out.push(SessionOutput::Call { token, channel, ask });
+    }
+
+    /// Asks an application in another process what the ledger does not know; false if the ledger knows it.
+    fn ask_app(&mut self, call: &Call, query: &Query, out: &mut Vec<SessionOutput>) -> bool {
+        let (channel, request, ask) = match query {
+            Query::AbciInfo => (QUERY, socket::info(VERSION, "2.0.0"), AppAsk::Info),
+            Query::AbciQuery { path, data, height, prove } => {
+                (QUERY, socket::query(path, data, *height, *prove), AppAsk::Query)
+            }
+            Query::CheckTx { tx } => (MEMPOOL, socket::check_tx(tx), AppAsk::CheckTx),
+            _ => return false,
+        };
+        self.call(channel, request, Waiting::App(call.clone(), ask), out);
+        true
+    }
+
+    /// An application in another process has checked a transaction.
+    fn on_check(
+        &mut self,
+        now: Now,
+        call: Call,
+        kind: Broadcast,
+        tx: Bytes,
+        result: Result<Bytes, RpcError>,
+        out: &mut Vec<SessionOutput>,
+    ) {
+        let read = |bytes: Bytes| socket::read_check_tx(decode_beside(&bytes)?).map_err(|error| error.to_string());
+        let check = result.and_then(|bytes| read(bytes).map_err(RpcError::internal));
+        let hash = sha256(&tx);
+        let answer = match check {
+            Ok(check) if check.code == 0 => return self.broadcast(now, call, kind, tx, Some(check), out),
+            Ok(check) if kind == Broadcast::Commit => Ok(committed(&check, &no_outcome(), &hash, 0)),
+            Ok(check) => Ok(sent(&check, kind, &hash)),
+            Err(error) => Err(error),
+        };
+        self.deliver(now, &call, answer, out);
+    }
+
+    fn broadcast(
+        &mut self,
+        now: Now,
+        call: Call,
+        kind: Broadcast,
+        tx: Bytes,
+        check: Option<CheckTx>,
+        out: &mut Vec<SessionOutput>,
+    ) {
         let hash = sha256(&tx);
         let waiting = match kind {
             Broadcast::Commit => {
                 let deadline = now.mono + self.config.commit_timeout;
                 match self.waiters.wait(call.clone(), hash, deadline) {
-                    Some(name) => Waiting::Commit(name, hash),
+                    Some(name) => Waiting::Commit(name, hash, check),
                     None => {
                         let error = RpcError::internal("max_subscription_clients reached");
                         return self.answer(&call, Err(error));
                     }
                 }
             }
-            Broadcast::Async | Broadcast::Sync => Waiting::Tx(call, kind, hash),
+            Broadcast::Async | Broadcast::Sync => Waiting::Tx(call, kind, hash, check),
         };
         self.propose(&Command::Tx(tx), waiting, out);
         self.wake(now, out);
@@ -308,11 +375,16 @@ impl LedgerService {
                 let answer = result.and_then(|bytes| text(&bytes)).map(|sync| self.status(&sync));
                 self.deliver(now, &call, answer, out);
             }
-            Waiting::Tx(call, kind, hash) => {
-                let answer = result.and_then(|bytes| checked(&bytes, kind, &hash));
+            Waiting::Check(call, kind, tx) => self.on_check(now, call, kind, tx, result, out),
+            Waiting::App(call, ask) => {
+                let answer = result.and_then(|bytes| of_app(&bytes, ask).map_err(RpcError::internal));
                 self.deliver(now, &call, answer, out);
             }
-            Waiting::Commit(name, hash) => self.on_commit_check(now, name, &hash, result, out),
+            Waiting::Tx(call, kind, hash, check) => {
+                let answer = result.and_then(|bytes| checked(&bytes, kind, &hash, check));
+                self.deliver(now, &call, answer, out);
+            }
+            Waiting::Commit(name, hash, check) => self.on_commit_check(now, name, &hash, check, result, out),
             Waiting::Vote => self.signer.done(),
             Waiting::Unsigned => {
                 let proposed = result.ok().and_then(|bytes| decode_answer(&bytes).ok());
@@ -345,6 +417,7 @@ impl LedgerService {
         now: Now,
         name: u64,
         hash: &Hash,
+        before: Option<CheckTx>,
         result: Result<Bytes, RpcError>,
         out: &mut Vec<SessionOutput>,
     ) {
@@ -352,6 +425,7 @@ impl LedgerService {
             result.and_then(|bytes| Reply::decode(&bytes).map_err(|error| RpcError::internal(error.to_string())));
         let answer = match reply {
             Ok(Reply::Checked(check)) if check.code == 0 => {
+                let check = before.unwrap_or(check);
                 if let Some((call, json)) = self.waiters.checked(name, check) {
                     self.deliver(now, &call, Ok(json), out);
                 }
@@ -412,7 +486,7 @@ impl LedgerService {
 
     fn sign(&mut self, now: Now, out: &mut Vec<SessionOutput>) {
         if let Some(vote) = self.signer.vote(now) {
-            self.propose(&Command::Vote(vote), Waiting::Vote, out);
+            self.propose(&vote, Waiting::Vote, out);
         }
     }
 
@@ -497,20 +571,49 @@ fn text(bytes: &Bytes) -> Result<String, RpcError> {
 }
 
 /// The answer to a transaction that was sent.
-fn checked(bytes: &Bytes, kind: Broadcast, hash: &Hash) -> Result<String, RpcError> {
-    match Reply::decode(bytes) {
-        Ok(Reply::Checked(check)) => {
-            let shown = if kind == Broadcast::Sync { check } else { crate::wire::CheckTx::default() };
-            Ok(serde_json::json!({
-                "code": shown.code, "data": hex_upper(&shown.data), "log": shown.log, "codespace": shown.codespace,
-                "hash": hex_upper(hash),
-            })
-            .to_string())
+fn sent(check: &CheckTx, kind: Broadcast, hash: &Hash) -> String {
+    let none = CheckTx::default();
+    let shown = if kind == Broadcast::Sync { check } else { &none };
+    serde_json::json!({
+        "code": shown.code, "data": hex_upper(&shown.data), "log": shown.log, "codespace": shown.codespace,
+        "hash": hex_upper(hash),
+    })
+    .to_string()
+}
+
+/// What an application in another process says, as JSON.
+fn of_app(bytes: &Bytes, ask: AppAsk) -> Result<String, String> {
+    let body = decode_beside(bytes)?;
+    let json = |value: Result<serde_json::Value, serde_json::Error>| value.expect("it is plain data");
+    let unread = |error: crate::wire::ProtoError| error.to_string();
+    let response = match ask {
+        AppAsk::Info => json(serde_json::to_value(socket::read_info(body).map_err(unread)?)),
+        AppAsk::Query => json(serde_json::to_value(socket::read_query(body).map_err(unread)?)),
+        AppAsk::CheckTx => {
+            let check = json(serde_json::to_value(socket::read_check_tx(body).map_err(unread)?));
+            return Ok(check.to_string());
         }
+    };
+    Ok(serde_json::json!({ "response": response }).to_string())
+}
+
+/// The answer to a transaction that was ordered, which an application elsewhere may have checked before.
+fn checked(bytes: &Bytes, kind: Broadcast, hash: &Hash, before: Option<CheckTx>) -> Result<String, RpcError> {
+    match Reply::decode(bytes) {
+        Ok(Reply::Checked(check)) => Ok(sent(&before.unwrap_or(check), kind, hash)),
         Ok(Reply::Refused(why)) => Err(RpcError::internal(why)),
         Ok(Reply::Done) => Err(RpcError::internal("the ledger answered something else")),
         Err(error) => Err(RpcError::internal(error.to_string())),
     }
+}
+
+/// A body that is too large is refused as CometBFT's `makeJSONRPCHandler` does; whatever else is no HTTP, as usual.
+fn refused(refusal: Refusal) -> Response {
+    if !matches!(refusal, Refusal::BodyTooLarge(_)) {
+        return refusal.response();
+    }
+    let why = "error reading request body: http: request body too large";
+    json_response(400, crate::wire::refusal(&Id::None, &RpcError::invalid_request(why)))
 }
 
 /// What a browser sees.
@@ -531,8 +634,8 @@ impl Service for LedgerService {
     fn on(&mut self, now: Now, input: SessionInput, out: &mut Vec<SessionOutput>) {
         match input {
             SessionInput::Opened { conn, .. } => {
-                let server =
-                    Server::new(Limits { body_bytes_max: 2 << 20, message_bytes_max: 2 << 20, ..Limits::default() });
+                let limits = Limits { body_bytes_max: 2 << 20, message_bytes_max: 2 << 20, ..Limits::default() };
+                let server = Server::new(limits).refusing_by(refused);
                 self.conns.insert(conn, Conn { server, heard: now.mono, pinged: now.mono });
             }
             SessionInput::Bytes { conn, bytes } => {

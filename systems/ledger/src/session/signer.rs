@@ -10,7 +10,7 @@
 use ed25519_dalek::SigningKey;
 use verity_clock::Now;
 
-use crate::machine::{Proposed, vote_time};
+use crate::machine::{Command, Proposed, vote_time};
 use crate::wire::{Address, PublicKey, SignBytes, Time, Vote};
 
 /// A validator.
@@ -48,14 +48,15 @@ impl Signer {
     }
 
     /// The vote that is to be proposed now.
-    pub(super) fn vote(&mut self, now: Now) -> Option<Vote> {
+    pub(super) fn vote(&mut self, now: Now) -> Option<Command> {
         if self.busy {
             return None;
         }
         let Proposed { height, id, time } = self.next.take()?;
         self.busy = true;
         let time = vote_time(Time::from_unix_nanos(now.wall.midpoint()), time);
-        Some(Vote::sign(&self.key, &SignBytes { chain_id: &self.chain_id, height, block_id: id, time }))
+        let what = SignBytes { chain_id: &self.chain_id, height, block_id: id, time };
+        Some(Command::Vote(Vote::sign(&self.key, &what), id))
     }
 
     /// What became of a vote is known.

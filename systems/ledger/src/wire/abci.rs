@@ -42,7 +42,7 @@ impl AbciEvent {
         }
     }
 
-    fn read(reader: Reader) -> Result<Self, ProtoError> {
+    pub(super) fn read(reader: Reader) -> Result<Self, ProtoError> {
         let mut event = Self { r#type: String::new(), attributes: Vec::new() };
         reader.fields(|field| {
             match field.number {
@@ -241,6 +241,8 @@ pub struct QueryResponse {
     pub code: u32,
     /// For people.
     pub log: String,
+    /// For people.
+    pub info: String,
     /// The key's place in the tree.
     pub index: i64,
     /// What was asked for.
@@ -261,7 +263,7 @@ impl Serialize for QueryResponse {
         let mut out = serializer.serialize_struct("ResponseQuery", 9)?;
         out.serialize_field("code", &self.code)?;
         out.serialize_field("log", &self.log)?;
-        out.serialize_field("info", "")?;
+        out.serialize_field("info", &self.info)?;
         out.serialize_field("index", &Int(self.index))?;
         out.serialize_field("key", &B64(self.key.clone()))?;
         out.serialize_field("value", &B64(self.value.clone()))?;

@@ -49,6 +49,8 @@ pub struct Genesis {
     pub time: Time,
     /// Who signs, each with a power of 1.
     pub validators: Vec<GenesisValidator>,
+    /// What an application in another process begins with, as JSON; empty for nothing.
+    pub app_state: String,
 }
 
 impl Genesis {
@@ -90,6 +92,8 @@ impl Genesis {
             consensus_params: ConsensusParams,
             validators: Vec<Validator<'a>>,
             app_hash: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            app_state: Option<Value>,
         }
         #[derive(Serialize)]
         struct Validator<'a> {
@@ -110,6 +114,7 @@ impl Genesis {
             consensus_params: ConsensusParams::default(),
             validators: validators.collect(),
             app_hash: "",
+            app_state: serde_json::from_str(&self.app_state).ok(),
         };
         serde_json::to_string(&doc).expect("it is plain data")
     }
@@ -135,7 +140,9 @@ impl Genesis {
             }
             validators.push(GenesisValidator { key: PublicKey(key), name });
         }
-        let genesis = Self { chain_id: chain_id.to_owned(), time, validators };
+        let app_state = doc.get("app_state").filter(|state| !state.is_null());
+        let app_state = app_state.map_or_else(String::new, Value::to_string);
+        let genesis = Self { chain_id: chain_id.to_owned(), time, validators, app_state };
         genesis.check()?;
         Ok(genesis)
     }
@@ -197,6 +204,22 @@ impl Default for ConsensusParams {
 }
 
 impl ConsensusParams {
+    /// `tendermint.types.ConsensusParams`.
+    pub fn write(&self, out: &mut Writer) {
+        let span = self.evidence.max_age_duration.0 / 1_000_000_000;
+        out.message(1, |out| _ = out.int(1, self.block.max_bytes.0).int(2, self.block.max_gas.0));
+        out.message(2, |out| {
+            out.int(1, self.evidence.max_age_num_blocks.0)
+                .message(2, |out| _ = out.int(1, span))
+                .int(3, self.evidence.max_bytes.0);
+        });
+        out.message(3, |out| {
+            self.validator.pub_key_types.iter().for_each(|kind| _ = out.item(1, kind.as_bytes()));
+        });
+        out.message(4, |out| _ = out.uint(1, self.version.app.0));
+        out.message(5, |out| _ = out.int(1, self.abci.vote_extensions_enable_height.0));
+    }
+
     /// What headers say of them.
     #[must_use]
     pub fn hash(&self) -> Hash {

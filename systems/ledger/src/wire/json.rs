@@ -12,7 +12,8 @@ pub fn base64(bytes: &[u8]) -> String {
 }
 
 /// Reads base64 with padding, as Go's `encoding/json` does.
-pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 

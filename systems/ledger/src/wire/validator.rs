@@ -90,6 +90,11 @@ impl Validators {
         Some((at, self.keys[at].1))
     }
 
+    /// All of them, in their order.
+    pub fn addresses(&self) -> impl Iterator<Item = Address> + '_ {
+        self.keys.iter().map(|(address, _)| *address)
+    }
+
     /// The one at a place.
     ///
     /// # Panics

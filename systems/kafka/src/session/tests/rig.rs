@@ -213,6 +213,7 @@ impl Rig {
                 }
                 Effect::Retire(group) => drop(self.groups.remove(&group)),
                 Effect::Fail(reason) => panic!("{reason}"),
+                Effect::Call(_) => panic!("nothing is asked outside"),
             }
         }
     }
@@ -267,6 +268,7 @@ impl Rig {
                     Some(ReadOutcome::WaitFor(_)) => completed(Err(Failure::Unavailable)),
                 });
             }
+            SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 self.work.push_back(SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) });
             }

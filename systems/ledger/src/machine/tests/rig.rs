@@ -26,6 +26,7 @@ pub(crate) fn genesis(keys: &[SigningKey]) -> Arc<Genesis> {
         chain_id: "test-chain".to_owned(),
         time,
         validators: keys.iter().enumerate().map(one).collect(),
+        app_state: String::new(),
     })
 }
 
@@ -85,7 +86,7 @@ impl Rig {
         (0..millis).for_each(|_| time = time.plus_milli());
         let what = SignBytes { chain_id: "test-chain", height: proposed.height, block_id: proposed.id, time };
         let vote = Vote::sign(&self.keys[validator], &what);
-        self.apply(&Command::Vote(vote))
+        self.apply(&Command::Vote(vote, proposed.id))
     }
 
     /// Votes until nothing is under way.

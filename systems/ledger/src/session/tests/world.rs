@@ -42,6 +42,7 @@ impl World {
                 moniker: format!("node-{}", at + 1),
                 rpc_address: "127.0.0.1:26657".to_owned(),
                 any_origin: false,
+                external: false,
                 linearizable_reads: false,
                 commit_timeout: Config::COMMIT_TIMEOUT,
             })
@@ -107,7 +108,7 @@ impl World {
                     SessionOutput::Bytes { bytes, .. } => self.written.extend_from_slice(&bytes),
                     SessionOutput::Propose { token, command, .. } => {
                         let command = command.join();
-                        let is_vote = matches!(Command::decode(&command), Ok(Command::Vote(_)));
+                        let is_vote = matches!(Command::decode(&command), Ok(Command::Vote(..)));
                         if !is_vote || node < self.silent_from {
                             self.apply(Some((node, token)), command, &mut todo);
                         }

@@ -135,7 +135,7 @@ pub(super) fn outcome(effects: &Effects) -> Outcome {
                 assert!(reply.replace((decoded.err, decoded.zxid, decoded.body.to_vec())).is_none(), "one answer each");
             }
             Effect::Event { topic, bytes } => events.push(event_text(topic, bytes)),
-            Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => {
+            Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) | Effect::Call(_) => {
                 panic!("a tree has neither groups nor files of its own")
             }
         }

@@ -143,6 +143,7 @@ impl World {
                 Consistency::Linearizable => node.linear.push_back((token, query)),
                 Consistency::AtLeast(_) => panic!("not used"),
             },
+            SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 let facts = GroupFacts {
                     members: Members { learners: [NodeId(3)].into(), ..Members::of_voters([NodeId(1), NodeId(2)]) },
@@ -251,7 +252,7 @@ impl World {
                     }
                     self.nodes[at].work.push_back(Work::Input(SessionInput::Event { group: GROUP, topic, bytes }));
                 }
-                Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) => {
+                Effect::Spawn(_) | Effect::Retire(_) | Effect::Fail(_) | Effect::Call(_) => {
                     panic!("a tree has neither groups nor files of its own")
                 }
             }

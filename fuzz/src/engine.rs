@@ -265,7 +265,7 @@ impl<A: Agreement> Node<A> {
                 Output::Judge { .. }
                 | Output::Revert { .. }
                 | Output::Final(_)
-                | Output::StateRefused
+                | Output::StateRefused { .. }
                 | Output::Evidence(_)
                 | Output::Checkpoint { .. } => {
                     panic!("not of an engine that trusts its members: {output:?}")

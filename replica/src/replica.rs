@@ -657,9 +657,11 @@ impl Replica {
             }
             From::OfferSnapshot { to, meta, message } => self.offer_snapshot(now, id, to, meta, message),
             From::WantSnapshot => group.snapshot_wanted = true,
-            From::StateRefused => {
+            From::StateRefused { index } => {
                 group.void = true;
+                group.saved = None;
                 group.queue.clear();
+                self.out.push(Output::Snapshot(SnapshotWork::Discard { group: id, index }));
             }
             From::Evidence(bytes) => self.out.push(Output::Evidence { group: id, bytes }),
         }

@@ -137,6 +137,13 @@ pub enum SnapshotWork {
         /// Now.
         now: Mono,
     },
+    /// A snapshot that a peer sent is a lie: it goes.
+    Discard {
+        /// The group.
+        group: GroupId,
+        /// Which.
+        index: LogIndex,
+    },
     /// The group has ended: the files that its machine kept go, and its snapshots.
     Remove {
         /// The group.

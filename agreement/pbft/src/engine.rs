@@ -120,6 +120,9 @@ pub struct Pbft {
     pub(crate) time_seen: u64,
     /// On a primary: its view has no batch yet.
     pub(crate) announces: bool,
+    /// On a primary: batches of nothing are made up to here, and when that was last wished for.
+    pub(crate) pad_to: u64,
+    pub(crate) padded_at: Option<Mono>,
     /// A tick came, and before it the clock if there is one: a batch without a stamp is refused by those who have a clock.
     pub(crate) ticked: bool,
     pub(crate) changing: Changing,
@@ -143,6 +146,8 @@ pub struct Pbft {
     /// The snapshot that this life began with, whose checkpoint is to be taken again.
     began_at: Option<u64>,
     installed: u64,
+    /// What proves the state that is not compared with it yet.
+    pub(crate) trial: Stable,
     floor: u64,
     founders: Members,
     written: Option<State>,
@@ -202,6 +207,8 @@ impl Pbft {
             ahead: Ahead::new(),
             time_seen: 0,
             announces: false,
+            pad_to: 0,
+            padded_at: None,
             ticked: false,
             changing: Changing::default(),
             pace: Pace::new(now),
@@ -219,6 +226,7 @@ impl Pbft {
             known: Known::default(),
             began_at: None,
             installed: state.installed,
+            trial: state.trial.clone(),
             floor: state.floor,
             founders: state.founders.clone(),
             written: (!fresh).then_some(state),
@@ -254,9 +262,11 @@ impl Pbft {
         if pbft.handed > 0 {
             pbft.checkpoints.expect(pbft.handed, pbft.context.clone());
             pbft.began_at = Some(pbft.handed);
-            // What another node sent is compared with its proof once more: this node may have stopped before it was.
-            let sent = pbft.installed == pbft.handed && pbft.checkpoints.proof(pbft.handed).is_some();
-            pbft.unproven = sent.then_some(pbft.handed);
+            // What another node sent is compared with its proof once more: this node stopped before it was, or found it a lie.
+            if pbft.trial.n == pbft.handed {
+                pbft.checkpoints.remember(pbft.trial.clone());
+                pbft.unproven = Some(pbft.handed);
+            }
         }
         Ok(pbft)
     }
@@ -449,10 +459,16 @@ impl Pbft {
         self.state_due = true;
     }
 
-    /// A snapshot takes the place of the log up to `index`.
+    /// A snapshot that a peer sent is to take the place of the log up to its checkpoint, if it is what this says.
+    pub(crate) fn note_trial(&mut self, stable: Stable) {
+        self.trial = stable;
+        self.state_due = true;
+    }
+
+    /// It is.
     pub(crate) fn note_installed(&mut self, index: u64) {
         self.installed = index;
-        self.state_due = true;
+        self.note_trial(Stable::default());
     }
 
     /// A proof that somebody lies, told once.
@@ -613,6 +629,7 @@ impl Pbft {
             view: self.view,
             entered: self.entered,
             installed: self.installed,
+            trial: self.trial.clone(),
             floor: self.floor,
             stable: self.checkpoints.stable.clone(),
             founders: self.founders.clone(),
@@ -796,7 +813,8 @@ impl Agreement for Pbft {
         if !self.config.breaks(Mutant::WatermarkNotEnforced) {
             assert!(self.slots.keys().all(|n| self.in_window(*n)), "nothing is above the high watermark");
         }
-        assert!(self.snapshot.as_ref().map_or(0, |meta| meta.index.0) >= self.base, "a snapshot covers the base");
+        let covered = self.snapshot.as_ref().map_or(0, |meta| meta.index.0);
+        assert!(self.void || covered >= self.base, "a snapshot covers the base");
         assert!(self.outbox.is_empty() && self.records.is_empty() && self.ready.is_empty(), "everything was put out");
         self.queue.invariants(self.room());
         self.client.invariants();

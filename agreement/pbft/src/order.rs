@@ -36,7 +36,7 @@ impl Pbft {
         while self.ticked && self.is_primary() && self.next <= self.low() + self.config.window {
             let in_flight = self.next - 1 - self.decided().min(self.next - 1);
             let waits = self.queue.has_next(&self.ahead, &self.context);
-            if in_flight >= self.config.in_flight_max || !(waits || self.announces) {
+            if in_flight >= self.config.in_flight_max || !(waits || self.announces || self.next <= self.pad_to) {
                 return;
             }
             self.announces = false;

@@ -40,6 +40,8 @@ pub(crate) struct State {
     /// What this node may have forgotten reaches up to here.
     pub(crate) floor: u64,
     pub(crate) stable: Stable,
+    /// What proves the state that another node sent, until it is compared with it; of index 0 if there is none.
+    pub(crate) trial: Stable,
     /// Members as of index 0; without voters on a node that began with a snapshot.
     pub(crate) founders: Members,
 }
@@ -54,6 +56,7 @@ impl State {
         put_number(&mut out, self.installed);
         put_number(&mut out, self.floor);
         put_stable(&mut out, &self.stable);
+        put_stable(&mut out, &self.trial);
         put_members(&mut out, &self.founders);
         Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze().into() }
     }
@@ -70,6 +73,7 @@ impl State {
             installed: take_number(bytes)?,
             floor: take_number(bytes)?,
             stable: take_stable(bytes)?,
+            trial: take_stable(bytes)?,
             founders: take_members(bytes)?,
         })
     }

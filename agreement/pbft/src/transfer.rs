@@ -6,13 +6,13 @@
 //! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with f + 1 checkpoints at least:
 //!   one of those who signed is honest, so the state is right. They need not be a quorum: the one who is behind may be the
 //!   one that a quorum lacks. Its state counts only if it has the digest that was signed: until that is known nothing is
-//!   executed behind it and this replica does not vote, and if it has not, another is asked for;
+//!   executed behind it and this replica does not vote, and if it has not, another is asked for, an older one if need be;
 //! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof.
 //!
 //! Whom something is fetched from does not matter: everything proves itself. Who lies about how far it is costs a message.
 
 use verity_contract::{Output, SnapshotMeta};
-use verity_types::{Digest, LogIndex, NodeId};
+use verity_types::{Digest, LogIndex, Nanos, NodeId};
 
 use crate::Error;
 use crate::engine::{Leave, Pbft};
@@ -24,6 +24,8 @@ use crate::state::{Context, Entry, entry_record, proof_record};
 /// Entries in one answer reach this many bytes, or this count.
 const ENTRIES_BYTES: usize = 1 << 20;
 const ENTRIES_MAX: usize = 512;
+/// The order is filled up to a checkpoint this often at most.
+const PAD_PAUSE: Nanos = Nanos::from_millis(5_000);
 /// Votes for so many sequence numbers are said again at once.
 const AGAIN_MAX: usize = 32;
 
@@ -152,6 +154,7 @@ impl Pbft {
     fn offer(&mut self, to: NodeId) {
         let Some(meta) = self.snapshot.clone() else {
             self.wants_snapshot = true;
+            self.pad();
             return;
         };
         // A snapshot whose state nobody else vouches for yet is offered once somebody does.
@@ -160,6 +163,16 @@ impl Pbft {
         if !std::mem::replace(&mut peer.offered, true) {
             let message = crate::message::encode(self.scope.epoch, &Message::Snapshot { meta: meta.clone(), stable });
             self.ready.push(Output::OfferSnapshot { to, meta, message });
+        }
+    }
+
+    /// A snapshot is taken at the next checkpoint, which a group at rest would never reach: its primary fills the order up to
+    /// there with nothing, once in a while at most.
+    fn pad(&mut self) {
+        let rested = self.padded_at.is_none_or(|at| self.now.since(at) >= PAD_PAUSE);
+        if self.is_primary() && rested {
+            self.padded_at = Some(self.now);
+            self.pad_to = self.decided().next_multiple_of(self.config.checkpoint_every);
         }
     }
 
@@ -215,7 +228,8 @@ impl Pbft {
     /// The driver has a snapshot on stable storage that a peer sent, and here is the proof of its checkpoint.
     pub(crate) fn on_snapshot(&mut self, from: NodeId, meta: SnapshotMeta, stable: &Stable) -> Result<(), Error> {
         let n = meta.index.0;
-        let useful = if self.void { n >= self.handed && self.state_from != Some(from) } else { n > self.handed };
+        // Without a state of one's own an older one is better than none: what is behind it is fetched.
+        let useful = if self.void { n > 0 && self.state_from != Some(from) } else { n > self.handed };
         if !useful {
             return Ok(());
         }
@@ -240,10 +254,11 @@ impl Pbft {
     }
 
     /// The state that was installed is not the one that its proof speaks of.
-    pub(crate) fn refuse_state(&mut self) {
+    pub(crate) fn refuse_state(&mut self, n: u64) {
         self.void = true;
         self.fetched_at = None;
-        self.ready.push(Output::StateRefused);
+        self.snapshot = None;
+        self.ready.push(Output::StateRefused { index: LogIndex(n) });
     }
 
     /// Asks for a snapshot in place of one that was a lie; not the one who told it.
@@ -258,7 +273,8 @@ impl Pbft {
 
     fn install(&mut self, meta: SnapshotMeta, context: Context, stable: Stable) {
         let n = meta.index.0;
-        self.entries = self.entries.split_off(&(n + 1));
+        let back = n < self.handed;
+        self.entries = if back { std::collections::BTreeMap::new() } else { self.entries.split_off(&(n + 1)) };
         (self.base, self.handed) = (n, n);
         self.context = context.clone();
         self.take_members(meta.members.clone());
@@ -267,9 +283,9 @@ impl Pbft {
         if stable.votes.len() >= self.quorum.size {
             self.make_stable(stable.clone());
         }
-        self.checkpoints.remember(stable);
+        self.checkpoints.remember(stable.clone());
         self.unproven = Some(n);
-        self.note_installed(n);
+        self.note_trial(stable);
         self.next = self.next.max(self.decided() + 1);
         self.snapshot = Some(meta.clone());
         self.ready.push(Output::InstallSnapshot(meta));

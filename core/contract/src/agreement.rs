@@ -272,8 +272,12 @@ pub enum Output {
     /// Replace the state by the snapshot with this meta, which the driver has on stable storage.
     InstallSnapshot(SnapshotMeta),
     /// The state that was installed last is not the one that its proof speaks of: whoever sent it lied. Nothing may be served
-    /// from it; the engine looks for another. Comes instead of what would follow [`Input::Checkpointed`].
-    StateRefused,
+    /// from it, and its snapshot goes; the engine looks for another, which may be an older one. Comes instead of what would
+    /// follow [`Input::Checkpointed`].
+    StateRefused {
+        /// Of which index it was said to be.
+        index: LogIndex,
+    },
     /// A proof that a member misbehaved.
     Evidence(Bytes),
 }

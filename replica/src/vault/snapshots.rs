@@ -11,6 +11,7 @@
 //!   of different indices;
 //! - upon `Load`: the machine is about to take one of them, and lets the files of older ones go: what is still coming is
 //!   dropped, and its sender starts over;
+//! - upon `Discard`: a snapshot that was a lie goes, so that no start takes it for a state;
 //! - upon `Found`: the group's engine and machine start from what is left of them, or from nothing. The newest snapshot
 //!   counts that is whole and has all that it stands on; one that a peer sent need not have been taken, and its files may
 //!   have made way for another's. Those passed over are removed, and the operator is told. A device that fails says
@@ -180,6 +181,10 @@ impl SnapshotVault {
                 let passed_over = self.take_passed_over();
                 SnapshotAnswer { input: Some(input), error: (!passed_over.is_empty()).then(|| passed_over.join("; ")) }
             }
+            SnapshotWork::Discard { group, index } => {
+                let discarded = self.discard(group, index);
+                SnapshotAnswer { input: None, error: discarded.err().map(|error| error.to_string()) }
+            }
             SnapshotWork::Remove { group } => {
                 self.parked.remove(&group);
                 self.abandon(group);
@@ -311,6 +316,14 @@ impl SnapshotVault {
             indices.join(", ")
         ));
         Ok(())
+    }
+
+    /// Removes a snapshot and those behind it, and what came with them and was not taken.
+    fn discard(&mut self, group: GroupId, index: LogIndex) -> Result<(), StorageError> {
+        self.reading.remove(&group);
+        let removed = self.store.remove_after(group, LogIndex(index.0.saturating_sub(1)))?;
+        let suffixes: Vec<String> = removed.iter().map(|index| staged_suffix(*index)).collect();
+        self.remove_files(group, |name| suffixes.iter().any(|suffix| name.ends_with(suffix)))
     }
 
     fn give_up(&mut self, group: GroupId, error: StorageError) -> SnapshotAnswer {

@@ -246,7 +246,7 @@ fn stage(work: &SnapshotWork) -> Option<(GroupId, &'static str, bool)> {
         }
         SnapshotWork::Load { group, .. } => (*group, "load", true),
         SnapshotWork::Found { spawn, .. } => (spawn.group, "found", true),
-        SnapshotWork::Remove { .. } => return None,
+        SnapshotWork::Discard { .. } | SnapshotWork::Remove { .. } => return None,
     })
 }
 

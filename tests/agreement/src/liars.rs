@@ -80,6 +80,8 @@ pub struct Tally {
     pub views: u64,
     /// Snapshots installed.
     pub installs: u64,
+    /// States that a liar sent in place of the proven one, and that were found out.
+    pub refused: u64,
     /// Proofs that somebody lied.
     pub evidence: u64,
 }
@@ -112,6 +114,7 @@ impl Tally {
         self.odd += other.odd;
         self.views += other.views;
         self.installs += other.installs;
+        self.refused += other.refused;
         self.evidence += other.evidence;
     }
 
@@ -144,6 +147,9 @@ struct Node {
     snapshot: Option<(SnapshotMeta, Vec<Bytes>)>,
     /// The operations in order.
     machine: Vec<Bytes>,
+    wants_snapshot: bool,
+    /// What a peer sent and nothing proved yet.
+    trial: Option<(SnapshotMeta, Vec<Bytes>)>,
     applied: u64,
     term: Term,
     stamp: u64,
@@ -353,6 +359,7 @@ impl World {
     fn crash(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         node.engine = None;
+        node.trial = None;
         node.unsynced.clear();
         node.waiting.clear();
         // What it was asked for and nobody executed may be lost with it.
@@ -399,10 +406,8 @@ impl World {
             Event::Boot => {}
             Event::Synced(persist) => self.synced(id, persist),
             Event::Arrives { from, snapshot, message } => {
-                if self.nodes[&id].snapshot.as_ref().is_none_or(|(held, _)| held.index < snapshot.0.index) {
-                    self.nodes.get_mut(&id).expect("a node of this world").snapshot = Some(snapshot);
-                    self.input(id, Input::Message { from, bytes: message });
-                }
+                self.nodes.get_mut(&id).expect("a node of this world").trial = Some(snapshot);
+                self.input(id, Input::Message { from, bytes: message });
             }
             Event::Sent { to } => self.input(id, Input::SnapshotSent { to, delivered: true }),
         }
@@ -487,14 +492,14 @@ impl World {
             Output::Checkpoint { index } => self.checkpoint(id, index),
             Output::InstallSnapshot(meta) => {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
-                let (held, machine) = node.snapshot.clone().expect("the driver has what it said it has");
+                let (held, machine) = node.trial.clone().expect("the driver has what it said it has");
                 assert_eq!(held.index, meta.index);
                 (node.machine, node.applied, node.term) = (machine, meta.index.0, meta.term);
                 node.forget_done();
                 self.tally.installs += 1;
             }
             Output::OfferSnapshot { to, meta, message } => self.offer(id, to, meta, message),
-            Output::WantSnapshot => {}
+            Output::WantSnapshot => self.nodes.get_mut(&id).expect("a node of this world").wants_snapshot = true,
             Output::ReadReady { id: barrier, index } => {
                 let least = self.barriers.remove(&barrier).expect("a barrier is answered once");
                 assert!(index.0 >= least, "a barrier asked for behind {least} reads at {index}");
@@ -504,6 +509,11 @@ impl World {
             Output::Refused(op) => {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
                 node.asked.remove(&op);
+            }
+            Output::StateRefused { index } => {
+                let node = self.nodes.get_mut(&id).expect("a node of this world");
+                node.trial.take_if(|(held, _)| held.index == index);
+                self.tally.refused += 1;
             }
             Output::Role { .. } if !self.liars.contains(&id) => self.tally.views += 1,
             Output::Evidence(bytes) if !self.liars.contains(&id) => {
@@ -556,8 +566,13 @@ impl World {
         assert_eq!(node.applied, index.0, "a checkpoint is of what was just applied");
         let digest = digest(&node.machine);
         self.input(id, Input::Checkpointed { index, digest });
-        let chance = self.trouble.snapshots;
+        // A snapshot that a peer sent is kept once it is proven.
+        let node = self.nodes.get_mut(&id).expect("a node of this world");
+        if let Some(proven) = node.trial.take_if(|(held, _)| held.index == index) {
+            node.snapshot = Some(proven);
+        }
         let node = &self.nodes[&id];
+        let chance = if node.wants_snapshot { 100 } else { self.trouble.snapshots };
         let context = node.engine.as_ref().and_then(|engine| engine.snapshot_context(index));
         let fresh = node.snapshot.as_ref().is_none_or(|(held, _)| held.index < index);
         if let Some(context) = context.filter(|_| fresh && node.applied == index.0)
@@ -566,6 +581,7 @@ impl World {
             let node = self.nodes.get_mut(&id).expect("a node of this world");
             let meta = SnapshotMeta { index, term: node.term, members: self.members.clone(), context };
             node.snapshot = Some((meta.clone(), node.machine.clone()));
+            node.wants_snapshot = false;
             self.input(id, Input::SnapshotSaved { meta, compact_to: index });
             let node = self.nodes.get_mut(&id).expect("a node of this world");
             // The engine says from where on it needs its log.
@@ -576,7 +592,10 @@ impl World {
 
     fn offer(&mut self, id: NodeId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
         let snapshot = self.nodes[&id].snapshot.clone().filter(|(held, _)| held.index == meta.index);
-        let Some(snapshot) = snapshot else { return };
+        let Some(mut snapshot) = snapshot else { return };
+        if self.liars.contains(&id) && self.rng.chance(50) {
+            snapshot.1.push(Bytes::from_static(b"a state that nobody came to"));
+        }
         let wait = MS + self.rng.below(30 * MS);
         self.at(to, wait, Event::Arrives { from: id, snapshot, message });
         self.at(id, wait + MS, Event::Sent { to });

@@ -450,7 +450,7 @@ impl World {
                 let verdict = verity_contract::Verdict::Accept;
                 self.input(id, Input::Verdict { index, verdict });
             }
-            Output::Evidence(_) | Output::StateRefused => panic!("nobody lies here"),
+            Output::Evidence(_) | Output::StateRefused { .. } => panic!("nobody lies here"),
             Output::Checkpoint { .. } => panic!("these engines take none"),
         }
     }

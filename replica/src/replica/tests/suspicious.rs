@@ -76,7 +76,7 @@ impl Agreement for Jury {
                 verity_contract::codec::put_members(&mut members, &Members::default());
                 let proven = beside.chain_update(header).chain_update(members).finalize();
                 if digest.0[..] != proven[..] {
-                    out.push(FromEngine::StateRefused);
+                    out.push(FromEngine::StateRefused { index: LogIndex(50) });
                 }
             }
             _ => {}

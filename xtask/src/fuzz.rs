@@ -17,13 +17,15 @@ use crate::install;
 use crate::shell::{cargo, command, has, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 13] = [
+const TARGETS: [&str; 15] = [
     "replica",
     "kafka_session",
     "zookeeper_session",
     "raft",
     "paxos",
     "kafka_machines",
+    "ledger_session",
+    "ledger_machine",
     "log",
     "zookeeper_tree",
     "snapshot",

@@ -215,7 +215,9 @@ fn sim() -> Result<()> {
     let binary = binary()?;
     let seed = std::time::SystemTime::UNIX_EPOCH.elapsed()?.as_secs() % 1_000_000_000;
     // Of five nodes not all host every partition of Kafka's, so that they move.
-    for (system, nodes, worlds) in [("zookeeper", "3", 40u64), ("kafka", "3", 12), ("kafka", "5", 12)] {
+    for (system, nodes, worlds) in
+        [("zookeeper", "3", 40u64), ("kafka", "3", 12), ("kafka", "5", 12), ("ledger", "4", 12)]
+    {
         for agreement in ["raft", "paxos"] {
             let (first, count) = (seed.to_string(), worlds.to_string());
             let flags = ["sim", "--json", "--seed", &first, "--seeds", &count, "--agreement", agreement];

@@ -17,7 +17,7 @@ use crate::install;
 use crate::shell::{cargo, command, has, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 15] = [
+const TARGETS: [&str; 17] = [
     "replica",
     "kafka_session",
     "zookeeper_session",
@@ -26,6 +26,8 @@ const TARGETS: [&str; 15] = [
     "pbft_message",
     "pbft_evidence",
     "kafka_machines",
+    "ledger_session",
+    "ledger_machine",
     "log",
     "zookeeper_tree",
     "snapshot",

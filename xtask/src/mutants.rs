@@ -14,7 +14,7 @@ const SEEDS_MAX: u64 = 1_000;
 const STRIDE: u64 = 1_000_003;
 
 /// Which system's worlds are to catch each mutant, and on which engine.
-const MUTANTS: [(&str, &str, &str); 29] = [
+const MUTANTS: [(&str, &str, &str); 31] = [
     ("vote-not-persisted", "zookeeper", "raft"),
     ("commit-without-quorum", "zookeeper", "paxos"),
     ("stale-read-without-barrier", "zookeeper", "raft"),
@@ -44,6 +44,8 @@ const MUTANTS: [(&str, &str, &str); 29] = [
     ("delivery-limit-ignored", "kafka", "raft"),
     ("compaction-drops-latest", "kafka", "raft"),
     ("log-start-goes-back", "kafka", "raft"),
+    ("transaction-stays-waiting", "ledger", "raft"),
+    ("header-says-old-state", "ledger", "raft"),
 ];
 
 pub(crate) fn run_suite() -> Result<()> {

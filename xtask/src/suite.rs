@@ -220,8 +220,10 @@ fn sim() -> Result<()> {
         ("zookeeper", "3", 40u64, TRUSTING),
         ("kafka", "3", 12, TRUSTING),
         ("kafka", "5", 12, TRUSTING),
+        ("ledger", "4", 12, TRUSTING),
         ("zookeeper", "4", 24, &["pbft"]),
         ("kafka", "4", 8, &["pbft"]),
+        ("ledger", "4", 12, &["pbft"]),
     ];
     for (system, nodes, worlds, agreements) in kinds {
         for agreement in agreements {

@@ -39,6 +39,10 @@ impl<B: Bug> StateMachine for Buggy<B> {
         self.bug.apply(self.machine.as_mut(), batch, effects);
     }
 
+    fn on_answer(&mut self, answer: Bytes, effects: &mut Effects) {
+        self.machine.on_answer(answer, effects);
+    }
+
     fn on_members(&mut self, index: LogIndex, members: &Members, context: &Bytes, effects: &mut Effects) {
         self.machine.on_members(index, members, context, effects);
     }

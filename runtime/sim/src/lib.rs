@@ -7,8 +7,8 @@
 //! - upon the end of the faults: everything heals, and the workload must make progress before a deadline;
 //! - upon the end: the workload judges the history that its clients saw.
 //!
-//! A [`Workload`] brings the groups, the services and the clients; [`ZooKeeperClients`] is one, [`KafkaClients`]
-//! another.
+//! A [`Workload`] brings the groups, the services and the clients: [`ZooKeeperClients`], [`KafkaClients`] and
+//! [`LedgerClients`] are such.
 //!
 //! Deliberately absent: any agreement. The workload is handed one.
 
@@ -18,6 +18,7 @@ mod bug;
 mod faults;
 mod history;
 mod kafka;
+mod ledger;
 mod mutant;
 mod network;
 mod node;
@@ -29,6 +30,7 @@ mod zookeeper;
 
 pub use faults::{FaultCounts, Swarm};
 pub use kafka::KafkaClients;
+pub use ledger::LedgerClients;
 pub use mutant::{Forget, Mutant, forget_votes, mutate};
 pub use trace::Trace;
 pub use twice::{Began, mutate_machine};

@@ -79,11 +79,15 @@ pub enum Mutant {
     CompactionDropsLatest,
     /// A partition that was restored from a snapshot has forgotten where its log starts.
     LogStartGoesBack,
+    /// A ledger leaves the last transaction of a block waiting for another one.
+    TransactionStaysWaiting,
+    /// A ledger's header says the state before the one that the last block left.
+    HeaderSaysOldState,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 32] = [
+    pub const ALL: [(Mutant, &'static str); 34] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -116,6 +120,8 @@ impl Mutant {
         (Mutant::DeliveryLimitIgnored, "delivery-limit-ignored"),
         (Mutant::CompactionDropsLatest, "compaction-drops-latest"),
         (Mutant::LogStartGoesBack, "log-start-goes-back"),
+        (Mutant::TransactionStaysWaiting, "transaction-stays-waiting"),
+        (Mutant::HeaderSaysOldState, "header-says-old-state"),
     ];
 
     /// The mutant of this name.

@@ -10,4 +10,4 @@ pub mod outside;
 pub mod session;
 pub mod wire;
 
-pub use ed25519_dalek::SigningKey;
+pub use ed25519_zebra::SigningKey;

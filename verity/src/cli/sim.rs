@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use verity_contract::{Agreement as Engine, Boot};
-use verity_sim::{EngineFn, KafkaClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients, forget_votes};
+use verity_sim::{
+    EngineFn, KafkaClients, LedgerClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients, forget_votes,
+};
 use verity_types::{Mono, NodeId};
 
 use crate::compose::{self, Agreement, System};
@@ -142,6 +144,7 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::DeliveryLimitIgnored
         | Mutant::CompactionDropsLatest
         | Mutant::LogStartGoesBack => Some(System::Kafka),
+        Mutant::TransactionStaysWaiting | Mutant::HeaderSaysOldState => Some(System::Ledger),
         _ => None,
     }
 }
@@ -181,9 +184,6 @@ impl Sim {
         {
             let (name, has) = (mutant.name(), home.name());
             bail!("{} has no {name}; {has} has it: add --system {has}", self.system.name());
-        }
-        if self.system == System::Ledger {
-            bail!("the simulator has no clients for the ledger");
         }
         if self.history.is_some() && self.system != System::ZooKeeper {
             bail!("--history: the clients of {} write none", self.system.name());
@@ -252,7 +252,9 @@ impl Sim {
                 let mut clients = if options.nodes < 3 { clients } else { clients.with_operator() };
                 verity_sim::run(options, &mut clients)
             }
-            System::Ledger => unreachable!("it is refused before"),
+            System::Ledger => {
+                verity_sim::run(options, &mut LedgerClients::new(engine, options.nodes, clients, PACE_NS))
+            }
         };
         match result {
             Ok(report) => (report, None),
@@ -333,7 +335,7 @@ impl Sim {
             line.push_str(&format!(" --agreement {}", self.agreement));
         }
         if self.system != System::ZooKeeper {
-            line.push_str(" --system kafka");
+            line.push_str(&format!(" --system {}", self.system.name()));
         }
         if self.check {
             line.push_str(" --check");

@@ -30,13 +30,13 @@ pub(super) fn doors(settings: &Settings, tls: bool) -> [PlannedDoor; 2] {
 
 /// A validator's public key as `genesis.json` has it.
 pub(crate) fn public_key(seed: &[u8; 32]) -> String {
-    wire::base64(&SigningKey::from_bytes(seed).verifying_key().to_bytes())
+    wire::base64(&PublicKey::of(&SigningKey::from(*seed)).0)
 }
 
 /// What a chain of these nodes begins with.
 pub(crate) fn genesis(chain_id: String, unix_nanos: u64, keys: &BTreeMap<NodeId, [u8; 32]>) -> Genesis {
     let validator = |(node, seed): (&NodeId, &[u8; 32])| GenesisValidator {
-        key: PublicKey(SigningKey::from_bytes(seed).verifying_key().to_bytes()),
+        key: PublicKey::of(&SigningKey::from(*seed)),
         name: format!("node-{node}"),
     };
     let (time, validators) = (Time::from_unix_nanos(unix_nanos), keys.iter().map(validator).collect());
@@ -86,7 +86,7 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
     let config = Config {
         node: place.id,
         group: LEDGER,
-        key: SigningKey::from_bytes(seed),
+        key: SigningKey::from(*seed),
         genesis: Arc::clone(genesis),
         moniker: format!("node-{}", place.id),
         rpc_address: format!("{}:{port}", place.clients),

@@ -17,6 +17,18 @@ use super::query::{Answer, Proposed, Query, address, encode_answer};
 use super::store::Store;
 use crate::wire::{Address, BlockId, Commit, ConsensusParams, Genesis, Hash, Time, Validators, root, sha256};
 
+/// A bug that is planted to see whether it is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mutant {
+    /// None.
+    #[default]
+    None,
+    /// The last of several transactions of a block waits for another one.
+    TransactionStaysWaiting,
+    /// A header says the state before the one that the last block left.
+    HeaderSaysOldState,
+}
+
 /// What a ledger keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
@@ -73,6 +85,7 @@ pub struct Ledger {
     pub(super) abroad: Option<Abroad>,
     /// Why it cannot go on.
     pub(super) failed: Option<String>,
+    pub(super) mutant: Mutant,
     pub(super) pool: Pool,
     pub(super) store: Store,
     pub(super) index: Index,
@@ -111,6 +124,7 @@ impl Ledger {
             app,
             abroad: None,
             failed: None,
+            mutant: Mutant::None,
             pool: Pool::default(),
             store: Store::default(),
             index: Index::default(),
@@ -128,6 +142,12 @@ impl Ledger {
     #[must_use]
     pub fn abroad(config: LedgerConfig, genesis: Arc<Genesis>) -> Self {
         Self { abroad: Some(Abroad::default()), ..Self::new(config, genesis, Box::new(Elsewhere)) }
+    }
+
+    /// The same, with a bug.
+    #[must_use]
+    pub fn with_mutant(self, mutant: Mutant) -> Self {
+        Self { mutant, ..self }
     }
 
     /// The application is asked something.

@@ -36,7 +36,7 @@ pub use abroad::{Ask, Errand, Told};
 pub use app::{App, AppQuery, BlockToRun, FinalizedBlock};
 pub use command::{Command, CommandError, Reply};
 pub use kvstore::KvStore;
-pub use ledger::{Ledger, LedgerConfig};
+pub use ledger::{Ledger, LedgerConfig, Mutant};
 pub use pool::PoolLimits;
 pub use query::{Answer, BlockMade, Page, Proposed, Query, Topic};
 

@@ -11,7 +11,7 @@ use verity_contract::Effects;
 
 use super::app::{BlockToRun, FinalizedBlock};
 use super::command::Reply;
-use super::ledger::{Ledger, Proposal, Tip};
+use super::ledger::{Ledger, Mutant, Proposal, Tip};
 use super::query::{BlockMade, Proposed, Topic};
 use super::store::Stored;
 use crate::wire::{
@@ -70,7 +70,8 @@ impl Ledger {
             data_hash: Block::data_hash(&txs),
             validators_hash,
             consensus_hash: self.params.hash(),
-            app_hash: self.tip.app_hash.clone(),
+            app_hash: if self.mutant == Mutant::HeaderSaysOldState { &self.tip.said } else { &self.tip.app_hash }
+                .clone(),
             last_results_hash: self.tip.results_hash,
             proposer: self.validators.address(self.validators.proposer(height)),
         };
@@ -157,6 +158,9 @@ impl Ledger {
             results_hash: ExecTxResult::hash_of(&done.tx_results),
             seen: proposal.votes,
         };
+        if self.mutant == Mutant::TransactionStaysWaiting && self.pool.proposed > 1 {
+            self.pool.proposed -= 1;
+        }
         self.pool.settle(&self.config.pool, &stored.hashes);
         self.keep(Arc::clone(&stored), retain);
         let event = BlockMade { height: stored.height(), hashes: stored.hashes.clone() };

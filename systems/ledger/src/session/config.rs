@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ed25519_dalek::SigningKey;
+use ed25519_zebra::SigningKey;
 use verity_types::{GroupId, Nanos, NodeId};
 
 use crate::wire::Genesis;

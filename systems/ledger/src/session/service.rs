@@ -83,7 +83,7 @@ impl LedgerService {
     /// A node without connections.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let signer = Signer::new(config.key.clone(), config.genesis.chain_id.clone());
+        let signer = Signer::new(config.key, config.genesis.chain_id.clone());
         let genesis = config.genesis.to_json();
         Self {
             config,

@@ -7,7 +7,7 @@
 //! HAZARD: what is signed here is agreed below already, and a height has one block. On an agreement that takes back what it
 //! committed a validator would sign two.
 
-use ed25519_dalek::SigningKey;
+use ed25519_zebra::SigningKey;
 use verity_clock::Now;
 
 use crate::machine::{Command, Proposed, vote_time};
@@ -29,7 +29,7 @@ impl Signer {
     }
 
     pub(super) fn public_key(&self) -> PublicKey {
-        PublicKey(self.key.verifying_key().to_bytes())
+        PublicKey::of(&self.key)
     }
 
     pub(super) fn address(&self) -> Address {

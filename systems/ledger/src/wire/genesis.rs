@@ -69,7 +69,7 @@ impl Genesis {
         if self.set().count() != count {
             return invalid("two validators have one key");
         }
-        if let Some(weak) = self.validators.iter().find(|validator| validator.key.dalek().is_none()) {
+        if let Some(weak) = self.validators.iter().find(|validator| validator.key.verification().is_none()) {
             return invalid(format!("the key of {:?} is no ed25519 key", weak.name));
         }
         Ok(())

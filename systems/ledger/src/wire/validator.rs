@@ -1,7 +1,7 @@
 //! Who signs: keys, addresses, and whose turn it is (CometBFT `types/validator_set.go`, for equal powers).
 
 use bytes::Bytes;
-use ed25519_dalek::VerifyingKey;
+use ed25519_zebra::{SigningKey, VerificationKey, VerificationKeyBytes};
 use serde::{Serialize, Serializer};
 
 use super::json::{B64, Hex, Int};
@@ -22,8 +22,14 @@ impl PublicKey {
         *sha256(&self.0).first_chunk().expect("a hash is longer than an address")
     }
 
-    pub(crate) fn dalek(&self) -> Option<VerifyingKey> {
-        VerifyingKey::from_bytes(&self.0).ok()
+    /// Of a key that signs.
+    #[must_use]
+    pub fn of(key: &SigningKey) -> Self {
+        Self(VerificationKeyBytes::from(key).into())
+    }
+
+    pub(crate) fn verification(&self) -> Option<VerificationKey> {
+        VerificationKey::try_from(self.0).ok()
     }
 
     /// `tendermint.crypto.PublicKey`.

@@ -4,7 +4,7 @@
 //! commits. Heights are decided once, by the agreement below; there is no second round, and no prevote.
 
 use bytes::Bytes;
-use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use ed25519_zebra::{Signature, SigningKey};
 
 use super::block::BlockId;
 use super::proto::{Writer, put_varint};
@@ -64,17 +64,17 @@ impl Vote {
         let signature = key.sign(&what.encode());
         Self {
             height: what.height,
-            address: PublicKey(key.verifying_key().to_bytes()).address(),
+            address: PublicKey::of(key).address(),
             time: what.time,
             signature: Bytes::copy_from_slice(&signature.to_bytes()),
         }
     }
 
-    /// True if the key signed it.
+    /// True if the key signed it, by the rules of ZIP 215, as CometBFT has it.
     #[must_use]
     pub fn is_by(&self, key: &PublicKey, chain_id: &str, block_id: BlockId) -> bool {
-        let Ok(signature) = Signature::from_slice(&self.signature) else { return false };
+        let Ok(signature) = Signature::try_from(&self.signature[..]) else { return false };
         let what = SignBytes { chain_id, height: self.height, block_id, time: self.time };
-        key.dalek().is_some_and(|key| key.verify_strict(&what.encode(), &signature).is_ok())
+        key.verification().is_some_and(|key| key.verify(&signature, &what.encode()).is_ok())
     }
 }

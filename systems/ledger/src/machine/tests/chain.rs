@@ -155,7 +155,7 @@ fn a_block_waits_for_more_than_two_thirds() {
     assert_eq!(rig.vote(1, 2), Reply::Refused("a vote that is there".into()));
     assert_eq!(rig.ledger.height(), 0, "two of four are not enough");
     assert_eq!(rig.vote(2, 0), Reply::Refused("a vote before its block".into()));
-    rig.keys[3] = ed25519_dalek::SigningKey::from_bytes(&[99; 32]);
+    rig.keys[3] = crate::SigningKey::from([99; 32]);
     assert_eq!(rig.vote(3, 1), Reply::Refused("nobody's vote".into()));
     assert_eq!(rig.vote(2, 1), Reply::Done);
     assert_eq!(rig.ledger.height(), 1);

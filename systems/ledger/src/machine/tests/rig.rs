@@ -3,24 +3,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
 use serde_json::Value;
 use verity_contract::{Command as Ordered, Effect, Effects, ReadOutcome, RequestId, StateMachine as _};
 use verity_types::{LogIndex, WallMs};
 
+use crate::SigningKey;
 use crate::machine::query::decode_answer;
 use crate::machine::{Command, KvStore, Ledger, LedgerConfig, Proposed, Query, Reply, Topic};
 use crate::wire::{Genesis, GenesisValidator, PublicKey, SignBytes, Time, Vote};
 
 /// Keys of so many validators.
 pub(crate) fn keys(count: u8) -> Vec<SigningKey> {
-    (1..=count).map(|seed| SigningKey::from_bytes(&[seed; 32])).collect()
+    (1..=count).map(|seed| SigningKey::from([seed; 32])).collect()
 }
 
 /// A chain of those keys.
 pub(crate) fn genesis(keys: &[SigningKey]) -> Arc<Genesis> {
-    let key = |key: &SigningKey| PublicKey(key.verifying_key().to_bytes());
-    let one = |(at, k): (usize, &SigningKey)| GenesisValidator { key: key(k), name: format!("node-{}", at + 1) };
+    let one = |(at, key): (usize, &SigningKey)| GenesisValidator {
+        key: PublicKey::of(key),
+        name: format!("node-{}", at + 1),
+    };
     let time = Time::parse("2026-01-31T12:00:00.5Z").expect("a moment");
     Arc::new(Genesis {
         chain_id: "test-chain".to_owned(),

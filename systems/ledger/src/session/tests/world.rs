@@ -33,11 +33,11 @@ impl World {
     pub(crate) fn new() -> Self {
         let keys = keys(4);
         let genesis = genesis(&keys);
-        let service = |(at, key): (usize, &ed25519_dalek::SigningKey)| {
+        let service = |(at, key): (usize, &crate::SigningKey)| {
             LedgerService::new(Config {
                 node: NodeId(at as u64 + 1),
                 group: GROUP,
-                key: key.clone(),
+                key: *key,
                 genesis: genesis.clone(),
                 moniker: format!("node-{}", at + 1),
                 rpc_address: "127.0.0.1:26657".to_owned(),

@@ -141,6 +141,8 @@ pub(crate) struct Group {
     /// Digests that the engine was not told yet.
     pub(crate) checkpoints: Vec<(LogIndex, Digest)>,
     pub(crate) installing: bool,
+    /// What was installed came from a peer that may lie, and is not adopted yet: no other of its index may take its place.
+    pub(crate) adopting: bool,
     /// The state that was installed is none: what was sent was not what its proof speaks of.
     pub(crate) void: bool,
     /// A snapshot is wanted, and this is a place where one may be taken: nothing more is applied before it is begun.
@@ -219,6 +221,7 @@ impl Group {
             queue: VecDeque::new(),
             checkpoints: Vec::new(),
             installing: false,
+            adopting: false,
             void: false,
             holds: false,
             calling: false,
@@ -547,7 +550,8 @@ impl Group {
         self.time = restored.time;
         self.roster = restored.roster;
         self.context = restored.context;
-        self.saved = Some(restored.meta);
+        // One of a peer that may lie is saved once it is adopted.
+        self.saved = Some(restored.meta).filter(|_| self.engine.witness().is_none());
         self.snapshot_bytes = restored.bytes;
         self.log_bytes = 0;
         self.sizes.clear();

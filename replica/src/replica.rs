@@ -100,6 +100,13 @@ pub enum Input {
         /// Its meta.
         meta: SnapshotMeta,
     },
+    /// The answer to [`SnapshotWork::Adopt`].
+    SnapshotAdopted {
+        /// The group.
+        group: GroupId,
+        /// Its meta.
+        meta: SnapshotMeta,
+    },
     /// The snapshot could not be saved; it is given up.
     SnapshotFailed(GroupId),
     /// The answer to [`SnapshotWork::Read`]. `total` 0 says that the file is gone.
@@ -375,6 +382,7 @@ impl Replica {
             Input::Tick => self.on_tick(now),
             Input::SnapshotWritten(group) => self.on_snapshot_written(group),
             Input::SnapshotSaved { group, meta } => self.on_snapshot_saved(now, group, meta),
+            Input::SnapshotAdopted { group, meta } => self.on_snapshot_adopted(now, group, meta),
             Input::SnapshotFailed(group) => {
                 self.end_saving(group);
                 self.with(group, |group| (group.saving, group.snapshot_failed_at) = (None, Some(now.mono)));
@@ -497,7 +505,8 @@ impl Replica {
                 }),
                 Frame::Whisper { group, bytes } => self.call_duty(now, group, |_| DutyInput::Whisper { from, bytes }),
                 Frame::SnapshotChunk { group, meta, offset, file, total, bytes, message } => {
-                    if self.groups.contains_key(&group) {
+                    if let Some(hosted) = self.groups.get(&group).filter(|hosted| !hosted.adopting) {
+                        let trusted = hosted.engine.witness().is_none();
                         self.out.push(Output::Snapshot(SnapshotWork::Receive {
                             group,
                             from,
@@ -507,6 +516,7 @@ impl Replica {
                             total,
                             bytes,
                             message,
+                            trusted,
                         }));
                     }
                 }
@@ -658,7 +668,7 @@ impl Replica {
             From::OfferSnapshot { to, meta, message } => self.offer_snapshot(now, id, to, meta, message),
             From::WantSnapshot => group.snapshot_wanted = true,
             From::StateRefused { index } => {
-                group.void = true;
+                (group.void, group.adopting) = (true, false);
                 group.saved = None;
                 group.queue.clear();
                 self.out.push(Output::Snapshot(SnapshotWork::Discard { group: id, index }));
@@ -779,7 +789,11 @@ impl Replica {
         match step {
             Step::Idle => {}
             Step::Called => return self.deliver_part(now, id, effects),
-            Step::Load(meta) => self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta })),
+            Step::Load(meta) => {
+                let trusted = group.engine.witness().is_none();
+                group.adopting = !trusted;
+                self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta, trusted }));
+            }
             Step::Applied => {
                 group.applied_at = now.mono;
                 let applied = group.applied;

@@ -122,6 +122,8 @@ pub enum SnapshotWork {
         bytes: Bytes,
         /// For the engine, once all is there.
         message: Bytes,
+        /// The peer is believed: it counts once it is whole, and not only once it is adopted.
+        trusted: bool,
     },
     /// Read all chunks of a saved snapshot; answer with [`Input::SnapshotLoaded`].
     Load {
@@ -129,6 +131,8 @@ pub enum SnapshotWork {
         group: GroupId,
         /// Its meta.
         meta: SnapshotMeta,
+        /// As it was received.
+        trusted: bool,
     },
     /// Start a group that a machine asked for; answer with [`Input::Founded`] or [`Input::FoundFailed`].
     Found {
@@ -136,6 +140,13 @@ pub enum SnapshotWork {
         spawn: Spawn,
         /// Now.
         now: Mono,
+    },
+    /// A snapshot that a peer sent is what its proof speaks of: from now on it counts. [`Input::SnapshotAdopted`] follows.
+    Adopt {
+        /// The group.
+        group: GroupId,
+        /// Which.
+        meta: SnapshotMeta,
     },
     /// A snapshot that a peer sent is a lie: it goes.
     Discard {

@@ -190,10 +190,8 @@ impl Pbft {
         let equal = own == proof.digest;
         let sent = self.unproven.take_if(|at| *at == n).is_some();
         assert!(equal || sent, "node {} has another state at {} than a quorum", self.id, LogIndex(n));
-        match (equal, sent) {
-            (true, true) => self.note_installed(n),
-            (true, false) => {}
-            (false, _) => self.refuse_state(n),
+        if !equal {
+            self.refuse_state(n);
         }
     }
 

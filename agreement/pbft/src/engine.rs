@@ -465,7 +465,7 @@ impl Pbft {
         self.state_due = true;
     }
 
-    /// It is.
+    /// It is, and it is kept.
     pub(crate) fn note_installed(&mut self, index: u64) {
         self.installed = index;
         self.note_trial(Stable::default());
@@ -713,6 +713,10 @@ impl Pbft {
             self.entries = self.entries.split_off(&(compact_to + 1));
             self.base = compact_to;
         }
+        if (1..=meta.index.0).contains(&self.trial.n) {
+            // What a peer sent and was proven is kept, or something behind it: the log begins there.
+            self.note_installed(self.trial.n);
+        }
         self.checkpoints.keep_from(meta.index.0);
         self.snapshot = Some(meta);
         self.wanted_told = false;
@@ -779,7 +783,8 @@ impl Agreement for Pbft {
     }
 
     fn snapshot_context(&self, index: LogIndex) -> Option<Bytes> {
-        self.checkpoints.context(index.0)
+        // Of a state that is not known to be the group's there is no snapshot.
+        self.checkpoints.context(index.0).filter(|_| !self.is_unsure())
     }
 
     fn status(&self) -> AgreementStatus {

@@ -5,7 +5,9 @@
 //! - upon [`SnapshotStore::latest`]: the newest one that checks from end to end; a damaged one is passed over;
 //! - upon [`SnapshotStore::remove_after`]: those go that the caller went back behind;
 //! - upon [`SnapshotStore::read_at`]: raw bytes of the file, to stream to a peer;
-//! - upon [`SnapshotStore::receive`]: raw bytes from a peer, at any offsets; it gets its name once it checks as a whole.
+//! - upon [`SnapshotStore::receive`]: raw bytes from a peer, at any offsets; it gets its name once it checks as a whole;
+//! - upon [`SnapshotReceiver::try_out`]: the same from a peer that may lie. It gets its name by [`SnapshotStore::adopt`], once
+//!   the caller knows that it is what it should be; no start takes it for a snapshot before.
 //!
 //! HAZARD: passing over a damaged snapshot is sound only as long as the log from the one before it is still there. The
 //! caller compares the index with the log's trim point.
@@ -101,7 +103,7 @@ impl SnapshotStore {
         disk.create_dir(&config.dir)?;
         let names = disk.list(&config.dir)?;
         for name in &names {
-            if name.ends_with(WRITING) || name.ends_with(RECEIVING) {
+            if [WRITING, RECEIVING, TRIED].iter().any(|ending| name.ends_with(ending)) {
                 disk.remove(&join(&config.dir, name))?;
             }
         }
@@ -211,6 +213,35 @@ impl SnapshotStore {
         Ok(SnapshotReceiver { store: self.clone(), group, index, file, temporary })
     }
 
+    /// The chunks of a snapshot that is tried out.
+    ///
+    /// # Errors
+    /// As [`SnapshotStore::chunks`].
+    pub fn tried(&self, group: GroupId, index: LogIndex) -> Result<SnapshotChunks, Error> {
+        let path = self.path(group, index, TRIED);
+        let file = self.disk.open(&path)?;
+        SnapshotChunks::open(file, path, self.cluster, group, index)
+    }
+
+    /// Makes a snapshot that was tried out one like any other, durably.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the device's.
+    pub fn adopt(&self, group: GroupId, index: LogIndex) -> Result<(), Error> {
+        self.promote(&self.path(group, index, TRIED), group, index)
+    }
+
+    /// Removes a snapshot that was tried out and found wanting.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn reject(&self, group: GroupId, index: LogIndex) -> Result<(), Error> {
+        match self.disk.remove(&self.path(group, index, TRIED)) {
+            Err(Error::NotFound { .. }) => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// Removes every snapshot of a group that ended.
     ///
     /// # Errors
@@ -292,6 +323,7 @@ const SPARE_SIZE_MAX: u64 = 1 << 20;
 const DONE: &str = ".snap";
 const WRITING: &str = ".snap.writing";
 const RECEIVING: &str = ".snap.receiving";
+const TRIED: &str = ".snap.tried";
 
 /// Blocks are gathered up to this many bytes before they are written.
 const BUFFER_MAX: usize = 1 << 20;
@@ -399,13 +431,29 @@ impl SnapshotReceiver {
     /// [`Error::Corrupt`] or [`Error::Incompatible`] if the peer's bytes are not a sound snapshot of this group at this
     /// index; the device's.
     pub fn finish(self) -> Result<SnapshotMeta, Error> {
+        self.end(true)
+    }
+
+    /// Checks the whole and keeps it to be tried out.
+    ///
+    /// # Errors
+    /// As [`SnapshotReceiver::finish`].
+    pub fn try_out(self) -> Result<SnapshotMeta, Error> {
+        self.end(false)
+    }
+
+    fn end(self, trusted: bool) -> Result<SnapshotMeta, Error> {
         self.file.sync_data()?;
         let store = self.store;
         let checked = SnapshotChunks::open(self.file, self.temporary.clone(), store.cluster, self.group, self.index)
             .and_then(SnapshotChunks::verify);
         match checked {
             Ok(meta) => {
-                store.promote(&self.temporary, self.group, self.index)?;
+                if trusted {
+                    store.promote(&self.temporary, self.group, self.index)?;
+                } else {
+                    store.disk.rename(&self.temporary, &store.path(self.group, self.index, TRIED))?;
+                }
                 Ok(meta)
             }
             Err(error) => {

@@ -108,6 +108,20 @@ impl Replica {
         self.out.push(Output::Log(LogWork::Trim { group: id, upto }));
     }
 
+    /// A peer's snapshot that was proven counts from now on, and the log before it does no more.
+    pub(super) fn on_snapshot_adopted(&mut self, now: Now, id: GroupId, meta: SnapshotMeta) {
+        let Some(group) = self.groups.get_mut(&id) else { return };
+        group.adopting = false;
+        if group.saved.as_ref().is_none_or(|saved| saved.index < meta.index) {
+            group.saved = Some(meta.clone());
+        }
+        let index = meta.index;
+        self.step(now, id, contract::Input::SnapshotSaved { meta, compact_to: index });
+        let Some(group) = self.groups.get(&id) else { return };
+        let upto = index.min(LogIndex(group.engine.status().first.0.saturating_sub(1)));
+        self.out.push(Output::Log(LogWork::Trim { group: id, upto }));
+    }
+
     pub(super) fn offer_snapshot(&mut self, now: Now, id: GroupId, to: NodeId, meta: SnapshotMeta, message: Bytes) {
         let group = self.groups.get_mut(&id).expect("engines speak only while hosted");
         let index = meta.index;
@@ -168,6 +182,7 @@ impl Replica {
         chunks: Result<Vec<Bytes>, String>,
     ) {
         let Some(group) = self.groups.get_mut(&id) else { return };
+        let adopted = meta.clone();
         let restored = chunks.map_err(RestoreError::Storage).and_then(|chunks| {
             let mut chunks = chunks.into_iter().map(Ok);
             restore_group(group.machine.as_mut(), meta, &mut chunks)
@@ -182,6 +197,7 @@ impl Replica {
             self.step(now, id, contract::Input::Checkpointed { index, digest });
         }
         let Some(group) = self.groups.get_mut(&id).filter(|group| !group.void) else { return };
+        let trusted = group.engine.witness().is_none();
         let (applied, members, roster) = (group.applied, group.members.clone(), group.roster.clone());
         for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
             let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };
@@ -190,7 +206,11 @@ impl Replica {
         self.tell_services(id, &SessionInput::Restored { group: id });
         self.follow_machine(now, id);
         self.out.push(Output::Members { group: id, members, roster });
-        self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
+        if trusted {
+            self.out.push(Output::Log(LogWork::Trim { group: id, upto: applied }));
+        } else {
+            self.out.push(Output::Snapshot(SnapshotWork::Adopt { group: id, meta: adopted }));
+        }
         self.step(now, id, contract::Input::Applied(applied));
     }
 }

@@ -11,7 +11,8 @@
 //!   of different indices;
 //! - upon `Load`: the machine is about to take one of them, and lets the files of older ones go: what is still coming is
 //!   dropped, and its sender starts over;
-//! - upon `Discard`: a snapshot that was a lie goes, so that no start takes it for a state;
+//! - upon a snapshot of a peer that may lie: it gets its name only upon `Adopt`, and goes upon `Discard`, so that no start takes
+//!   for a state what was not proven;
 //! - upon `Found`: the group's engine and machine start from what is left of them, or from nothing. The newest snapshot
 //!   counts that is whole and has all that it stands on; one that a peer sent need not have been taken, and its files may
 //!   have made way for another's. Those passed over are removed, and the operator is told. A device that fails says
@@ -154,13 +155,15 @@ impl SnapshotVault {
             }
             SnapshotWork::Finish { group, meta, attachments } => self.finish(group, meta, attachments),
             SnapshotWork::Read { group, to, index, offset, length } => self.read(group, to, index, offset, length),
-            SnapshotWork::Receive { group, from, meta, offset, file, total, bytes, message } => {
-                let part = Part { index: meta.index, offset, file, total, bytes };
+            SnapshotWork::Receive { group, from, meta, offset, file, total, bytes, message, trusted } => {
+                let part = Part { index: meta.index, offset, file, total, bytes, trusted };
                 self.receive(group, from, &part, message)
             }
-            SnapshotWork::Load { group, meta } => {
+            SnapshotWork::Load { group, meta, trusted } => {
                 self.receiving.retain(|(of, _), _| *of != group);
-                let chunks = self.store.chunks(group, meta.index).and_then(|chunks| {
+                let store = &self.store;
+                let chunks = if trusted { store.chunks(group, meta.index) } else { store.tried(group, meta.index) };
+                let chunks = chunks.and_then(|chunks| {
                     // The engine knows its context from the message; the next start will know it from the file.
                     let same = chunks.meta().context == meta.context;
                     let told = "what stands beside the state is not what its sender told the engine";
@@ -181,8 +184,13 @@ impl SnapshotVault {
                 let passed_over = self.take_passed_over();
                 SnapshotAnswer { input: Some(input), error: (!passed_over.is_empty()).then(|| passed_over.join("; ")) }
             }
+            SnapshotWork::Adopt { group, meta } => match self.store.adopt(group, meta.index) {
+                Ok(()) => answer(Input::SnapshotAdopted { group, meta }),
+                // The state goes on without, and nothing else is taken from a peer in this life: the next snapshot is its own.
+                Err(error) => SnapshotAnswer { input: None, error: Some(error.to_string()) },
+            },
             SnapshotWork::Discard { group, index } => {
-                let discarded = self.discard(group, index);
+                let discarded = self.store.reject(group, index);
                 SnapshotAnswer { input: None, error: discarded.err().map(|error| error.to_string()) }
             }
             SnapshotWork::Remove { group } => {
@@ -318,14 +326,6 @@ impl SnapshotVault {
         Ok(())
     }
 
-    /// Removes a snapshot and those behind it, and what came with them and was not taken.
-    fn discard(&mut self, group: GroupId, index: LogIndex) -> Result<(), StorageError> {
-        self.reading.remove(&group);
-        let removed = self.store.remove_after(group, LogIndex(index.0.saturating_sub(1)))?;
-        let suffixes: Vec<String> = removed.iter().map(|index| staged_suffix(*index)).collect();
-        self.remove_files(group, |name| suffixes.iter().any(|suffix| name.ends_with(suffix)))
-    }
-
     fn give_up(&mut self, group: GroupId, error: StorageError) -> SnapshotAnswer {
         self.abandon(group);
         SnapshotAnswer { input: Some(Input::SnapshotFailed(group)), error: Some(error.to_string()) }
@@ -427,7 +427,7 @@ impl SnapshotVault {
             return Err(StorageError::corrupt("a peer's snapshot", next, "it is not as long as the peer says"));
         }
         if total == Some(next) {
-            self.complete(group, receiving)?;
+            self.complete(group, receiving, part.trusted)?;
         } else {
             self.receiving.insert(key, receiving);
         }
@@ -436,7 +436,7 @@ impl SnapshotVault {
 
     /// Gives a snapshot its name that came whole. Its files may be gone again: the machine lets them go once it takes
     /// another.
-    fn complete(&self, group: GroupId, mut receiving: Receiving) -> Result<(), StorageError> {
+    fn complete(&self, group: GroupId, mut receiving: Receiving, trusted: bool) -> Result<(), StorageError> {
         sync_open(&mut receiving)?;
         let attachments = receiving.stream.as_ref().map_or(&[][..], |stream| &stream.attachments);
         // One without bytes is not sent.
@@ -453,7 +453,7 @@ impl SnapshotVault {
         if !attachments.is_empty() {
             self.disk.sync_dir(&group_folder(group))?;
         }
-        receiving.file.finish().map(drop)
+        if trusted { receiving.file.finish().map(drop) } else { receiving.file.try_out().map(drop) }
     }
 
     fn write(&self, group: GroupId, receiving: &mut Receiving, part: &Part) -> Result<(), StorageError> {
@@ -497,6 +497,8 @@ struct Part {
     file: u64,
     total: u64,
     bytes: Bytes,
+    /// Whoever sends it is believed.
+    trusted: bool,
 }
 
 fn sync_open(receiving: &mut Receiving) -> Result<(), StorageError> {

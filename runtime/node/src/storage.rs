@@ -246,6 +246,7 @@ fn stage(work: &SnapshotWork) -> Option<(GroupId, &'static str, bool)> {
         }
         SnapshotWork::Load { group, .. } => (*group, "load", true),
         SnapshotWork::Found { spawn, .. } => (spawn.group, "found", true),
+        SnapshotWork::Adopt { group, .. } => (*group, "adopt", true),
         SnapshotWork::Discard { .. } | SnapshotWork::Remove { .. } => return None,
     })
 }

@@ -150,6 +150,8 @@ struct Node {
     wants_snapshot: bool,
     /// What a peer sent and nothing proved yet.
     trial: Option<(SnapshotMeta, Vec<Bytes>)>,
+    /// The same, once the engine has taken it.
+    taken: Option<(SnapshotMeta, Vec<Bytes>)>,
     applied: u64,
     term: Term,
     stamp: u64,
@@ -359,7 +361,7 @@ impl World {
     fn crash(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         node.engine = None;
-        node.trial = None;
+        (node.trial, node.taken) = (None, None);
         node.unsynced.clear();
         node.waiting.clear();
         // What it was asked for and nobody executed may be lost with it.
@@ -492,7 +494,8 @@ impl World {
             Output::Checkpoint { index } => self.checkpoint(id, index),
             Output::InstallSnapshot(meta) => {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
-                let (held, machine) = node.trial.clone().expect("the driver has what it said it has");
+                let (held, machine) = node.trial.take().expect("the driver has what it said it has");
+                node.taken = Some((held.clone(), machine.clone()));
                 assert_eq!(held.index, meta.index);
                 (node.machine, node.applied, node.term) = (machine, meta.index.0, meta.term);
                 node.forget_done();
@@ -512,7 +515,7 @@ impl World {
             }
             Output::StateRefused { index } => {
                 let node = self.nodes.get_mut(&id).expect("a node of this world");
-                node.trial.take_if(|(held, _)| held.index == index);
+                node.taken.take_if(|(held, _)| held.index == index);
                 self.tally.refused += 1;
             }
             Output::Role { .. } if !self.liars.contains(&id) => self.tally.views += 1,
@@ -568,8 +571,10 @@ impl World {
         self.input(id, Input::Checkpointed { index, digest });
         // A snapshot that a peer sent is kept once it is proven.
         let node = self.nodes.get_mut(&id).expect("a node of this world");
-        if let Some(proven) = node.trial.take_if(|(held, _)| held.index == index) {
+        if let Some(proven) = node.taken.take_if(|(held, _)| held.index == index) {
+            let meta = proven.0.clone();
             node.snapshot = Some(proven);
+            self.input(id, Input::SnapshotSaved { meta, compact_to: index });
         }
         let node = &self.nodes[&id];
         let chance = if node.wants_snapshot { 100 } else { self.trouble.snapshots };

@@ -100,7 +100,7 @@ pub(super) async fn serve(State(admin): State<Admin>) -> Json<EvidenceReport> {
     Json(report(admin.lab.as_ref()).await)
 }
 
-pub(super) async fn keys(State(admin): State<Admin>) -> Json<BTreeMap<u64, String>> {
+pub(super) async fn keys(State(admin): State<Admin>) -> Json<BTreeMap<String, String>> {
     Json(admin.lab.about().keys)
 }
 

@@ -49,7 +49,7 @@ pub(crate) struct About {
     pub(crate) tls: bool,
     /// The public keys with which the nodes sign under PBFT, in base64.
     #[serde(default)]
-    pub(crate) keys: BTreeMap<u64, String>,
+    pub(crate) keys: BTreeMap<String, String>,
 }
 
 /// What decides how the tree answers, as `[zookeeper]` calls it.

@@ -78,7 +78,7 @@ impl Node {
         let request = match &self.kind {
             Kind::Key { data_dir } => return show_key(data_dir, json),
             Kind::Keys => {
-                println!("{}", serde_json::to_string(&self.admin.get::<BTreeMap<u64, String>>("/api/keys")?)?);
+                println!("{}", serde_json::to_string(&self.admin.get::<BTreeMap<String, String>>("/api/keys")?)?);
                 return Ok(());
             }
             Kind::List => return show(&self.list()?, json),

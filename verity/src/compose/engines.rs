@@ -85,8 +85,8 @@ impl ReplicaKeys {
     }
 
     /// The public ones in base64, for people and files.
-    pub(crate) fn told(&self) -> BTreeMap<u64, String> {
-        self.public.iter().map(|(node, key)| (node.0, STANDARD.encode(key))).collect()
+    pub(crate) fn told(&self) -> BTreeMap<String, String> {
+        self.public.iter().map(|(node, key)| (node.to_string(), STANDARD.encode(key))).collect()
     }
 
     /// To sign and to check with.

@@ -210,3 +210,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_tried_out_is_a_snapshot_only_once_it_is_adopted() {
+    let from = store(&MemoryDisk::new());
+    write(&from, 8, &[b"state"]).unwrap();
+    let disk = MemoryDisk::new();
+    let to = store(&disk);
+    write(&to, 5, &[b"older"]).unwrap();
+    let take = || {
+        let mut incoming = to.receive(GROUP, LogIndex(8)).unwrap();
+        incoming.write_at(0, &from.read_at(GROUP, LogIndex(8), 0, BLOCK_MAX).unwrap()).unwrap();
+        assert_eq!(incoming.try_out().unwrap(), meta(8));
+        assert_eq!(
+            to.tried(GROUP, LogIndex(8)).unwrap().map(|chunk| chunk.unwrap()).collect::<Vec<_>>(),
+            [&b"state"[..]]
+        );
+        assert_eq!(to.indices(GROUP), [LogIndex(5)]);
+    };
+    take();
+    to.reject(GROUP, LogIndex(8)).unwrap();
+    assert!(to.tried(GROUP, LogIndex(8)).is_err() && to.reject(GROUP, LogIndex(8)).is_ok());
+    take();
+    assert_eq!(store(&disk).indices(GROUP), [LogIndex(5)], "a start knows nothing of it");
+    assert!(to.adopt(GROUP, LogIndex(8)).is_err(), "and it is gone");
+    take();
+    to.adopt(GROUP, LogIndex(8)).unwrap();
+    disk.crash(Crash::LoseAll);
+    assert_eq!(store(&disk).latest(GROUP, None).unwrap(), Some(meta(8)));
+}

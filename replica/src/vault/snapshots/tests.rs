@@ -116,7 +116,8 @@ fn send_part(
     let read = SnapshotWork::Read { group, to: NodeId(2), index: LogIndex(index), offset, length: 64 };
     let Some(Input::SnapshotData { file, total, bytes, .. }) = from.carry_out(read).input else { panic!("no data") };
     let (meta, message, total) = (meta(index), Bytes::from_static(b"take it"), total + more);
-    let part = SnapshotWork::Receive { group, from: from_node, meta, offset, file, total, bytes, message };
+    let trusted = true;
+    let part = SnapshotWork::Receive { group, from: from_node, meta, offset, file, total, bytes, message, trusted };
     let Some(Input::SnapshotReceived { next, complete, .. }) = to.carry_out(part).input else { panic!("no answer") };
     (next, complete.is_some())
 }
@@ -227,7 +228,7 @@ fn what_is_coming_starts_over_once_another_is_loaded() {
     let (next, complete) = send_from((&mut three, 3), &mut node, 12, parts);
     assert!(next == at_file + 64 && !complete, "half of its file is there");
     assert!(send(&mut one, &mut node, 11, usize::MAX));
-    node.carry_out(SnapshotWork::Load { group: GROUP, meta: meta(11) });
+    node.carry_out(SnapshotWork::Load { group: GROUP, meta: meta(11), trusted: true });
     assert_eq!(send_part((&mut three, 3), &mut node, 12, next, 0), (u64::MAX, false));
     assert_eq!(indices(&disk), [11]);
     assert!(send_from((&mut three, 3), &mut node, 12, usize::MAX).1);

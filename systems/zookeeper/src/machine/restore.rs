@@ -168,6 +168,10 @@ impl Loading {
         };
         let path = std::str::from_utf8(reader.rest()).map_err(|_| DecodeError::NotUtf8)?;
         let path = Bytes::copy_from_slice(path.as_bytes());
+        let last = self.tree.ring.iter().last().map_or(self.tree.ring.forgotten, |past| past.zxid);
+        if !(last..=self.tree.zxid).contains(&zxid) {
+            return refuse("an event outside of its order");
+        }
         self.tree.ring.push(Past { zxid, kind, path, secret });
         Ok(())
     }

@@ -98,6 +98,7 @@ impl ConsumerHeartbeat {
             regex: None,
             resolved: BTreeSet::new(),
             resolved_at: 0,
+            behind: false,
             assignor: None,
             epoch: 0,
             previous_epoch: 0,
@@ -241,6 +242,9 @@ impl Consumer {
         let before: BTreeSet<&String> = names.iter().chain(&resolved).collect();
         let subscribes = before != member.names.iter().chain(&member.resolved).collect();
         let learns = self.learn(request.metadata_version, &request.topics);
+        let member = self.members.get_mut(&request.member_id).expect("admitted by the caller");
+        let known = member.names.iter().chain(&member.resolved).all(|name| self.topics.contains_key(name));
+        member.behind = request.metadata_version < self.metadata_version && !known;
         let shares = self.share_resolved(request);
         subscribes || learns || shares
     }
@@ -320,6 +324,7 @@ impl Consumer {
         updated.resolved = member.resolved.clone();
         updated.resolved_at = member.resolved_at;
         let current = request.metadata_version <= self.metadata_version
+            && (!member.behind || request.metadata_version < self.metadata_version)
             && (member.regex.is_none() || request.metadata_version <= member.resolved_at);
         let same = request.refusal().is_none()
             && request.member_epoch > 0

@@ -69,6 +69,9 @@ record! {
         /// What the pattern matches, as of a version of the cluster's topics.
         pub(super) resolved: BTreeSet<String>,
         pub(super) resolved_at: u64,
+        /// It came with a version of the cluster's topics that was older than the group's, and without those that it
+        /// subscribes to: it is to bring them.
+        pub(super) behind: bool,
         pub(super) assignor: Option<String>,
         pub(super) epoch: i32,
         pub(super) previous_epoch: i32,

@@ -50,6 +50,7 @@ mod tests {
             client_id: String::new(),
             client_host: String::new(),
             names: names.iter().map(|name| (*name).to_owned()).collect(),
+            behind: false,
             epoch: 0,
             previous_epoch: 0,
             assigned: Assignment::new(),

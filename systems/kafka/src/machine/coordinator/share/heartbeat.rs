@@ -68,6 +68,9 @@ impl Share {
         member.seen = turn.now;
         let subscribes = member.names != names || is_new;
         let learns = self.learn(request.metadata_version, &request.topics);
+        let member = self.members.get_mut(id).expect("it was admitted");
+        let known = member.names.iter().all(|name| self.topics.contains_key(name));
+        member.behind = request.metadata_version < self.metadata_version && !known;
         if subscribes || learns {
             self.raise();
         }
@@ -98,6 +101,7 @@ impl Share {
                     client_id: String::new(),
                     client_host: String::new(),
                     names: BTreeSet::new(),
+                    behind: false,
                     epoch: 0,
                     previous_epoch: 0,
                     assigned: Assignment::new(),
@@ -161,7 +165,8 @@ impl Share {
             && updated == *member
             && (self.epoch, self.target_epoch) == (member.epoch, member.epoch)
             && periods == (self.session_timeout_ms, self.heartbeat_interval_ms)
-            && request.metadata_version <= self.metadata_version;
+            && request.metadata_version <= self.metadata_version
+            && (!member.behind || request.metadata_version < self.metadata_version);
         same.then(|| self.reply(id, request.is_full()))
     }
 

@@ -40,6 +40,8 @@ record! {
         pub(super) client_id: String,
         pub(super) client_host: String,
         pub(super) names: BTreeSet<String>,
+        /// As of a member of a consumer group: it is to bring topics that the group does not know.
+        pub(super) behind: bool,
         pub(super) epoch: i32,
         pub(super) previous_epoch: i32,
         pub(super) assigned: Assignment,

@@ -356,8 +356,8 @@ impl LedgerClients {
                 self.fates.insert(tx, fate);
             }
             Op::Read(key) => self.on_read(key, &result["response"]),
-            // There is no first block yet.
-            Op::Block(None) if result["block"].is_null() && self.blocks.is_empty() => {}
+            // There is no first block yet, or the node that was asked has not heard of it.
+            Op::Block(None) if result["block"].is_null() => {}
             Op::Block(_) | Op::Walk(_) => match Block::read(result) {
                 Some((height, block)) => self.on_block(height, block),
                 None => self.wrong(format!("no block: {result}")),

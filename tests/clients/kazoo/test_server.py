@@ -202,7 +202,7 @@ def test_what_happens_is_counted(tmp_path):
 
 def test_refused_peers_are_told_now_and_then(tmp_path):
     node = Node(tmp_path)
-    stranger = struct.pack(">4sH16sQQ", b"VRTY", 2, b"another cluster!", 2, 1)
+    stranger = struct.pack(">4sH16sQQ", b"VRTY", 3, b"another cluster!", 2, 1)
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", node.peer_port), timeout=5) as peer:
             peer.sendall(stranger)

@@ -587,6 +587,7 @@ impl Pbft {
         self.ticked = true;
         self.tick_client();
         self.tick_views();
+        self.tick_outside();
         if self.now >= self.beat_at {
             self.beat_at = self.now + self.config.heartbeat;
             self.flush_later();
@@ -681,7 +682,7 @@ impl Pbft {
 
     /// Who leads those that did not leave the view, for a replica that did: somebody honest among f + 1 of them says so. It has
     /// no vote there any more, but its clients' requests are ordered there, and it learns what they came to.
-    fn others_primary(&self) -> Option<NodeId> {
+    pub(crate) fn others_primary(&self) -> Option<NodeId> {
         let mut views: Vec<u64> = self
             .peers
             .values()

@@ -3,6 +3,7 @@
 //! - upon each heartbeat: a replica says how far it is; what it said and nobody answered is said again;
 //! - upon somebody who is further: committed entries are fetched, each with its proof: q commits; from each of those who say
 //!   that they have more in turn, so that one who says so and answers nothing holds nobody up;
+//! - upon a view that was left while others stay in it: what they commit is fetched at each tick;
 //! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with f + 1 checkpoints at least:
 //!   one of those who signed is honest, so the state is right. They need not be a quorum: the one who is behind may be the
 //!   one that a quorum lacks. Its state counts only if it has the digest that was signed: until that is known nothing is
@@ -111,6 +112,20 @@ impl Pbft {
         peer.fetched_at = Some(now);
         let node = *node;
         self.send(node, &Message::Fetch { from: decided + 1 }, Leave::Now);
+    }
+
+    /// A replica that left a view alone hears of what is committed there only by asking: it asks one of the others at each
+    /// tick, since its clients wait for it.
+    pub(crate) fn tick_outside(&mut self) {
+        if self.entered || self.others_primary().is_none() {
+            return;
+        }
+        let within: Vec<NodeId> =
+            self.peers.iter().filter(|(_, peer)| peer.status.entered).map(|(node, _)| *node).collect();
+        let turn = self.now.0 / self.config.tick.0 % (within.len() as u64).max(1);
+        if let Some(to) = within.get(usize::try_from(turn).expect("a group is small")).copied() {
+            self.send(to, &Message::Fetch { from: self.decided() + 1 }, Leave::Now);
+        }
     }
 
     pub(crate) fn on_stable(&mut self, from: NodeId, stable: Stable) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use verity_bench::load::{Limit, Load};
 use verity_bench::wire::Operation;
-use verity_bench::{floor, kafka};
+use verity_bench::{floor, kafka, ledger};
 
 const USAGE: &str = "usage: verity-bench load OPERATION CONNECTIONS WINDOW TIME|COUNT ROOT SERVERS [PIDS]
        verity-bench floor SECONDS DIRECTORY
@@ -66,7 +66,8 @@ fn run(words: &[&str]) -> Result<String> {
             ))
         }
         ["kafka", words @ ..] => kafka::run(words),
-        _ => bail!("{USAGE}\n{}", kafka::USAGE),
+        ["ledger", words @ ..] => ledger::run(words),
+        _ => bail!("{USAGE}\n{}\n{}", kafka::USAGE, ledger::USAGE),
     }
 }
 

@@ -63,13 +63,13 @@ impl Batch {
     }
 }
 
-/// How many of these share an entry, or a frame: as many as fit [`BATCH_BYTES_MAX`] and [`BATCH_COMMANDS_MAX`], and one
-/// where even one does not.
-pub(crate) fn fitting<'a>(proposals: impl Iterator<Item = &'a Proposal>) -> usize {
-    let mut bytes = 0;
+/// How many of these share an entry, or a frame: as many as fit [`BATCH_BYTES_MAX`] and `commands_max`, which is
+/// [`BATCH_COMMANDS_MAX`] at most, and one where even one does not.
+pub(crate) fn fitting<'a>(proposals: impl Iterator<Item = &'a Proposal>, commands_max: usize) -> usize {
+    let (mut bytes, count_max) = (0, commands_max.min(BATCH_COMMANDS_MAX));
     let fits = |(at, proposal): &(usize, &Proposal)| {
         bytes += proposal.command.len();
-        *at == 0 || *at < BATCH_COMMANDS_MAX && bytes <= BATCH_BYTES_MAX
+        *at == 0 || *at < count_max && bytes <= BATCH_BYTES_MAX
     };
     proposals.enumerate().take_while(fits).count()
 }
@@ -161,6 +161,14 @@ mod tests {
         out.put_u64(1);
         out.put_u32(u32::MAX);
         assert_eq!(Batch::decode(out.freeze()), None);
+    }
+
+    #[test]
+    fn an_entry_has_as_many_commands_as_it_may() {
+        let proposals: Vec<Proposal> = (1..=40).map(|sequence| proposal(1, sequence, b"x")).collect();
+        let fit = |commands_max| fitting(proposals.iter(), commands_max);
+        assert_eq!([fit(0), fit(1), fit(16), fit(usize::MAX)], [1, 1, 16, 40]);
+        assert_eq!(fitting(std::iter::empty(), 16), 0);
     }
 
     #[test]

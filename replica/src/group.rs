@@ -36,11 +36,19 @@ pub struct GroupConfig {
     pub rest: (Nanos, u64),
     /// About this many bytes of log before a snapshot stay, so that a peer that is a little behind needs no snapshot.
     pub log_bytes_kept: u64,
+    /// So many commands share an entry at most, one at least; [`batch::BATCH_COMMANDS_MAX`] bounds it further. Where an entry
+    /// is what a member signs, so many share a signature.
+    pub entry_commands_max: usize,
 }
 
 impl Default for GroupConfig {
     fn default() -> Self {
-        Self { snapshot_log_bytes: 32 << 20, rest: (Nanos::from_millis(1_000), 4 << 20), log_bytes_kept: 4 << 20 }
+        Self {
+            snapshot_log_bytes: 32 << 20,
+            rest: (Nanos::from_millis(1_000), 4 << 20),
+            log_bytes_kept: 4 << 20,
+            entry_commands_max: batch::BATCH_COMMANDS_MAX,
+        }
     }
 }
 
@@ -264,7 +272,7 @@ impl Group {
 
     /// Packs the next entry, stamped with `wall`.
     pub(crate) fn next_entry(&mut self, wall: WallMs) -> Option<Bytes> {
-        let count = batch::fitting(self.to_propose.iter());
+        let count = batch::fitting(self.to_propose.iter(), self.config.entry_commands_max);
         if count == 0 {
             return None;
         }

@@ -15,7 +15,7 @@ use verity_contract::{
 };
 use verity_types::{ConnId, Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
-use crate::batch::Proposal;
+use crate::batch::{BATCH_COMMANDS_MAX, Proposal};
 use crate::certify::{Asked, Witnessed};
 use crate::frame::{Frame, encode_frame};
 use crate::group::{Group, GroupBoot, Step, ToApply};
@@ -744,7 +744,7 @@ impl Replica {
         {
             let mut proposals: Vec<Proposal> = group.lane.unsent(FORWARD_BYTES).collect();
             while !proposals.is_empty() {
-                let rest = proposals.split_off(crate::batch::fitting(proposals.iter()));
+                let rest = proposals.split_off(crate::batch::fitting(proposals.iter(), BATCH_COMMANDS_MAX));
                 self.post(leader, &Frame::Forward { group: id, proposals });
                 proposals = rest;
             }

@@ -1,4 +1,5 @@
-//! `cargo xtask bench zookeeper`: Verity against Debian's ZooKeeper, on the same disk, in turns. `bench kafka` is in [`kafka`].
+//! `cargo xtask bench zookeeper`: Verity against Debian's ZooKeeper, on the same disk, in turns. `bench kafka` is in
+//! [`kafka`], `bench ledger` in [`ledger`].
 //!
 //! - Both systems run for as long as a comparison takes; the one whose turn it is not is idle.
 //! - A round is one turn each. A ratio is taken within a round, so what disturbs both disturbs it little; the median
@@ -8,6 +9,7 @@
 //! Deliberately absent: servers on other machines. Client and servers share the cores, which a reader must keep in mind.
 
 mod kafka;
+mod ledger;
 mod report;
 mod server;
 mod target;
@@ -24,6 +26,7 @@ use verity_bench::wire::Operation;
 use crate::install;
 use crate::shell::{cargo, command, output, root, run, target};
 pub(crate) use kafka::{Options as KafkaOptions, kafka};
+pub(crate) use ledger::{Options as LedgerOptions, ledger};
 use server::{Cluster, System};
 
 /// The connections and windows; the largest stay below ZooKeeper's limit of 1,000 requests under way.

@@ -53,6 +53,8 @@ enum Peer {
     Zookeeper(bench::Options),
     /// What else speaks Kafka's protocol, on one node and on three.
     Kafka(bench::KafkaOptions),
+    /// The ledger on PBFT beside itself on Raft and on Multi-Paxos, calm and under attack.
+    Ledger(bench::LedgerOptions),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
             Command::Test { suites, fast, .. } => suite::run_suites(&suites, fast),
             Command::Bench { peer: Peer::Zookeeper(options) } => bench::zookeeper(options).map(|()| true),
             Command::Bench { peer: Peer::Kafka(options) } => bench::kafka(options).map(|()| true),
+            Command::Bench { peer: Peer::Ledger(options) } => bench::ledger(options).map(|()| true),
         }
     };
     match run() {

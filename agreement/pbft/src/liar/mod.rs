@@ -11,6 +11,7 @@ mod colluder;
 mod delayer;
 mod equivocator;
 mod faulty_client;
+mod flooder;
 mod forger;
 mod garbage;
 mod lying_clock;
@@ -68,6 +69,8 @@ pub enum Lie {
     RunAway,
     /// One of the first f + 1 voters, all of which collude: safety breaks. Not among [`Lie::ALL`], which f may tell.
     Collude,
+    /// As a client, sends far more than anybody takes. Not among [`Lie::ALL`]: what it costs is time, which `bench/` measures.
+    Flood,
 }
 
 impl Lie {
@@ -252,7 +255,7 @@ impl Liar {
             Lie::Storm => desk.say_bytes(to, bytes),
             Lie::Select => selective::on_send(desk, to, bytes),
             Lie::SlowPrimary => slow_primary::on_send(desk, to, &message, bytes),
-            Lie::LyingClock => desk.say_bytes(to, bytes),
+            Lie::LyingClock | Lie::Flood => desk.say_bytes(to, bytes),
             Lie::FaultyClient => faulty_client::on_send(desk, to, message, bytes),
             Lie::ByzzFuzz => byzzfuzz::on_send(desk, to, message),
             Lie::Collude => colluder::on_send(desk, to, message),
@@ -285,6 +288,7 @@ impl Agreement for Liar {
         match &input {
             Input::Tick if self.lie == Lie::Storm => storm::on_tick(&mut self.desk),
             Input::Tick if self.lie == Lie::FaultyClient => faulty_client::on_tick(&mut self.desk),
+            Input::Tick if self.lie == Lie::Flood => flooder::on_tick(&mut self.desk),
             Input::Message { bytes, .. } if self.lie == Lie::Replay => replayer::on_heard(&mut self.desk, bytes),
             Input::Message { bytes, .. } if self.lie == Lie::Collude => colluder::on_heard(&mut self.desk, bytes),
             _ => {}

@@ -292,7 +292,7 @@ impl Group {
     #[must_use]
     pub(crate) fn step_down(&mut self) -> Vec<NodeId> {
         self.ready = false;
-        if self.engine.every_voter_proposes() {
+        if !self.trusts() {
             // What this node proposes it proposes whoever leads; what its duty wished for is another leader's now.
             let no_duty = |proposal: &Proposal| proposal.request.origin != NodeId(0);
             self.inbox.retain(no_duty);
@@ -420,7 +420,7 @@ impl Group {
         if self.role.leads && !self.ready && self.applied_term == self.role.term {
             self.ready = true;
             // What a voter gave to its own engine will come, whoever leads.
-            if !self.engine.every_voter_proposes() {
+            if self.trusts() {
                 self.ahead = self.lanes.clone();
             }
             return true;
@@ -491,9 +491,14 @@ impl Group {
 
     /// Every command that this node waits for is given to the leader once more, where a leader is what commands go to.
     pub(crate) fn resend(&mut self, now: Mono) {
-        if !self.engine.every_voter_proposes() {
+        if self.trusts() {
             self.lane.rewind(now);
         }
+    }
+
+    /// True if a member's word counts: its snapshots, and its replies. Then the leader proposes for all.
+    pub(crate) fn trusts(&self) -> bool {
+        self.engine.witness().is_none()
     }
 
     /// How many members must have come to a reply before it leaves; none where members are trusted.
@@ -503,7 +508,7 @@ impl Group {
 
     /// True if commands of this node go to its own engine.
     pub(crate) fn proposes(&self) -> bool {
-        if self.engine.every_voter_proposes() { self.role.votes } else { self.role.leads && self.ready }
+        if self.trusts() { self.role.leads && self.ready } else { self.role.votes }
     }
 
     /// What a snapshot taken now would say of itself; none if the engine lets none be taken here.
@@ -559,7 +564,7 @@ impl Group {
         self.roster = restored.roster;
         self.context = restored.context;
         // One of a peer that may lie is saved once it is adopted.
-        self.saved = Some(restored.meta).filter(|_| self.engine.witness().is_none());
+        self.saved = Some(restored.meta).filter(|_| self.trusts());
         self.snapshot_bytes = restored.bytes;
         self.log_bytes = 0;
         self.sizes.clear();

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
     self as contract, Channel, Consistency, DutyInput, Effect, Effects, Failure, Gather, GroupRole, PersistId, Pieces,
-    Service, SessionInput, SessionOutput, SnapshotMeta,
+    Service, SessionInput, SessionOutput, SnapshotMeta, Witness,
 };
 use verity_types::{ConnId, Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
@@ -492,8 +492,8 @@ impl Replica {
         for frame in frames {
             match frame {
                 Frame::Agreement { group, bytes } => {
-                    let alone = |hosted: &Group| hosted.engine.comes_with_snapshot(&bytes);
-                    if !self.groups.get(&group).is_some_and(alone) {
+                    let comes_alone = |witness: &dyn Witness| witness.comes_with_snapshot(&bytes);
+                    if !self.groups.get(&group).and_then(|hosted| hosted.engine.witness()).is_some_and(comes_alone) {
                         self.step(now, group, contract::Input::Message { from, bytes });
                     }
                 }
@@ -506,7 +506,7 @@ impl Replica {
                 Frame::Whisper { group, bytes } => self.call_duty(now, group, |_| DutyInput::Whisper { from, bytes }),
                 Frame::SnapshotChunk { group, meta, offset, file, total, bytes, message } => {
                     if let Some(hosted) = self.groups.get(&group).filter(|hosted| !hosted.adopting) {
-                        let trusted = hosted.engine.witness().is_none();
+                        let trusted = hosted.trusts();
                         self.out.push(Output::Snapshot(SnapshotWork::Receive {
                             group,
                             from,
@@ -790,7 +790,7 @@ impl Replica {
             Step::Idle => {}
             Step::Called => return self.deliver_part(now, id, effects),
             Step::Load(meta) => {
-                let trusted = group.engine.witness().is_none();
+                let trusted = group.trusts();
                 group.adopting = !trusted;
                 self.out.push(Output::Snapshot(SnapshotWork::Load { group: id, meta, trusted }));
             }
@@ -829,8 +829,7 @@ impl Replica {
                     let Some(group) = self.groups.get_mut(&id) else { continue };
                     if let Some(waiting) = group.lane.applied(now.mono, request) {
                         self.reply(now, id, request, &waiting, bytes);
-                    } else if group.engine.witness().is_some() && ![NodeId(0), self.config.id].contains(&request.origin)
-                    {
+                    } else if !group.trusts() && ![NodeId(0), self.config.id].contains(&request.origin) {
                         group.vouching.note(request, Tag::of(&bytes));
                     }
                 }

@@ -771,14 +771,6 @@ impl Agreement for Pbft {
         self.wall = Some((now, wall));
     }
 
-    fn every_voter_proposes(&self) -> bool {
-        true
-    }
-
-    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
-        crate::message::is_snapshot(bytes)
-    }
-
     fn tick_interval(&self) -> Nanos {
         self.config.tick
     }
@@ -837,6 +829,10 @@ impl Agreement for Pbft {
 }
 
 impl Witness for Pbft {
+    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
+        crate::message::is_snapshot(bytes)
+    }
+
     fn enough(&self) -> usize {
         self.quorum.weak()
     }

@@ -146,8 +146,8 @@ pub enum Verdict {
 /// What happens to an engine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Place these bytes in the order. Only a leader can, or every voter where [`Agreement::every_voter_proposes`]; anyone
-    /// else answers [`Output::Refused`].
+    /// Place these bytes in the order. Only a leader can, or every voter where members are not trusted
+    /// ([`Agreement::witness`]); anyone else answers [`Output::Refused`].
     Propose(Bytes),
     /// Bytes from a peer's engine. Invalid ones are dropped, never a panic.
     Message {
@@ -354,18 +354,6 @@ pub trait Agreement: Send {
         Some(Bytes::new())
     }
 
-    /// True if each voter hands its own proposals to its own engine, which brings them into the order whoever leads, each once
-    /// and in the order in which they came, for as long as the engine lives. Elsewhere they go to the leader.
-    fn every_voter_proposes(&self) -> bool {
-        false
-    }
-
-    /// True for the message of an [`Output::OfferSnapshot`]. Where members are not trusted, one that comes without the snapshot
-    /// is dropped: it would have the state given up for a file that is not there.
-    fn comes_with_snapshot(&self, _bytes: &Bytes) -> bool {
-        false
-    }
-
     /// How often [`Input::Tick`] is wanted.
     fn tick_interval(&self) -> verity_types::Nanos;
 
@@ -380,7 +368,9 @@ pub trait Agreement: Send {
         None
     }
 
-    /// Words of members for each other's clients, where members are not trusted.
+    /// What an engine has whose members are not trusted. There each voter hands its own proposals to its own engine, which brings
+    /// them into the order whoever leads, each once and in the order in which they came, for as long as the engine lives.
+    /// Elsewhere they go to the leader.
     fn witness(&self) -> Option<&dyn Witness> {
         None
     }
@@ -405,6 +395,10 @@ pub trait Barrier {
 
 /// Groups in which a member's word alone counts for nothing.
 pub trait Witness {
+    /// True for the message of an [`Output::OfferSnapshot`]. One that comes without the snapshot is dropped: it would have the
+    /// state given up for a file that is not there.
+    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool;
+
     /// How many members must say the same, so that somebody honest is among them: f + 1.
     fn enough(&self) -> usize;
 

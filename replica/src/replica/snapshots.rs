@@ -197,7 +197,7 @@ impl Replica {
             self.step(now, id, contract::Input::Checkpointed { index, digest });
         }
         let Some(group) = self.groups.get_mut(&id).filter(|group| !group.void) else { return };
-        let trusted = group.engine.witness().is_none();
+        let trusted = group.trusts();
         let (applied, members, roster) = (group.applied, group.members.clone(), group.roster.clone());
         for lost in group.lane.skip_to(now.mono, group.admitted(self.config.id)) {
             let input = SessionInput::Completed { token: lost.token, result: Err(Failure::Unavailable) };

@@ -10,6 +10,7 @@ use verity_types::{GroupId, Incarnation, LogIndex, Mono, NodeId, Token};
 use super::{OPERATOR, Output, Replica, ServiceId, Work};
 use crate::certify::{ANSWER_WAIT, Asked, Certificate, Signature, WITNESSED_MAX, Witnessed};
 use crate::frame::Frame;
+use crate::group::Group;
 use crate::lane::Waiting;
 use crate::reads::PendingRead;
 use crate::vouch::{ASK_AFTER, Behind, Tag, Tags, Verdict, WAIT_MAX};
@@ -104,11 +105,17 @@ impl Replica {
             }
         } else if waits >= ASK_AFTER && now.mono.since(group.asked_at) >= ASK_AFTER {
             group.asked_at = now.mono;
-            let (incarnation, me) = (group.lane.incarnation(), self.config.id);
-            let others: Vec<NodeId> = group.members.voters.iter().copied().filter(|node| *node != me).collect();
-            for node in others {
-                self.post(node, &Frame::TellAgain { group: id, incarnation, first: sequence });
-            }
+            let incarnation = group.lane.incarnation();
+            self.post_to_voters(id, &Frame::TellAgain { group: id, incarnation, first: sequence });
+        }
+    }
+
+    /// Says something to all other voters of a group.
+    fn post_to_voters(&mut self, id: GroupId, frame: &Frame) {
+        let mut others = self.groups.get(&id).map(|group| group.members.voters.clone()).unwrap_or_default();
+        others.remove(&self.config.id);
+        for node in others {
+            self.post(node, frame);
         }
     }
 
@@ -117,8 +124,7 @@ impl Replica {
     /// Asks a group's state machine for an answer that f + 1 members sign. [`Output::Answer`] follows, with the bytes of a
     /// [`Certificate`]; an engine that trusts its members has none.
     pub fn certify(&mut self, now: Now, group: GroupId, token: Token, query: Bytes) {
-        let witnessed = self.groups.get(&group).is_some_and(|group| group.engine.witness().is_some());
-        if !witnessed {
+        if self.groups.get(&group).is_none_or(Group::trusts) {
             return self.out.push(Output::Answer { token, result: Err(Failure::NoSuchGroup) });
         }
         self.asked.insert(token, Asked::new(group, query.clone(), now.mono));
@@ -145,11 +151,7 @@ impl Replica {
         asked.signatures.clear();
         let hosted = &self.groups[&group];
         let (query, index) = (asked.query.clone(), hosted.whole());
-        let others: Vec<NodeId> =
-            hosted.members.voters.iter().copied().filter(|node| *node != self.config.id).collect();
-        for node in others {
-            self.post(node, &Frame::Certify { group, token, index, query: query.clone() });
-        }
+        self.post_to_voters(group, &Frame::Certify { group, token, index, query });
         self.complete_certificate(token);
     }
 

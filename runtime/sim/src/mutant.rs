@@ -238,14 +238,6 @@ impl Agreement for Mutated {
         self.inner.snapshot_context(index)
     }
 
-    fn every_voter_proposes(&self) -> bool {
-        self.inner.every_voter_proposes()
-    }
-
-    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
-        self.inner.comes_with_snapshot(bytes)
-    }
-
     fn tick_interval(&self) -> Nanos {
         self.inner.tick_interval()
     }

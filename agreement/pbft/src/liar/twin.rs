@@ -83,10 +83,6 @@ impl Agreement for Twin {
         self.first.snapshot_context(index)
     }
 
-    fn every_voter_proposes(&self) -> bool {
-        true
-    }
-
     fn tick_interval(&self) -> Nanos {
         self.first.tick_interval()
     }

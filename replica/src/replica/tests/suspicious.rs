@@ -83,10 +83,6 @@ impl Agreement for Jury {
         }
     }
 
-    fn every_voter_proposes(&self) -> bool {
-        true
-    }
-
     fn snapshot_context(&self, index: LogIndex) -> Option<Bytes> {
         index.0.is_multiple_of(4).then(|| Bytes::from_static(b"beside"))
     }
@@ -107,6 +103,10 @@ impl Agreement for Jury {
 }
 
 impl Witness for Jury {
+    fn comes_with_snapshot(&self, bytes: &Bytes) -> bool {
+        bytes.starts_with(b"snapshot")
+    }
+
     fn enough(&self) -> usize {
         2
     }

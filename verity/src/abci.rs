@@ -13,7 +13,7 @@
 //! A record that a crash cut off, and what is behind it, was never told to the ledger.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ const NEW_FILE: &str = "abci-answers.new";
 const MAGIC: &[u8; 8] = b"VRTYABCI";
 /// How long one read waits before it is looked whether the node still runs.
 const LOOK: Duration = Duration::from_millis(100);
+/// An application that takes no connection, or nothing of a request, for so long is gone: a node that stops waits for it.
+const STUCK: Duration = Duration::from_secs(5);
 /// Between two tries to connect.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -88,15 +90,24 @@ impl Stream {
     fn connect(address: &Address) -> std::io::Result<Self> {
         match address {
             Address::Tcp(place) => {
-                let stream = TcpStream::connect(place)?;
+                let mut last = Err(ErrorKind::NotFound.into());
+                for found in place.to_socket_addrs()? {
+                    last = TcpStream::connect_timeout(&found, STUCK);
+                    if last.is_ok() {
+                        break;
+                    }
+                }
+                let stream = last?;
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(LOOK))?;
+                stream.set_write_timeout(Some(STUCK))?;
                 Ok(Self::Tcp(stream))
             }
             #[cfg(unix)]
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_read_timeout(Some(LOOK))?;
+                stream.set_write_timeout(Some(STUCK))?;
                 Ok(Self::Unix(stream))
             }
             #[cfg(not(unix))]

@@ -27,7 +27,7 @@ mod ledger;
 mod watched;
 mod zookeeper;
 
-pub(crate) use engines::{Agreement, Engines, ReplicaKeys, start_engine};
+pub(crate) use engines::{Agreement, Engines, ReplicaKeys, group_of_scope, start_engine};
 pub(crate) use kafka::{CLUSTER as KAFKA_CLUSTER, COORDINATOR as KAFKA_COORDINATOR};
 pub(crate) use ledger::{LEDGER, chain_id, genesis, genesis_of, public_key};
 pub(crate) use watched::{Listener, Sent};

@@ -12,6 +12,7 @@ use verity_pbft::{Evidence, Keys, Quorum, Scope};
 use verity_replica::Certificate;
 
 use crate::admin::{CertifiedReport, EvidenceReport, parse_keys};
+use crate::compose;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  verity verify answer.json --keys keys.json     of `verity --json read`\n  \
@@ -67,6 +68,10 @@ fn answer(report: &CertifiedReport, keys: &Keys) -> Result<String> {
     let raw = bytes(&report.certificate)?;
     let certificate = Certificate::decode(raw.clone()).map_err(|error| anyhow!("this is no certificate: {error}"))?;
     let scope = Scope::decode(certificate.scope.clone()).map_err(|error| anyhow!("this is no certificate: {error}"))?;
+    // Another group's members would sign what its machine makes of the same query.
+    if compose::group_of_scope(&scope.group) != Some(compose::TREE) {
+        bail!("it was not signed in the znode tree's name: it proves nothing of a znode");
+    }
     let statement = Certificate::statement(&certificate.query, &certificate.answer);
     let signers: Vec<u64> = certificate
         .signatures

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot};
@@ -126,12 +126,9 @@ impl Engines {
     fn pbft(&self, group: GroupId, boot: Boot, now: Mono) -> Result<Box<dyn Engine>, String> {
         let keys = self.keys.as_ref().ok_or("pbft needs the nodes' keys, and there are none")?.keys(boot.id)?;
         let seed = boot.seed;
-        let mut name = BytesMut::with_capacity(24);
-        name.put_slice(&self.cluster.0);
-        name.put_u64(group.0);
         let me = boot.id;
         let config = PbftConfig {
-            group: name.freeze(),
+            group: group_scope(self.cluster, group),
             // A primary that does less than half of what the best of the last ones did is replaced.
             pace_window: Nanos::from_millis(2_000),
             pace_percent: 50,
@@ -151,6 +148,20 @@ impl Engines {
     }
 }
 
+/// In whose name a group's members sign.
+fn group_scope(ClusterId(cluster): ClusterId, group: GroupId) -> Bytes {
+    let mut name = BytesMut::with_capacity(24);
+    name.put_slice(&cluster);
+    name.put_u64(group.0);
+    name.freeze()
+}
+
+/// The group in whose name something is signed; none if it is no name of ours.
+pub(crate) fn group_of_scope(name: &Bytes) -> Option<GroupId> {
+    let whole: [u8; 24] = name[..].try_into().ok()?;
+    Some(GroupId(u64::from_be_bytes(*whole.last_chunk()?)))
+}
+
 /// Starts an engine that needs no keys; Paxos as `paxos` says.
 pub(crate) fn start_engine(
     agreement: Agreement,
@@ -168,5 +179,17 @@ pub(crate) fn start_engine(
             paxos.map(|paxos| Box::new(paxos) as Box<dyn Engine>).map_err(|error| error.to_string())
         }
         Agreement::Pbft => Err("pbft needs the nodes' keys".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_names_its_group() {
+        let scope = group_scope(ClusterId([7; 16]), GroupId(5));
+        assert_eq!(group_of_scope(&scope), Some(GroupId(5)));
+        assert_eq!(group_of_scope(&scope.slice(1..)), None);
     }
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -19,8 +19,21 @@ pub(crate) struct Ports {
 
 /// Where the next search for free ports begins. Two offsets share no port: no two ports, of whichever of five nodes, are a
 /// multiple of the step apart.
-static NEXT: AtomicU16 = AtomicU16::new(2_000);
-const STEP: u16 = 37;
+static NEXT: AtomicU16 = AtomicU16::new(400);
+const STEP: u16 = 48;
+const BASES: [u16; 6] = [2181, 7070, 7071, 8080, 9092, 26657];
+const _: () = {
+    let (mut one, ports) = (0, BASES.len() * 5);
+    while one < ports {
+        let mut other = 0;
+        while other < one {
+            let (a, b) = (BASES[one / 5] + 1000 * (one % 5) as u16, BASES[other / 5] + 1000 * (other % 5) as u16);
+            assert!(a.abs_diff(b) % STEP != 0, "two tests would share a port");
+            other += 1;
+        }
+        one += 1;
+    }
+};
 
 impl Ports {
     /// Ports that are free now, and that no other test of this process is given.
@@ -28,16 +41,17 @@ impl Ports {
         Self::free_for(1)
     }
 
-    /// The same for so many nodes of one cluster. They lie below those that a system gives to connections that go out.
+    /// The same for so many nodes of one cluster. All but the ledger's lie below those that a system gives to connections
+    /// that go out. A port is asked whether anybody answers, and not listened at: a program that another test starts at
+    /// that moment would hold a copy of the listener, and the port with it, until it has begun to run.
     pub(crate) fn free_for(nodes: u16) -> Self {
-        let bases = [2181, 7070, 7071, 8080, 9092];
         let is_free = |offset: u16| {
-            let mut ports = (0..nodes).flat_map(|node| bases.map(|base| base + offset + 1000 * node));
-            ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+            let mut ports = (0..nodes).flat_map(|node| BASES.map(|base| base + offset + 1000 * node));
+            ports.all(|port| TcpStream::connect(("127.0.0.1", port)).is_err())
         };
         loop {
             let offset = NEXT.fetch_add(STEP, Ordering::Relaxed);
-            assert!(offset + bases[4] + 1000 * nodes < 32_000, "some ports are free");
+            assert!(offset + 9092 + 1000 * nodes < 32_000, "some ports are free");
             if is_free(offset) {
                 return Self { offset };
             }

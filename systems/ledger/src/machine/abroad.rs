@@ -374,7 +374,7 @@ impl Ledger {
             )));
         }
         let done = FinalizedBlock { tx_results: done.tx_results, events: done.events, app_hash: done.app_hash };
-        self.finish_stand(proposal, done, effects);
+        self.finish_stand(proposal, block, done, effects);
         self.cut_if_due(effects);
         Ok(())
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::store::Stored;
-use crate::wire::{Hash, Operand, Operator, Query, from_hex};
+use crate::wire::{ExecTxResult, Hash, Operand, Operator, Query, from_hex};
 
 /// The tags that every transaction has.
 pub(super) const TX_HASH: &str = "tx.hash";
@@ -27,16 +27,16 @@ pub(super) struct Index {
 
 impl Index {
     /// Takes a block in.
-    pub(super) fn insert(&mut self, stored: &Stored) {
-        for (at, hash) in stored.hashes.iter().enumerate() {
+    pub(super) fn insert(&mut self, stored: &Stored, results: &[ExecTxResult]) {
+        for (at, (hash, result)) in stored.hashes.iter().zip(results).enumerate() {
             let place = (stored.height(), u32::try_from(at).expect("a block is bounded"));
             self.by_hash.insert(*hash, place);
-            for (tag, value) in indexed(stored, at) {
-                let places = self.tags.entry(tag).or_default().entry(value).or_default();
+            for_each_tag(result, |tag, value| {
+                let places = entry(entry(&mut self.tags, tag), value);
                 if places.back() != Some(&place) {
                     places.push_back(place);
                 }
-            }
+            });
         }
     }
 
@@ -46,20 +46,20 @@ impl Index {
             if self.by_hash.get(hash).is_some_and(|place| place.0 == stored.height()) {
                 self.by_hash.remove(hash);
             }
-            for (tag, value) in indexed(stored, at) {
-                let Some(values) = self.tags.get_mut(&tag) else { continue };
-                if let Some(places) = values.get_mut(&value) {
+            for_each_tag(&stored.result(at), |tag, value| {
+                let Some(values) = self.tags.get_mut(tag) else { return };
+                if let Some(places) = values.get_mut(value) {
                     while places.front().is_some_and(|place| place.0 <= stored.height()) {
                         places.pop_front();
                     }
                     if places.is_empty() {
-                        values.remove(&value);
+                        values.remove(value);
                     }
                 }
                 if values.is_empty() {
-                    self.tags.remove(&tag);
+                    self.tags.remove(tag);
                 }
-            }
+            });
         }
     }
 
@@ -119,15 +119,22 @@ fn merged(lists: &[&Places]) -> Vec<Place> {
     all
 }
 
-/// What a transaction can be found by.
-fn indexed(stored: &Stored, at: usize) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    for event in stored.result(at).events {
-        for attribute in event.attributes {
-            if attribute.index && !event.r#type.is_empty() && !attribute.key.is_empty() {
-                all.push((format!("{}.{}", event.r#type, attribute.key), attribute.value));
-            }
+/// Hands over what a transaction can be found by: tags and their values.
+fn for_each_tag(result: &ExecTxResult, mut take: impl FnMut(&str, &str)) {
+    let mut tag = String::new();
+    for event in result.events.iter().filter(|event| !event.r#type.is_empty()) {
+        for attribute in event.attributes.iter().filter(|attribute| attribute.index && !attribute.key.is_empty()) {
+            tag.clear();
+            tag.extend([&*event.r#type, ".", &*attribute.key]);
+            take(&tag, &attribute.value);
         }
     }
-    all
+}
+
+/// What is at `key`, which is most often there.
+fn entry<'a, T: Default>(map: &'a mut BTreeMap<String, T>, key: &str) -> &'a mut T {
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), T::default());
+    }
+    map.get_mut(key).expect("it was just put in")
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::app::{App, AppQuery, BlockToRun, FinalizedBlock};
 use super::tree::Tree;
 use crate::wire::{
-    AbciEvent, Attribute, B64, CheckTx, ExecTxResult, Info, Int, Proof, ProofOp, QueryResponse, Time, Uint, Writer,
+    AbciEvent, Attribute, B64, CheckTx, ExecTxResult, Info, Int, Proof, ProofOp, QueryResponse, Text, Time, Uint, Writer,
     leaf_hash, put_varint, sha256,
 };
 
@@ -104,15 +104,15 @@ fn is_pair(tx: &[u8]) -> bool {
     }
 }
 
-fn events(key: &str, value: &str) -> Vec<AbciEvent> {
-    let attribute = |key: &str, value: &str, index| Attribute { key: key.to_owned(), value: value.to_owned(), index };
-    let event = |creator, what| AbciEvent {
-        r#type: "app".to_owned(),
+fn events(key: String, value: String) -> Vec<AbciEvent> {
+    let attribute = |key: &'static str, value: Text, index| Attribute { key: key.into(), value, index };
+    let event = |creator: &'static str, what: String| AbciEvent {
+        r#type: "app".into(),
         attributes: vec![
-            attribute("creator", creator, true),
-            attribute("key", what, true),
-            attribute("index_key", "index is working", true),
-            attribute("noindex_key", "index is working", false),
+            attribute("creator", creator.into(), true),
+            attribute("key", what.into(), true),
+            attribute("index_key", "index is working".into(), true),
+            attribute("noindex_key", "index is working".into(), false),
         ],
     };
     vec![event("Cosmoshi Netowoko", key), event("Cosmoshi", value)]
@@ -200,7 +200,7 @@ impl App for KvStore {
             let (key, value) = at.map_or((&tx[..], &tx[..]), |at| (&tx[..at], &tx[at + 1..]));
             self.write(key, value);
             self.ran += 1;
-            let events = events(&String::from_utf8_lossy(key), &String::from_utf8_lossy(value));
+            let events = events(String::from_utf8_lossy(key).into_owned(), String::from_utf8_lossy(value).into_owned());
             tx_results.push(ExecTxResult { events, ..ExecTxResult::default() });
         }
         self.height = block.height;

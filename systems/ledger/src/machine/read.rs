@@ -255,7 +255,7 @@ impl Ledger {
             for event in &stored.events {
                 for attribute in event.attributes.iter().filter(|attribute| attribute.index) {
                     let tag = format!("{}.{}", event.r#type, attribute.key);
-                    tags.entry(tag).or_default().push(attribute.value.clone());
+                    tags.entry(tag).or_default().push(attribute.value.clone().into_owned());
                 }
             }
             query.matches(&tags)

@@ -130,7 +130,8 @@ impl Ledger {
         {
             return refuse("a block does not follow the one before it");
         }
-        self.keep(Arc::new(stored), 0);
+        let results = stored.decoded();
+        self.keep(Arc::new(stored), &results, 0);
         Ok(())
     }
 

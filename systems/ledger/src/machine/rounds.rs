@@ -138,22 +138,28 @@ impl Ledger {
         let block = Block::decode(proposal.encoded.clone()).expect("it was encoded here");
         let run = BlockToRun { height: proposal.height, time: proposal.time, txs: &block.txs };
         let done = self.app.finalize_block(run);
-        self.finish_stand(proposal, done, effects);
+        self.finish_stand(proposal, block, done, effects);
     }
 
     /// Takes in what a block came to.
-    pub(super) fn finish_stand(&mut self, proposal: Proposal, done: FinalizedBlock, effects: &mut Effects) {
-        let block = Block::decode(proposal.encoded.clone()).expect("it was encoded here");
+    pub(super) fn finish_stand(
+        &mut self,
+        proposal: Proposal,
+        block: Block,
+        done: FinalizedBlock,
+        effects: &mut Effects,
+    ) {
         assert_eq!(done.tx_results.len(), block.txs.len(), "the application answers for each transaction");
         let retain = self.app.commit();
         let results = done.tx_results.iter().map(ExecTxResult::encode).collect();
-        let stored = Stored::new(proposal.encoded, results, done.events, done.app_hash.clone());
+        let said = block.header.app_hash.clone();
+        let stored = Stored::new(block, proposal.encoded, results, done.events, done.app_hash.clone());
         let stored = Arc::new(stored.expect("it was encoded here"));
         self.tip = Tip {
             height: proposal.height,
             id: stored.id,
             time: proposal.time,
-            said: block.header.app_hash,
+            said,
             app_hash: done.app_hash,
             results_hash: ExecTxResult::hash_of(&done.tx_results),
             seen: proposal.votes,
@@ -162,14 +168,14 @@ impl Ledger {
             self.pool.proposed -= 1;
         }
         self.pool.settle(&self.config.pool, &stored.hashes);
-        self.keep(Arc::clone(&stored), retain);
+        self.keep(Arc::clone(&stored), &done.tx_results, retain);
         let event = BlockMade { height: stored.height(), hashes: stored.hashes.clone() };
         effects.event(Bytes::from_static(Topic::BLOCK), event.encode());
     }
 
     /// Stores a block, and lets the oldest ones go.
-    pub(super) fn keep(&mut self, stored: Arc<Stored>, retain: u64) {
-        self.index.insert(&stored);
+    pub(super) fn keep(&mut self, stored: Arc<Stored>, results: &[ExecTxResult], retain: u64) {
+        self.index.insert(&stored, results);
         self.store.push(stored);
         while let Some(oldest) = self.store.prune(self.config.retain_blocks, self.config.retain_bytes, retain) {
             self.index.remove(&oldest);

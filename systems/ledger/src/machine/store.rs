@@ -30,14 +30,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// A block with its results.
+    /// A block, which is the one that was encoded, with its results.
     pub(super) fn new(
+        block: Block,
         encoded: Bytes,
         results: Vec<Bytes>,
         events: Vec<AbciEvent>,
         app_hash: Bytes,
     ) -> Result<Self, ProtoError> {
-        let block = Block::decode(encoded.clone())?;
         if block.txs.len() != results.len() {
             return Err(ProtoError("a block has a result for each transaction"));
         }
@@ -97,7 +97,7 @@ impl Stored {
         for result in &results {
             ExecTxResult::decode(result.clone())?;
         }
-        Self::new(encoded, results, events, app_hash)
+        Self::new(Block::decode(encoded.clone())?, encoded, results, events, app_hash)
     }
 }
 

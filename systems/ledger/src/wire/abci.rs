@@ -1,5 +1,6 @@
 //! What an application says, in the shapes of ABCI 2.0 and of its JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,13 +11,16 @@ use super::json::{B64, Int, Uint};
 use super::merkle::{self, Hash};
 use super::proto::{ProtoError, Reader, Writer};
 
+/// Text that is often the same.
+pub type Text = Cow<'static, str>;
+
 /// One fact about an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attribute {
     /// Its name.
-    pub key: String,
+    pub key: Text,
     /// Its value.
-    pub value: String,
+    pub value: Text,
     /// It can be searched for.
     pub index: bool,
 }
@@ -25,7 +29,7 @@ pub struct Attribute {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AbciEvent {
     /// What happened.
-    pub r#type: String,
+    pub r#type: Text,
     /// Facts about it.
     pub attributes: Vec<Attribute>,
 }
@@ -43,16 +47,16 @@ impl AbciEvent {
     }
 
     pub(super) fn read(reader: Reader) -> Result<Self, ProtoError> {
-        let mut event = Self { r#type: String::new(), attributes: Vec::new() };
+        let mut event = Self { r#type: Text::default(), attributes: Vec::new() };
         reader.fields(|field| {
             match field.number {
-                1 => event.r#type = field.text()?,
+                1 => event.r#type = field.text()?.into(),
                 2 => {
-                    let mut attribute = Attribute { key: String::new(), value: String::new(), index: false };
+                    let mut attribute = Attribute { key: Text::default(), value: Text::default(), index: false };
                     field.message()?.fields(|field| {
                         match field.number {
-                            1 => attribute.key = field.text()?,
-                            2 => attribute.value = field.text()?,
+                            1 => attribute.key = field.text()?.into(),
+                            2 => attribute.value = field.text()?.into(),
                             3 => attribute.index = field.uint()? != 0,
                             _ => {}
                         }

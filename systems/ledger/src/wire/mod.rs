@@ -21,7 +21,7 @@ mod vote;
 #[cfg(test)]
 mod tests;
 
-pub use abci::{AbciEvent, Attribute, CheckTx, ExecTxResult, Info, ProofOp, QueryResponse};
+pub use abci::{AbciEvent, Attribute, CheckTx, ExecTxResult, Info, ProofOp, QueryResponse, Text};
 pub use block::{Block, BlockId, Commit, CommitSig, Flag, Header, PartSetHeader};
 pub use genesis::{ConsensusParams, Genesis, GenesisError, GenesisValidator};
 pub use json::{base64, from_base64, hex_upper};

@@ -3,7 +3,7 @@
 //! A message within a message that CometBFT's generator calls not nullable is written even if it is empty; callers say
 //! which by [`Writer::message`] and [`Writer::message_if_any`].
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
 /// Bytes that are no such message.
@@ -90,9 +90,20 @@ impl Writer {
 
     /// A message that is always written.
     pub fn message(&mut self, field: u64, write: impl FnOnce(&mut Writer)) -> &mut Self {
-        let mut inner = Writer::new();
-        write(&mut inner);
-        self.item(field, &inner.out)
+        self.tag(field, wire_type::BYTES);
+        let at = self.out.len();
+        self.out.push(0);
+        write(self);
+        let size = self.out.len() - at - 1;
+        if size < 0x80 {
+            self.out[at] = size as u8;
+        } else {
+            // The length takes more than the byte that was left for it.
+            let mut length = Vec::with_capacity(5);
+            put_varint(&mut length, size as u64);
+            self.out.splice(at..=at, length);
+        }
+        self
     }
 
     /// A message, if there is one.
@@ -192,7 +203,7 @@ impl Reader {
         for (at, byte) in self.rest.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f).checked_shl(7 * at as u32).unwrap_or(0);
             if byte & 0x80 == 0 {
-                let _ = self.rest.split_to(at + 1);
+                self.rest.advance(at + 1);
                 return Ok(value);
             }
         }

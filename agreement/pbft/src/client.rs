@@ -27,6 +27,8 @@ const AGAIN_MAX: usize = 256;
 #[derive(Debug)]
 struct Pending {
     request: Request,
+    /// When the primary was first asked.
+    since: Mono,
     sent_at: Mono,
     /// True once it was sent to all.
     to_all: bool,
@@ -37,6 +39,8 @@ struct Pending {
 pub(crate) struct Client {
     pub(crate) incarnation: u64,
     last: u64,
+    /// The last one that was seen in a batch of this view.
+    assigned: u64,
     pending: VecDeque<Pending>,
     bytes: usize,
     barriers: BTreeMap<u64, Vec<(BarrierId, Mono)>>,
@@ -45,6 +49,25 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(incarnation: u64) -> Self {
         Self { incarnation, ..Self::default() }
+    }
+
+    /// Another view begins: what was assigned in the last one is to be assigned anew.
+    pub(crate) fn leave_view(&mut self) {
+        self.assigned = 0;
+    }
+
+    /// A request is in a batch that the primary assigned.
+    pub(crate) fn on_assigned(&mut self, me: NodeId, request: &Request) {
+        if request.client == me && request.incarnation == self.incarnation {
+            self.assigned = self.assigned.max(request.seq);
+        }
+    }
+
+    /// Since when the oldest request waits that is in no batch.
+    pub(crate) fn unassigned_since(&self) -> Option<Mono> {
+        let first = self.pending.front()?.request.seq;
+        let at = usize::try_from((self.assigned + 1).saturating_sub(first)).ok()?;
+        self.pending.get(at).map(|pending| pending.since)
     }
 
     /// True while something that was asked for here is not executed.
@@ -77,7 +100,8 @@ impl Pbft {
         let unsigned = Request { client: self.id, incarnation: self.client.incarnation, seq, op, sig: Sig([0; 64]) };
         let request = Request { sig: self.keys.sign(self.scope.request(&unsigned)), ..unsigned };
         self.client.bytes += request.op.len();
-        self.client.pending.push_back(Pending { request: request.clone(), sent_at: self.now, to_all: false });
+        let (since, sent_at) = (self.now, self.now);
+        self.client.pending.push_back(Pending { request: request.clone(), since, sent_at, to_all: false });
         let room = self.room();
         self.queue.put(request.clone(), None, room);
         if self.entered {

@@ -37,6 +37,9 @@ pub struct Config {
     pub window: u64,
     /// How many batches a primary has under way before it waits, so that requests gather.
     pub in_flight_max: u64,
+    /// While a batch is under way, requests gather for this long before the next: a batch costs as much for one request as for
+    /// a hundred.
+    pub gather: Nanos,
     /// A batch is closed when its requests reach this many bytes.
     pub batch_bytes_max: usize,
     /// A batch is closed when it has so many requests.
@@ -72,6 +75,7 @@ impl Default for Config {
             checkpoint_every: 128,
             window: 256,
             in_flight_max: 8,
+            gather: Nanos::from_millis(5),
             batch_bytes_max: 1 << 20,
             batch_requests_max: 4_096,
             client_requests_max: 8_192,

@@ -115,6 +115,8 @@ pub struct Pbft {
     pub(crate) client: Client,
     /// On a primary: what it assigns next, and how far each client is proposed.
     pub(crate) next: u64,
+    /// When it assigned last.
+    pub(crate) batched_at: Mono,
     pub(crate) ahead: Ahead,
     /// The highest stamp of a batch that was accepted.
     pub(crate) time_seen: u64,
@@ -204,6 +206,7 @@ impl Pbft {
             queue: Queue::default(),
             client: Client::new(boot.incarnation.0),
             next: 0,
+            batched_at: now,
             ahead: Ahead::new(),
             time_seen: 0,
             announces: false,
@@ -282,6 +285,7 @@ impl Pbft {
                 batch: kept.batch(digest).cloned(),
                 lead,
                 judged: true,
+                at: self.now,
             });
             let prepared = kept.prepared.clone();
             let prepared = prepared.and_then(|proof| kept.batch(proof.digest).cloned().map(|batch| (proof, batch)));
@@ -374,8 +378,9 @@ impl Pbft {
     }
 
     pub(crate) fn dials(&self) -> Dials {
-        let Config { pace_window: window, pace_percent: percent, pace_rise_percent: rise_percent, .. } = self.config;
-        Dials { window, percent, rise_percent, views: self.voters.len() }
+        let Config { pace_window: window, pace_percent: percent, pace_rise_percent: rise_percent, tick, .. } =
+            self.config;
+        Dials { window, percent, rise_percent, tick, views: self.voters.len() }
     }
 
     pub(crate) fn room(&self) -> Room {

@@ -36,7 +36,9 @@ impl Pbft {
         while self.ticked && self.is_primary() && self.next <= self.low() + self.config.window {
             let in_flight = self.next - 1 - self.decided().min(self.next - 1);
             let waits = self.queue.has_next(&self.ahead, &self.context);
-            if in_flight >= self.config.in_flight_max || !(waits || self.announces || self.next <= self.pad_to) {
+            let is_due = self.announces || self.next <= self.pad_to;
+            let gathers = in_flight > 0 && self.now.since(self.batched_at) < self.config.gather;
+            if in_flight >= self.config.in_flight_max || !is_due && (!waits || gathers) {
                 return;
             }
             self.announces = false;
@@ -50,6 +52,7 @@ impl Pbft {
     fn assign(&mut self, batch: Batch) {
         let (view, n) = (self.view, self.next);
         self.next += 1;
+        self.batched_at = self.now;
         let digest = self.scope.batch(&batch);
         let sig = self.keys.sign(self.scope.pre_prepare(view, n, digest));
         self.accept(n, digest, Some(batch.clone()), sig, true);
@@ -125,9 +128,10 @@ impl Pbft {
     /// voted for.
     pub(crate) fn accept(&mut self, n: u64, digest: Digest, batch: Option<Batch>, lead: Sig, judged: bool) {
         self.time_seen = self.time_seen.max(batch.as_ref().map_or(0, |batch| batch.time));
+        batch.iter().flat_map(Batch::requests).for_each(|request| self.client.on_assigned(self.id, request));
         let slot = self.slots.entry(n).or_default();
         let is_voted_for = batch.is_some() && judged;
-        slot.accepted = Some(Accepted { digest, batch, lead, judged });
+        slot.accepted = Some(Accepted { digest, batch, lead, judged, at: self.now });
         if is_voted_for {
             self.record_slot(n);
         }
@@ -226,10 +230,10 @@ impl Pbft {
     /// This replica's own commit is stable: it counts from here on.
     pub(crate) fn count_own_commit(&mut self, n: u64) {
         let view = self.view;
-        let Some(slot) = self.slots.get_mut(&n).filter(|slot| slot.committing) else { return };
+        let Some(slot) = self.slots.get_mut(&n) else { return };
+        let Some(sig) = slot.committing else { return };
         let Some((prepared, _)) = slot.prepared.as_ref().filter(|(prepared, _)| prepared.view == view) else { return };
         let digest = prepared.digest;
-        let sig = self.keys.sign(self.scope.commit(view, n, digest));
         slot.commits.put(self.id, Vote { digest, sig, sound: true });
         self.advance(n);
     }
@@ -242,7 +246,7 @@ impl Pbft {
 
     fn look_prepared(&mut self, n: u64) {
         let (view, primary) = (self.view, self.primary());
-        let Some(slot) = self.slots.get_mut(&n).filter(|slot| !slot.committing) else { return };
+        let Some(slot) = self.slots.get_mut(&n).filter(|slot| slot.committing.is_none()) else { return };
         slot.idle = false;
         let Some(accepted) = slot.accepted.as_ref().filter(|accepted| accepted.judged) else { return };
         let (digest, lead) = (accepted.digest, accepted.lead);
@@ -259,11 +263,11 @@ impl Pbft {
         let may = |node: NodeId| node != primary && voters.contains(&node);
         let votes = slot.prepares.gather(&self.keys, wanted, hash, needed, may, &mut liars);
         if let Some(votes) = votes {
-            slot.committing = true;
+            let sig = self.keys.sign(self.scope.commit(view, n, digest));
+            slot.committing = Some(sig);
             let prepared = Prepared { n, view, digest, lead, votes };
             let record = proof_record(n, Some(&prepared), slot.committed.as_ref());
             slot.prepared = Some((prepared, batch));
-            let sig = self.keys.sign(self.scope.commit(view, n, digest));
             self.record_proof(record);
             self.commit_later(n);
             self.broadcast(&Message::Commit { view, n, digest, sig }, Leave::Stable);
@@ -381,6 +385,9 @@ impl Pbft {
         self.context.time = self.context.time.max(batch.time);
         if batch.term == self.term().0 {
             self.changing.on_progress();
+            if let Some(accepted) = self.slots.get(&n).and_then(|slot| slot.accepted.as_ref()) {
+                self.pace.on_ordered(self.now.since(accepted.at));
+            }
         }
         let mut admitted = Vec::with_capacity(batch.requests().len());
         for request in batch.requests() {

@@ -5,6 +5,9 @@
 //!   watches: what was executed is compared with what is expected; if it is less, the next view is asked for;
 //! - what is expected is `pace_percent` of the best window of the last N views, N being the replicas, or of this view's own
 //!   windows if that is more; it rises by `pace_rise_percent` with each window, so that no primary stays for good;
+//! - upon a quarter of a window in which this node asked for something, and half of whose time the oldest request that the
+//!   primary had not assigned was older than it takes to order two batches, while it had room for more: the next view is
+//!   asked for. That shows a primary to be slow whose like nobody has seen a better one of;
 //! - upon another view: the best window of the last one is remembered, and the new primary has a window to begin.
 //!
 //! Deliberately absent: safety. What one replica expects is its own affair, and one alone replaces nobody.
@@ -22,6 +25,8 @@ pub(crate) struct Dials {
     pub(crate) window: Nanos,
     pub(crate) percent: u64,
     pub(crate) rise_percent: u64,
+    /// How often time passes.
+    pub(crate) tick: Nanos,
     /// Views whose best windows are remembered.
     pub(crate) views: usize,
 }
@@ -41,6 +46,11 @@ pub(crate) struct Pace {
     best: u64,
     expected: u64,
     bests: VecDeque<u64>,
+    /// What it took lately to order a batch, from its coming on.
+    ordered_in: Nanos,
+    /// Ticks at which something was asked for, and those of them at which it was held back, since this was last judged.
+    asked: u64,
+    held: u64,
 }
 
 impl Pace {
@@ -50,6 +60,16 @@ impl Pace {
 
     pub(crate) fn on_executed(&mut self) {
         self.executed += 1;
+    }
+
+    /// A batch was executed, so long after it came.
+    pub(crate) fn on_ordered(&mut self, took: Nanos) {
+        self.ordered_in = if self.ordered_in.0 == 0 { took } else { Nanos((7 * self.ordered_in.0 + took.0) / 8) };
+    }
+
+    /// How long a request may wait for its batch at a primary that has room for it.
+    pub(crate) fn patience(&self, dials: Dials) -> Nanos {
+        Nanos(2 * (self.ordered_in.0 + dials.tick.0))
     }
 
     /// Another view begins.
@@ -62,14 +82,31 @@ impl Pace {
             self.bests.pop_front();
         }
         let expected = self.bests.iter().max().copied().unwrap_or(0) * MILLI * dials.percent / 100;
-        *self = Self { window_at: now, expected, bests: std::mem::take(&mut self.bests), ..Self::default() };
+        let (bests, ordered_in) = (std::mem::take(&mut self.bests), self.ordered_in);
+        *self = Self { window_at: now, expected, bests, ordered_in, ..Self::default() };
     }
 
-    /// Time passes; true if the primary does too little.
-    pub(crate) fn on_tick(&mut self, now: Mono, waits: bool, dials: Dials) -> bool {
+    /// Time passes; true if the primary does too little. `held`: whether it holds back what this node asked for, if that did.
+    pub(crate) fn on_tick(&mut self, now: Mono, waits: bool, held: Option<bool>, dials: Dials) -> bool {
         if dials.window.0 == 0 {
             return false;
         }
+        let is_holding = self.holds(held, dials);
+        self.falls_short(now, waits, dials) || is_holding
+    }
+
+    fn holds(&mut self, held: Option<bool>, dials: Dials) -> bool {
+        self.asked += u64::from(held.is_some());
+        self.held += u64::from(held == Some(true));
+        if 4 * self.asked * dials.tick.0 < dials.window.0 {
+            return false;
+        }
+        let is_holding = self.ordered_in.0 > 0 && 2 * self.held >= self.asked;
+        (self.asked, self.held) = (0, 0);
+        is_holding
+    }
+
+    fn falls_short(&mut self, now: Mono, waits: bool, dials: Dials) -> bool {
         self.ticks += 1;
         self.waited += u64::from(waits);
         if now.since(self.window_at) < dials.window {
@@ -93,13 +130,13 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const DIALS: Dials = Dials { window: Nanos(10), percent: 90, rise_percent: 5, views: 2 };
+    const DIALS: Dials = Dials { window: Nanos(10), percent: 90, rise_percent: 5, tick: Nanos(1), views: 2 };
 
     /// A window with so many executions; true if they are too few.
     fn window(pace: &mut Pace, now: &mut Mono, executed: u64, waits: bool) -> bool {
         (0..executed).for_each(|_| pace.on_executed());
         now.0 += 10;
-        pace.on_tick(*now, waits, DIALS)
+        pace.on_tick(*now, waits, None, DIALS)
     }
 
     #[test]
@@ -124,12 +161,36 @@ mod tests {
     }
 
     #[test]
+    fn a_primary_that_holds_requests_back_is_replaced_though_there_was_no_other() {
+        let dials = Dials { window: Nanos(40), ..DIALS };
+        let (mut pace, mut now) = (Pace::default(), Mono(0));
+        let mut ticks = |pace: &mut Pace, all: &[Option<bool>]| {
+            let tick = |held: &Option<bool>| {
+                now.0 += 1;
+                pace.on_tick(now, true, *held, dials)
+            };
+            all.iter().any(tick)
+        };
+        assert!(!ticks(&mut pace, &[Some(true); 20]), "nobody knows yet what ordering takes");
+        pace.on_ordered(Nanos(3));
+        assert_eq!(pace.patience(dials), Nanos(8));
+        let half = [Some(true), None, Some(false), None];
+        assert!(!ticks(&mut pace, &half.repeat(4)), "eight ticks are too few to judge by");
+        assert!(ticks(&mut pace, &half));
+        let third = [Some(true), Some(false), Some(false)];
+        assert!(
+            !ticks(&mut pace, &third.repeat(20)),
+            "who holds back less than half of the time has other things to do"
+        );
+    }
+
+    #[test]
     fn what_is_expected_rises_until_somebody_else_may_try() {
         let (mut pace, mut now) = (Pace::default(), Mono(0));
         pace.on_view(now, DIALS);
         let stays = (0..100).take_while(|_| !window(&mut pace, &mut now, 100, true)).count();
         assert_eq!(stays, 4, "90, 94.5, 99.2 and then more than it does");
         let off = Dials { window: Nanos(0), ..DIALS };
-        assert!(!Pace::default().on_tick(Mono(1_000), true, off), "who expects nothing replaces nobody");
+        assert!(!Pace::default().on_tick(Mono(1_000), true, Some(true), off), "who expects nothing replaces nobody");
     }
 }

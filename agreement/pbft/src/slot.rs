@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use verity_contract::Record;
-use verity_types::{Digest, NodeId};
+use verity_types::{Digest, Mono, NodeId};
 
 use crate::keys::{Keys, Sig, Signed};
 use crate::message::{Batch, Prepared, Proof, Votes};
@@ -108,6 +108,8 @@ pub(crate) struct Accepted {
     pub(crate) lead: Sig,
     /// False while the driver was asked what it thinks of it, and has not answered.
     pub(crate) judged: bool,
+    /// When it came.
+    pub(crate) at: Mono,
 }
 
 /// One sequence number.
@@ -117,8 +119,8 @@ pub(crate) struct Slot {
     pub(crate) accepted: Option<Accepted>,
     pub(crate) prepares: Ballot,
     pub(crate) commits: Ballot,
-    /// This replica's commit of the current view is on its way, or said.
-    pub(crate) committing: bool,
+    /// Under this replica's commit of the current view, which is on its way or said.
+    pub(crate) committing: Option<Sig>,
     /// The certificate of the highest view in which something prepared here, and what.
     pub(crate) prepared: Option<(Prepared, Batch)>,
     /// The proof that it is committed, and of what, although the batch may be missing yet.
@@ -135,7 +137,7 @@ impl Slot {
         self.accepted = None;
         self.prepares.clear();
         self.commits.clear();
-        self.committing = false;
+        self.committing = None;
     }
 
     /// The batch with this digest, if it is here.

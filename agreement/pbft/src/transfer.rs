@@ -71,8 +71,7 @@ impl Pbft {
             if let Some(vote) = slot.prepares.of(self.id) {
                 again.push((Message::Prepare { view, n, digest: vote.digest, lead, sig: vote.sig }, Leave::Stable));
             }
-            if slot.committing {
-                let sig = self.keys.sign(self.scope.commit(view, n, digest));
+            if let Some(sig) = slot.committing {
                 again.push((Message::Commit { view, n, digest, sig }, Leave::Stable));
             }
         }

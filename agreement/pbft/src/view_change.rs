@@ -27,6 +27,7 @@ use verity_types::{Digest, Mono, Nanos, NodeId};
 use crate::engine::{Leave, Pbft};
 use crate::keys::{Sig, Signed};
 use crate::message::{Batch, Message, NewView, Prepared, Stable, ViewChange, signed};
+use crate::pace::Dials;
 use crate::queue::Ahead;
 use crate::{Error, Mutant};
 
@@ -87,7 +88,7 @@ impl Pbft {
             let barred = self.barred == Some(self.view) && self.primary() == self.id;
             let wanted = self.client.waits() || self.queue.longest_wait(self.now, &self.context).is_some();
             let (now, dials) = (self.now, self.dials());
-            let is_slow = self.pace.on_tick(now, wanted, dials);
+            let is_slow = self.pace.on_tick(now, wanted, self.is_held_back(dials), dials);
             let lost = waits || self.is_primary_silent(patience);
             barred || is_slow || lost && self.now.since(self.view_at) >= patience
         } else {
@@ -97,6 +98,18 @@ impl Pbft {
             self.changing.failures = (self.changing.failures + 1).min(DOUBLINGS_MAX);
             self.change_view(self.view + 1);
         }
+    }
+
+    /// True if the primary leaves a request of this replica's aside although it has few batches under way; none if there
+    /// is no request that it could have assigned.
+    fn is_held_back(&self, dials: Dials) -> Option<bool> {
+        let since = self.client.unassigned_since();
+        if !self.client.waits() || self.primary() == self.id {
+            return None;
+        }
+        let waits = since.is_some_and(|since| self.now.since(since.max(self.view_at)) > self.pace.patience(dials));
+        let under_way = self.slots.range(self.decided() + 1..).filter(|(_, slot)| slot.accepted.is_some()).count();
+        Some(waits && (under_way as u64) < self.config.in_flight_max)
     }
 
     /// True if the primary, who speaks at each heartbeat, was not heard for that long. It may have work that no request
@@ -127,6 +140,7 @@ impl Pbft {
     fn leave_slots(&mut self) {
         self.slots.values_mut().for_each(|slot| slot.leave_view());
         self.judging.clear();
+        self.client.leave_view();
     }
 
     /// Makes this replica's wish for the view that it has left the last one for.

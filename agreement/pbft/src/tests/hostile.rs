@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use verity_contract::{Agreement, Boot, Input, Members, Output, PersistId, Record, RecordKind, SnapshotMeta, Verdict};
-use verity_types::{Digest, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
+use verity_types::{Digest, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
 use crate::keys::{Keys, Sig};
 use crate::message::{Batch, Content, Message, Proof, Request, Status, encode, parse};
@@ -26,7 +26,7 @@ impl One {
     fn start(id: u64, records: Vec<Record>) -> Self {
         let members = Members::of_voters((1..=4).map(NodeId));
         let boot = Boot { id: NodeId(id), members, records, incarnation: Incarnation(1), ..Boot::default() };
-        let config = Config { checkpoint_every: 8, window: 16, ..Config::default() };
+        let config = Config { checkpoint_every: 8, window: 16, gather: Nanos(2_500), ..Config::default() };
         let pbft = Pbft::start(boot, config, keys(id), Mono(1)).expect("a replica starts");
         Self { pbft, now: Mono(1), written: Vec::new() }
     }
@@ -108,10 +108,12 @@ fn a_primary_assigns_nothing_before_its_view_is_on_its_disk() {
     assert_eq!(assigned(&out), BTreeSet::from([Some(PersistId(1))]), "it could forget that it leads, and assign anew");
     let state = |record: &Record| record.kind == RecordKind::State;
     assert!(one.written[0].1.iter().any(state), "that the view has begun is among it");
-    let out = one.input(Input::Propose(Bytes::from_static(b"op")));
-    assert_eq!(assigned(&out), BTreeSet::from([Some(PersistId(1))]));
+    let propose = |one: &mut One| one.input(Input::Propose(Bytes::from_static(b"op")));
+    assert!((0..2).all(|_| assigned(&propose(&mut one)).is_empty()), "requests gather while a batch is under way");
+    assert_eq!(assigned(&propose(&mut one)), BTreeSet::from([Some(PersistId(1))]));
     one.sync();
-    let out = one.input(Input::Propose(Bytes::from_static(b"op")));
+    one.now.0 += 2_500;
+    let out = propose(&mut one);
     assert_eq!(assigned(&out), BTreeSet::from([None]), "from then on it waits for nothing");
 }
 

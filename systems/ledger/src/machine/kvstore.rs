@@ -14,8 +14,8 @@ use bytes::Bytes;
 use super::app::{App, AppQuery, BlockToRun, FinalizedBlock};
 use super::tree::Tree;
 use crate::wire::{
-    AbciEvent, Attribute, B64, CheckTx, ExecTxResult, Info, Int, Proof, ProofOp, QueryResponse, Text, Time, Uint, Writer,
-    leaf_hash, put_varint, sha256,
+    AbciEvent, Attribute, B64, CheckTx, ExecTxResult, Info, Int, Proof, ProofOp, QueryResponse, Text, Time, Uint,
+    Writer, leaf_hash, put_varint, sha256,
 };
 
 /// `AppVersion`.

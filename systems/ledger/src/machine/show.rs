@@ -198,7 +198,9 @@ fn tags(events: &[AbciEvent]) -> Tags {
     let mut tags = Tags::new();
     for event in events.iter().filter(|event| !event.r#type.is_empty()) {
         for attribute in event.attributes.iter().filter(|attribute| !attribute.key.is_empty()) {
-            tags.entry(format!("{}.{}", event.r#type, attribute.key)).or_default().push(attribute.value.clone().into_owned());
+            tags.entry(format!("{}.{}", event.r#type, attribute.key))
+                .or_default()
+                .push(attribute.value.clone().into_owned());
         }
     }
     tags

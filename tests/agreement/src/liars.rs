@@ -497,7 +497,8 @@ impl World {
                 let (held, machine) = node.trial.take().expect("the driver has what it said it has");
                 node.taken = Some((held.clone(), machine.clone()));
                 assert_eq!(held.index, meta.index);
-                (node.machine, node.applied, node.term) = (machine, meta.index.0, meta.term);
+                // The state may be older than one that was found to be a lie: what follows is executed again.
+                (node.machine, node.applied, node.term, node.stamp) = (machine, meta.index.0, meta.term, 0);
                 node.forget_done();
                 self.tally.installs += 1;
             }

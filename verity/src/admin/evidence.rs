@@ -3,7 +3,8 @@
 //! ```text
 //! GET  /api/evidence  who lied, and the proofs, as JSON
 //! GET  /api/keys      the public keys with which the nodes sign under PBFT: {"1": base64}
-//! POST /api/certified {"path": "/a"}: a znode, and f + 1 nodes' signatures under it; needs the token
+//! POST /api/certified {"path": "/a"} or {"topic": "orders", "partition": 0, "offset": 42}: a znode or a record, and f + 1
+//!                     nodes' signatures under it; needs the token
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,12 +17,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use verity_contract::Failure;
 use verity_pbft::Evidence;
 use verity_replica::Certificate;
 use verity_types::GroupId;
 
-use crate::admin::{Admin, Lab, Refused, check_token, tree_query};
-use crate::compose::{self, TREE};
+use crate::admin::records_query::Place;
+use crate::admin::{Admin, Lab, Refused, check_token, records_query, tree_query};
+use crate::compose::{self, KAFKA_CLUSTER, TREE};
 
 /// All proofs that the nodes of one process have.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -44,11 +47,14 @@ pub(crate) struct ProofReport {
     pub(crate) proof: String,
 }
 
-/// Which znode.
+/// What is to be certified.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CertifiedRequest {
-    pub(crate) path: String,
+#[serde(untagged, deny_unknown_fields)]
+pub(crate) enum CertifiedRequest {
+    /// What a znode holds.
+    Znode { path: String },
+    /// A record of a partition.
+    Record { topic: String, partition: i32, offset: i64 },
 }
 
 /// An answer that others can check.
@@ -62,16 +68,32 @@ pub(crate) struct CertifiedReport {
     pub(crate) signed_by: Vec<u64>,
     /// All of it, for `verity verify`, in base64.
     pub(crate) certificate: String,
+    /// Of a record: the metadata's certificate of which topic and partition it is, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) place: Option<String>,
 }
 
 impl CertifiedReport {
-    /// Puts a certificate into words.
-    pub(crate) fn of(bytes: &Bytes) -> Result<Self> {
-        let certificate = Certificate::decode(bytes.clone()).map_err(|error| anyhow!("no certificate: {error}"))?;
-        let (query, answer) = tree_query::words(&certificate.query, &certificate.answer)?;
+    /// Puts certificates into words: of an answer, and of the place of the partition that gave it.
+    pub(crate) fn of(bytes: &Bytes, place: Option<&Bytes>) -> Result<Self> {
+        let certificate = decode(bytes)?;
+        let said = match place {
+            None => tree_query::words(&certificate.query, &certificate.answer),
+            Some(place) => {
+                let place = decode(place)?;
+                let place = Place::of(&place.query, &place.answer)?;
+                records_query::words(&certificate.query, &certificate.answer, &place)
+            }
+        };
+        let (query, answer) = said?;
         let signed_by = certificate.signatures.keys().map(|node| node.0).collect();
-        Ok(Self { query, answer, signed_by, certificate: STANDARD.encode(bytes) })
+        let place = place.map(|bytes| STANDARD.encode(bytes));
+        Ok(Self { query, answer, signed_by, certificate: STANDARD.encode(bytes), place })
     }
+}
+
+fn decode(bytes: &Bytes) -> Result<Certificate> {
+    Certificate::decode(bytes.clone()).map_err(|error| anyhow!("this is no certificate: {error}"))
 }
 
 /// What the nodes of this process know of liars.
@@ -115,10 +137,25 @@ pub(super) async fn certified(
         return Err(anyhow!("nobody signs answers under {}; certificates need pbft", about.agreement).into());
     }
     let client = admin.lab.client(admin.node).ok_or_else(|| anyhow!("the node is not running"))?;
-    let query = tree_query::encode(&request.path)?;
-    let answer = client.certify(TREE, query).await.map_err(anyhow::Error::from)?;
-    let bytes = answer.map_err(|failure| anyhow!("too few nodes sign the same answer: {failure:?}"))?;
-    Ok(Json(CertifiedReport::of(&bytes)?))
+    let certify = async |group: GroupId, query: Bytes| -> Result<Bytes> {
+        let answer = client.certify(group, query).await?;
+        answer.map_err(|failure| match failure {
+            Failure::NoSuchGroup => anyhow!("node {} does not hold that: ask one that does", admin.node),
+            _ => anyhow!("too few nodes sign the same answer: {failure:?}"),
+        })
+    };
+    let report = match request {
+        CertifiedRequest::Znode { path } => {
+            CertifiedReport::of(&certify(TREE, tree_query::encode(&path)?).await?, None)?
+        }
+        CertifiedRequest::Record { topic, partition, offset } => {
+            let place = certify(KAFKA_CLUSTER, records_query::locate(&topic, partition)).await?;
+            let at = decode(&place)?;
+            let group = Place::of(&at.query, &at.answer)?.group;
+            CertifiedReport::of(&certify(group, records_query::batch(offset)).await?, Some(&place))?
+        }
+    };
+    Ok(Json(report))
 }
 
 /// Reads the keys that a user keeps: what `GET /api/keys` said, in a file.

@@ -7,7 +7,7 @@
 //! GET  /api/status   how every node of this process is, as JSON
 //! GET  /api/members  who takes part, as JSON; POST changes it, and needs the token
 //! GET  /api/evidence who lied, and the proofs; GET /api/keys, with which they are checked
-//! POST /api/certified a znode, with the signatures of f + 1 nodes; needs the token
+//! POST /api/certified a znode or a record, with the signatures of f + 1 nodes; needs the token
 //! POST /api/fault    break or heal something; needs the token of the data folder in `Authorization: Bearer`
 //! ```
 //! Requests whose `Host` or `Origin` is not this machine are refused, so that a web page in a browser cannot reach a
@@ -21,6 +21,7 @@ mod kafka;
 mod listener;
 mod members;
 mod metrics;
+mod records_query;
 mod status;
 mod tree_query;
 
@@ -45,6 +46,7 @@ pub(crate) use listener::Listener;
 use listener::TlsListener;
 pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
 pub(crate) use metrics::{Figure, Labels, Values, figures, samples};
+pub(crate) use records_query::Place;
 pub(crate) use status::{StatusReport, report_measured};
 
 /// The nodes of this process, as the admin API sees them.

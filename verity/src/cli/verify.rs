@@ -1,5 +1,6 @@
 //! `verity verify`: checks signatures with public keys, and asks nobody.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -10,8 +11,9 @@ use clap::Args;
 use serde::Deserialize;
 use verity_pbft::{Evidence, Keys, Quorum, Scope};
 use verity_replica::Certificate;
+use verity_types::{GroupId, NodeId};
 
-use crate::admin::{CertifiedReport, EvidenceReport, parse_keys};
+use crate::admin::{CertifiedReport, EvidenceReport, Place, parse_keys};
 use crate::compose;
 
 #[derive(Args, Debug)]
@@ -63,28 +65,66 @@ impl Verify {
     }
 }
 
+/// A certificate, and who of the nodes whose keys are here signed it.
+struct Signed {
+    raw: Bytes,
+    certificate: Certificate,
+    /// The cluster that the group is of, and its number.
+    scope: Scope,
+    group: GroupId,
+    signers: BTreeSet<NodeId>,
+}
+
+impl Signed {
+    fn read(base64: &str, keys: &Keys) -> Result<Self> {
+        let raw = bytes(base64)?;
+        let strange = "this is no certificate";
+        let certificate = Certificate::decode(raw.clone()).map_err(|error| anyhow!("{strange}: {error}"))?;
+        let scope = Scope::decode(certificate.scope.clone()).map_err(|error| anyhow!("{strange}: {error}"))?;
+        let group = compose::group_of_scope(&scope.group).context(strange)?;
+        let statement = Certificate::statement(&certificate.query, &certificate.answer);
+        let signatures = certificate.signatures.iter();
+        let sound = signatures.filter(|(node, signature)| keys.is_answer(&scope, **node, statement, signature));
+        let signers = sound.map(|(node, _)| *node).collect();
+        Ok(Self { raw, certificate, scope, group, signers })
+    }
+
+    /// One of those who signed is honest, if no more than f of these members lie.
+    fn check(&self, members: usize) -> Result<()> {
+        let (count, enough) = (self.signers.len(), Quorum::of(members).weak());
+        if count < enough {
+            bail!("{count} of {members} nodes signed it, and {enough} are needed: it proves nothing");
+        }
+        Ok(())
+    }
+}
+
 /// What f + 1 nodes signed. The words beside the signatures count for nothing: they are made from what was signed.
 fn answer(report: &CertifiedReport, keys: &Keys) -> Result<String> {
-    let raw = bytes(&report.certificate)?;
-    let certificate = Certificate::decode(raw.clone()).map_err(|error| anyhow!("this is no certificate: {error}"))?;
-    let scope = Scope::decode(certificate.scope.clone()).map_err(|error| anyhow!("this is no certificate: {error}"))?;
-    // Another group's members would sign what its machine makes of the same query.
-    if compose::group_of_scope(&scope.group) != Some(compose::TREE) {
-        bail!("it was not signed in the znode tree's name: it proves nothing of a znode");
+    let mut signed = Signed::read(&report.certificate, keys)?;
+    let place = report.place.as_ref().map(|place| Signed::read(place, keys)).transpose()?;
+    match &place {
+        // Another group's members would sign what its machine makes of the same query.
+        None if signed.group != compose::TREE => {
+            bail!("it was not signed in the znode tree's name: it proves nothing of a znode")
+        }
+        None => signed.check(keys.nodes())?,
+        Some(place) => {
+            if place.group != compose::KAFKA_CLUSTER || place.scope.group[..16] != signed.scope.group[..16] {
+                bail!("what says of which topic it is was not signed in the name of its cluster's metadata");
+            }
+            place.check(keys.nodes())?;
+            let at = Place::of(&place.certificate.query, &place.certificate.answer)?;
+            if at.group != signed.group {
+                bail!("it was not signed in the name of partition {} of {}", at.partition, at.topic);
+            }
+            signed.signers.retain(|node| i32::try_from(node.0).is_ok_and(|node| at.members.contains(&node)));
+            signed.check(at.members.len())?;
+        }
     }
-    let statement = Certificate::statement(&certificate.query, &certificate.answer);
-    let signers: Vec<u64> = certificate
-        .signatures
-        .iter()
-        .filter(|(node, signature)| keys.is_answer(&scope, **node, statement, signature))
-        .map(|(node, _)| node.0)
-        .collect();
-    let enough = Quorum::of(keys.nodes()).weak();
-    if signers.len() < enough {
-        bail!("{} of {} nodes signed it, and {enough} are needed: it proves nothing", signers.len(), keys.nodes());
-    }
-    let CertifiedReport { query, answer, .. } = CertifiedReport::of(&raw)?;
-    let signers: Vec<String> = signers.iter().map(|node| format!("node {node}")).collect();
+    let CertifiedReport { query, answer, .. } =
+        CertifiedReport::of(&signed.raw, place.as_ref().map(|place| &place.raw))?;
+    let signers: Vec<String> = signed.signers.iter().map(|node| format!("node {node}")).collect();
     Ok(format!("{query}: {answer}; signed by {}", signers.join(", ")))
 }
 

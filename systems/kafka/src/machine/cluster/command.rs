@@ -9,6 +9,8 @@
 //! Deliberately absent: Kafka's own requests, and whether whoever asks may (the session asks
 //! [`authorize`](super::ClusterImage::authorize) first).
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::access::{Acl, AclFilter};
@@ -278,6 +280,28 @@ choice! {
         /// Everything. Answer: a [`Change`](super::Change) that makes an empty image equal to this one
         /// ([`ClusterImage::from_snapshot`](super::ClusterImage::from_snapshot)).
         Snapshot = 1,
+        /// Which group a partition is. Answer: [`Located`].
+        Locate {
+            /// The topic's name.
+            topic: String,
+            /// The partition's index.
+            partition: i32,
+        } = 2,
+    }
+}
+
+record! {
+    /// Where a partition is. It holds for as long as the topic: no group is ever used again.
+    #[derive(Default)]
+    pub struct Located {
+        /// Kafka's code; what follows says nothing then.
+        pub error: ErrorCode,
+        /// The topic's id.
+        pub id: Uuid,
+        /// The partition's group.
+        pub group: u64,
+        /// Whom the group began with.
+        pub members: BTreeSet<i32>,
     }
 }
 
@@ -326,6 +350,7 @@ macro_rules! message {
 message!(Command);
 message!(Reply);
 message!(Query);
+message!(Located);
 
 #[cfg(test)]
 mod tests {

@@ -17,12 +17,13 @@ use verity_types::NodeId;
 use super::access::{Acl, AclGrant, AclPattern};
 use super::blueprint::Blueprint;
 use super::change::{Change, Delta};
+use super::command::Located;
 use super::features;
 use super::quotas::{Entity, Limit};
 use super::scram::ScramCredential;
 use crate::machine::codec::{CodeError, record};
 use crate::machine::partition::PartitionConfig;
-use crate::wire::Uuid;
+use crate::wire::{ErrorCode, Uuid};
 
 /// Partitions' groups have this id, and up.
 pub const PARTITIONS: u64 = 1 << 32;
@@ -371,6 +372,18 @@ impl ClusterImage {
     #[must_use]
     pub fn partition(&self, topic: &str, index: i32) -> Option<&Partition> {
         self.topic(topic)?.partition(index)
+    }
+
+    /// Where a partition is.
+    pub(super) fn locate(&self, topic: &str, index: i32) -> Located {
+        let found = self.topic(topic).and_then(|topic| topic.partition(index).map(|partition| (topic, partition)));
+        let none = Located { error: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ..Located::default() };
+        found.map_or(none, |(topic, partition)| Located {
+            error: ErrorCode::NONE,
+            id: topic.id,
+            group: partition.group,
+            members: partition.members.clone(),
+        })
     }
 
     /// Whose group it is.

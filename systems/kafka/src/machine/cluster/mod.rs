@@ -45,7 +45,7 @@ pub use access::{ACL_COUNT_MAX, Access, Acl, AclFilter, CLUSTER_NAME, operation,
 pub use blueprint::Blueprint;
 pub use change::{Change, Delta};
 pub use command::{
-    Command, ConfigOp, FeatureUpdate, Leadership, MESSAGE_SIZE_MAX, Outcome, Query, QuotaOp, Refusal, Reply,
+    Command, ConfigOp, FeatureUpdate, Leadership, Located, MESSAGE_SIZE_MAX, Outcome, Query, QuotaOp, Refusal, Reply,
     ScramUpsertion,
 };
 pub use duty::{ClusterDuty, SESSION_MS, alive};
@@ -194,6 +194,7 @@ impl StateMachine for Cluster {
     fn read(&mut self, query: &[u8]) -> ReadOutcome {
         ReadOutcome::Ready(match Query::decode(query) {
             Ok(Query::Snapshot) => self.image.snapshot(),
+            Ok(Query::Locate { topic, partition }) => self.image.locate(&topic, partition).encode(),
             Err(error) => {
                 let (message, version) = (Some(error.to_string()), self.image.version());
                 Reply { error: ErrorCode::INVALID_REQUEST, message, version, outcome: Outcome::Plain }.encode()

@@ -38,7 +38,7 @@ pub use config::PartitionConfig;
 pub use duty::{Goal, PartitionDuty};
 pub use place::{Place, Settle};
 pub use producers::{Aborted, BATCHES_KEPT, Ended, Judged, Producer, Producers, Taken};
-pub use query::{Described, Ends, Fetched, Found, ProducerRow, Query, Wanted};
+pub use query::{Described, Ends, Fetched, Found, Held, ProducerRow, Query, Wanted};
 
 use crate::log::{CompactionPolicy, Log, LogError, Manifest, SyncHandle};
 use crate::wire::{Batch, BatchHeader, DECOMPRESSED_SIZE_MAX, ErrorCode, Marker, TimestampType, marker_batch, stamp};
@@ -303,6 +303,16 @@ impl Partition {
         }
     }
 
+    fn held(&mut self, offset: i64) -> Result<Held, LogError> {
+        let out_of_range = Held::none(ErrorCode::OFFSET_OUT_OF_RANGE);
+        let log = self.log()?;
+        match log.read(offset, 0, true, log.next_offset()) {
+            Ok(Some(slice)) => Ok(Held { error: ErrorCode::NONE, batch: slice.bytes()?.into() }),
+            Ok(None) | Err(LogError::OutOfRange { .. }) => Ok(out_of_range),
+            Err(error) => Err(error),
+        }
+    }
+
     fn offset(&mut self, timestamp: i64, committed: bool) -> Result<Found, LogError> {
         let upto = if committed { self.last_stable() } else { self.end() };
         let log = self.log()?;
@@ -398,6 +408,7 @@ impl Partition {
                 let offset = i64::try_from(self.place.settled).unwrap_or(i64::MAX);
                 Found { offset, ..Found::none(ErrorCode::NONE) }.encode()
             }
+            Query::Batch(offset) => self.held(offset)?.encode(),
         };
         Ok(ReadOutcome::Ready(answer))
     }
@@ -510,6 +521,7 @@ impl StateMachine for Partition {
         self.on_query(query).unwrap_or_else(|_| {
             ReadOutcome::Ready(match query {
                 Query::Fetch(_) => Fetched::empty(ErrorCode::KAFKA_STORAGE_ERROR).encode(std::iter::empty(), &[]),
+                Query::Batch(_) => Held::none(ErrorCode::KAFKA_STORAGE_ERROR).encode(),
                 _ => Found::none(ErrorCode::KAFKA_STORAGE_ERROR).encode(),
             })
         })

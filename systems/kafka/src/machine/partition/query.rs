@@ -10,6 +10,7 @@
 //!   6 due      now:i64                             would `tend` change anything?
 //!   7 ends                                         how far it goes, and what holds its readers back
 //!   8 settled                                      the version of the goal that its group came to last
+//!   9 batch    offset:i64                          the batch with this offset, which no later answer contradicts
 //! ```
 //! Deliberately absent: waiting. A session that finds too little asks again when the partition says that it has grown.
 
@@ -62,6 +63,41 @@ pub enum Query {
     Ends,
     /// The version of the goal that its group came to last. Answer: [`Found`] with it as offset.
     Settled,
+    /// The batch that an offset is in, or the next one if that was compacted away. Answer: [`Held`]: it says nothing of how
+    /// far the log is, so that replicas that were asked at different moments say the same.
+    Batch(i64),
+}
+
+/// One batch, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Kafka's code.
+    pub error: ErrorCode,
+    /// The batch as it is in the log.
+    pub batch: Bytes,
+}
+
+impl Held {
+    /// There is none.
+    #[must_use]
+    pub fn none(error: ErrorCode) -> Self {
+        Self { error, batch: Bytes::new() }
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(2 + self.batch.len());
+        out.put_i16(self.error.0);
+        out.put_slice(&self.batch);
+        out.freeze()
+    }
+
+    /// From bytes; `None` for others.
+    #[must_use]
+    pub fn decode(mut bytes: Bytes) -> Option<Self> {
+        Some(Self { error: ErrorCode(bytes.try_get_i16().ok()?), batch: bytes })
+    }
 }
 
 /// Batches.
@@ -194,6 +230,10 @@ impl Query {
             }
             Self::Ends => out.put_u8(7),
             Self::Settled => out.put_u8(8),
+            Self::Batch(offset) => {
+                out.put_u8(9);
+                out.put_i64(offset);
+            }
         }
         out.freeze()
     }
@@ -217,6 +257,7 @@ impl Query {
             6 => Self::Due(bytes.try_get_i64().ok()?),
             7 => Self::Ends,
             8 => Self::Settled,
+            9 => Self::Batch(bytes.try_get_i64().ok()?),
             _ => return None,
         };
         bytes.is_empty().then_some(query)

@@ -106,6 +106,21 @@ impl Rig {
     }
 }
 
+#[test]
+fn a_batch_is_told_the_same_way_however_far_the_log_is() {
+    let mut rig = rig();
+    let held = |rig: &mut Rig, offset| Held::decode(rig.ask(Query::Batch(offset))).expect("a whole answer");
+    assert_eq!(held(&mut rig, 0), Held::none(ErrorCode::OFFSET_OUT_OF_RANGE));
+    rig.append(batch(&["a", "b", "c"]));
+    let before = held(&mut rig, 1);
+    assert_eq!(before.error, ErrorCode::NONE);
+    assert_eq!(held(&mut rig, 3), Held::none(ErrorCode::OFFSET_OUT_OF_RANGE), "of what is to come nothing is said");
+    rig.append(batch(&["d"]));
+    assert_eq!((held(&mut rig, 0), held(&mut rig, 1)), (before.clone(), before.clone()));
+    let (first, next) = (BatchHeader::parse(&before.batch), BatchHeader::parse(&held(&mut rig, 3).batch));
+    assert_eq!((first.expect("a batch").base_offset, next.expect("a batch").base_offset), (0, 3));
+}
+
 fn rig() -> Rig {
     Rig::new(PartitionConfig::default())
 }

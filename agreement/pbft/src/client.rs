@@ -197,6 +197,10 @@ impl Pbft {
             }
             return Ok(());
         }
+        if self.is_primary() && from == request.client {
+            self.queue.put_open(request, room);
+            return Ok(());
+        }
         self.check_request(from, &request)?;
         let since = (!self.is_primary()).then_some(self.now);
         if since.is_some() && self.entered {

@@ -406,8 +406,7 @@ impl Pbft {
         if self.config.breaks(Mutant::UnsignedRequest) {
             return Ok(());
         }
-        let signed = Signed { node: request.client, hash: self.scope.request(request), sig: request.sig };
-        self.check("a request", &signed).map_err(|_| Error::PeerMisbehaved {
+        self.check("a request", &self.scope.of_request(request)).map_err(|_| Error::PeerMisbehaved {
             node: from,
             what: format!("a request of {} without its signature", request.client),
         })
@@ -503,12 +502,17 @@ impl Pbft {
         }
         let result = parse(bytes.clone()).and_then(|(epoch, message)| self.on_parsed(from, epoch, message, bytes));
         if let Err(error) = result {
-            if matches!(error, Error::PeerMisbehaved { .. }) {
-                self.blame(from);
-            }
-            self.dropped += 1;
-            self.last_error = Some(error);
+            self.drop_from(from, error);
         }
+    }
+
+    /// Something that a node sent is dropped.
+    pub(crate) fn drop_from(&mut self, from: NodeId, error: Error) {
+        if matches!(error, Error::PeerMisbehaved { .. }) {
+            self.blame(from);
+        }
+        self.dropped += 1;
+        self.last_error = Some(error);
     }
 
     fn on_parsed(&mut self, from: NodeId, epoch: u64, message: Message, bytes: Bytes) -> Result<(), Error> {

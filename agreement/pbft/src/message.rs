@@ -268,6 +268,11 @@ impl Scope {
         Digest(hash.chain_update(&request.op).finalize().into())
     }
 
+    /// What a request's client is said to have signed.
+    pub(crate) fn of_request(&self, request: &Request) -> Signed {
+        Signed { node: request.client, hash: self.request(request), sig: request.sig }
+    }
+
     /// A batch's digest.
     #[must_use]
     pub(crate) fn batch(&self, batch: &Batch) -> Digest {

@@ -1,7 +1,8 @@
 //! The normal case (PBFT §4.2): request, pre-prepare, prepare, commit.
 //!
-//! - upon requests that wait, at a primary with room below the high watermark: they become a batch, which gets the next
-//!   sequence number, and leave as a pre-prepare. It is the primary's own vote; it says no prepare;
+//! - upon requests that wait, at a primary with room below the high watermark: their signatures are looked at together, and
+//!   they become a batch, which gets the next sequence number, and leave as a pre-prepare. It is the primary's own vote; it
+//!   says no prepare;
 //! - upon a pre-prepare of the view's primary between the watermarks, whose requests are all signed by their clients, whose
 //!   stamp the clock here bears out, that the machine does not reject, and that is the first for its sequence number in
 //!   the view: it is accepted and written down; then a prepare leaves, with the primary's signature in it;
@@ -27,6 +28,8 @@ use crate::{Error, Mutant};
 
 /// Bytes of operations in one `Commit`.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// So many signatures of requests are looked at before a batch.
+const OPEN_MAX: usize = 1_024;
 
 impl Pbft {
     // ---- the primary
@@ -35,17 +38,41 @@ impl Pbft {
     pub(crate) fn propose_batches(&mut self) {
         while self.ticked && self.is_primary() && self.next <= self.low() + self.config.window {
             let in_flight = self.next - 1 - self.decided().min(self.next - 1);
-            let waits = self.queue.has_next(&self.ahead, &self.context);
+            let waits = self.queue.has_open() || self.queue.has_next(&self.ahead, &self.context);
             let is_due = self.announces || self.next <= self.pad_to;
             let gathers = in_flight > 0 && self.now.since(self.batched_at) < self.config.gather;
             if in_flight >= self.config.in_flight_max || !is_due && (!waits || gathers) {
                 return;
             }
-            self.announces = false;
+            self.check_open();
             let (bytes, count) = (self.config.batch_bytes_max, self.config.batch_requests_max);
             let requests = self.queue.take(&mut self.ahead, &self.context, bytes, count);
+            if requests.is_empty() && !is_due {
+                return;
+            }
+            self.announces = false;
             let time = self.clock().unwrap_or(0).max(self.context.time);
             self.assign(Batch { term: self.term().0, time, content: Content::Requests(requests) });
+        }
+    }
+
+    /// Looks at the signatures of requests that came from their clients themselves: all at once, of each client by itself if
+    /// that fails, and one by one where that does.
+    pub(crate) fn check_open(&mut self) {
+        let open = self.queue.open(OPEN_MAX);
+        let signed: Vec<Signed> = open.iter().map(|request| self.scope.of_request(request)).collect();
+        let all = self.config.breaks(Mutant::UnsignedRequest) || self.keys.are_signed(&signed);
+        for group in signed.chunk_by(|a, b| a.node == b.node) {
+            let client = group[0].node;
+            let sound = if all { vec![true; group.len()] } else { self.keys.sound(group) };
+            let seqs = open.iter().filter(|request| request.client == client).map(|request| request.seq);
+            for (seq, sound) in seqs.zip(sound) {
+                self.queue.close(client, seq, sound);
+                if !sound {
+                    let what = "a request of its own without its signature".into();
+                    self.drop_from(client, Error::PeerMisbehaved { node: client, what });
+                }
+            }
         }
     }
 
@@ -108,9 +135,7 @@ impl Pbft {
             return wrong(format!("a request of {}, who is no member", stranger.client));
         }
         let unknown = requests.iter().filter(|request| !self.queue.holds(request));
-        let signed: Vec<Signed> = unknown
-            .map(|request| Signed { node: request.client, hash: self.scope.request(request), sig: request.sig })
-            .collect();
+        let signed: Vec<Signed> = unknown.map(|request| self.scope.of_request(request)).collect();
         if !self.config.breaks(Mutant::UnsignedRequest) && !self.keys.are_signed(&signed) {
             return wrong("a batch with a request that its client did not sign".into());
         }

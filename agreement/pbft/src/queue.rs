@@ -1,13 +1,14 @@
 //! Requests that wait to be ordered: a line for each client, bounded, served in turn (Aardvark §4.1).
 //!
 //! - upon a request that is signed: it joins its client's line, if it was not executed and the line has room; what is due
-//!   sooner displaces what is due later;
+//!   sooner displaces what is due later. One that its client itself sent may join before its signature was looked at, since it
+//!   takes room in that client's line alone: it is open, and stands there for nothing else;
 //! - a primary takes one request of each client in turn, each client's in the order of their numbers without a gap, so
 //!   that no client starves another, and no primary can reorder a client;
 //! - upon an execution: the request and those before it leave;
 //! - a backup waits for the first of each line: whoever is passed over while others are served is seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use verity_types::{Mono, Nanos, NodeId};
 
@@ -28,6 +29,8 @@ struct Waiting {
 struct Line {
     incarnation: u64,
     requests: BTreeMap<u64, Waiting>,
+    /// Those whose signatures were not looked at yet.
+    open: BTreeSet<u64>,
     bytes: usize,
     /// When a request of this client was last executed.
     served_at: Mono,
@@ -35,6 +38,7 @@ struct Line {
 
 impl Line {
     fn remove(&mut self, seq: u64) {
+        self.open.remove(&seq);
         if let Some(gone) = self.requests.remove(&seq) {
             self.bytes -= cost(&gone.request);
         }
@@ -61,9 +65,10 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// True if this very request waits: its signature was looked at when it came.
+    /// True if this very request waits, and its signature is known to be sound.
     pub(crate) fn holds(&self, request: &Request) -> bool {
         let line = self.lines.get(&request.client).filter(|line| line.incarnation == request.incarnation);
+        let line = line.filter(|line| !line.open.contains(&request.seq));
         line.and_then(|line| line.requests.get(&request.seq)).is_some_and(|waiting| waiting.request == *request)
     }
 
@@ -100,9 +105,49 @@ impl Queue {
         }
     }
 
+    /// Takes in one that its client itself sent and whose signature is still to be looked at.
+    pub(crate) fn put_open(&mut self, request: Request, room: Room) {
+        let (client, incarnation, seq) = (request.client, request.incarnation, request.seq);
+        self.put(request, None, room);
+        let line = self.lines.get_mut(&client).filter(|line| line.incarnation == incarnation);
+        if let Some(line) = line.filter(|line| line.requests.contains_key(&seq)) {
+            line.open.insert(seq);
+        }
+    }
+
+    /// True if signatures are still to be looked at.
+    pub(crate) fn has_open(&self) -> bool {
+        self.lines.values().any(|line| !line.open.is_empty())
+    }
+
+    /// About so many of those whose signatures are to be looked at: of each client those that are due first.
+    pub(crate) fn open(&self, most: usize) -> Vec<Request> {
+        let lines = self.lines.values().filter(|line| !line.open.is_empty());
+        let each = most.div_ceil(lines.clone().count().max(1));
+        lines.flat_map(|line| line.open.iter().take(each).map(|seq| line.requests[seq].request.clone())).collect()
+    }
+
+    /// A signature was looked at.
+    pub(crate) fn close(&mut self, client: NodeId, seq: u64, sound: bool) {
+        let Some(line) = self.lines.get_mut(&client) else { return };
+        if sound {
+            line.open.remove(&seq);
+        } else {
+            line.remove(seq);
+        }
+    }
+
+    /// Whoever leads the next view is sent them again by their clients.
+    pub(crate) fn drop_open(&mut self) {
+        for line in self.lines.values_mut() {
+            std::mem::take(&mut line.open).into_iter().for_each(|seq| line.remove(seq));
+        }
+    }
+
     /// From `now` on the execution of this request is waited for, if it waits.
     pub(crate) fn watch(&mut self, now: Mono, client: NodeId, incarnation: u64, seq: u64) {
-        let line = self.lines.get_mut(&client).filter(|line| line.incarnation == incarnation);
+        let line =
+            self.lines.get_mut(&client).filter(|line| line.incarnation == incarnation && !line.open.contains(&seq));
         if let Some(waiting) = line.and_then(|line| line.requests.get_mut(&seq)) {
             waiting.since.get_or_insert(now);
         }
@@ -162,7 +207,7 @@ impl Queue {
             Some((incarnation, seq)) if *incarnation == line.incarnation => seq + 1,
             _ => context.next_of(client, line.incarnation)?,
         };
-        line.requests.get(&seq).map(|waiting| &waiting.request)
+        line.requests.get(&seq).filter(|_| !line.open.contains(&seq)).map(|waiting| &waiting.request)
     }
 
     /// True if a primary has something to propose.
@@ -195,6 +240,7 @@ impl Queue {
     pub(crate) fn invariants(&self, room: Room) {
         for line in self.lines.values() {
             assert_eq!(line.bytes, line.requests.values().map(|waiting| cost(&waiting.request)).sum::<usize>());
+            assert!(line.open.iter().all(|seq| line.requests.contains_key(seq)), "what is open waits");
             assert!(line.requests.len() <= room.requests, "a client has so many requests and no more");
             assert!(line.bytes <= room.bytes || line.requests.len() <= 1, "and so many bytes");
         }
@@ -231,6 +277,29 @@ mod tests {
         assert!(!queue.has_next(&ahead, &context));
         queue.put(request(1, 1, 4), None, ROOM);
         assert_eq!(names(&queue.take(&mut ahead, &context, 1, 9)), [(1, 4)], "one, however small the batch");
+        queue.invariants(ROOM);
+    }
+
+    #[test]
+    fn what_is_open_is_neither_proposed_nor_believed() {
+        let (mut queue, mut ahead, context) = (Queue::default(), Ahead::default(), Context::default());
+        queue.put(request(1, 1, 1), None, ROOM);
+        (2..=4).for_each(|seq| queue.put_open(request(1, 1, seq), ROOM));
+        queue.put_open(request(2, 1, 1), ROOM);
+        assert!(queue.holds(&request(1, 1, 1)) && !queue.holds(&request(1, 1, 2)));
+        assert!(!queue.wants(&context, &request(1, 1, 2), ROOM), "it is there");
+        queue.watch(Mono(0), NodeId(1), 1, 2);
+        assert_eq!((names(&queue.open(4)), queue.watched(9).count()), (vec![(1, 2), (1, 3), (2, 1)], 0));
+        assert_eq!(names(&queue.take(&mut ahead, &context, 10_000, 9)), [(1, 1)]);
+        queue.close(NodeId(1), 2, true);
+        queue.close(NodeId(1), 3, false);
+        assert_eq!(names(&queue.take(&mut ahead, &context, 10_000, 9)), [(1, 2)], "4 waits for another 3");
+        queue.on_executed(Mono(0), NodeId(2), 1, 1);
+        assert_eq!(names(&queue.open(4)), [(1, 4)]);
+        queue.put_open(request(1, 2, 1), ROOM);
+        assert_eq!(names(&queue.open(4)), [(1, 1)], "the line of a later life");
+        queue.drop_open();
+        assert!(!queue.has_open() && queue.wants(&context, &request(1, 2, 1), ROOM));
         queue.invariants(ROOM);
     }
 

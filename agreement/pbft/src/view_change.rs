@@ -141,6 +141,7 @@ impl Pbft {
         self.slots.values_mut().for_each(|slot| slot.leave_view());
         self.judging.clear();
         self.client.leave_view();
+        self.queue.drop_open();
     }
 
     /// Makes this replica's wish for the view that it has left the last one for.

@@ -38,14 +38,18 @@ pub(crate) struct Checkpoints {
     contexts: BTreeMap<u64, Context>,
     /// This replica's own.
     own: BTreeMap<u64, Digest>,
+    /// Where the machine was asked last, and its own digest there.
+    machine: Option<(u64, Digest)>,
     ballots: BTreeMap<u64, Ballot>,
     proofs: BTreeMap<u64, Stable>,
 }
 
 impl Checkpoints {
     pub(crate) fn new(stable: Stable) -> Self {
-        let proofs = if stable.n > 0 { BTreeMap::from([(stable.n, stable.clone())]) } else { BTreeMap::new() };
-        Self { stable, contexts: BTreeMap::new(), own: BTreeMap::new(), ballots: BTreeMap::new(), proofs }
+        let proofs =
+            if !stable.votes.is_empty() { BTreeMap::from([(stable.n, stable.clone())]) } else { BTreeMap::new() };
+        let (contexts, own, ballots) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { stable, contexts, own, machine: None, ballots, proofs }
     }
 
     /// The machine will be at this one.
@@ -57,6 +61,7 @@ impl Checkpoints {
     pub(crate) fn expect(&mut self, n: u64, context: Context) {
         self.contexts.clear();
         self.own.clear();
+        self.machine = None;
         self.contexts.insert(n, context);
     }
 
@@ -78,6 +83,16 @@ impl Checkpoints {
     /// This replica's own at `n`.
     pub(crate) fn own(&self, n: u64) -> Option<Digest> {
         self.own.get(&n).copied()
+    }
+
+    /// The machine's own digest at `n`, if that is where it was asked last.
+    pub(crate) fn machine(&self, n: u64) -> Option<Digest> {
+        self.machine.filter(|(at, _)| *at == n).map(|(_, digest)| digest)
+    }
+
+    /// Another epoch begins: what was said in the last one counts no more.
+    pub(crate) fn forget_votes(&mut self) {
+        self.ballots.clear();
     }
 
     /// A snapshot at `n` is saved: proofs of older ones are of no use, but for the last stable one's.
@@ -104,6 +119,7 @@ impl Pbft {
         let digest = context.digest(machine);
         self.checkpoints.contexts = self.checkpoints.contexts.split_off(&n);
         self.checkpoints.own.insert(n, digest);
+        self.checkpoints.machine = Some((n, machine));
         self.compare_states(n);
         // A state that is not the quorum's is none to vote for.
         if !self.votes() || n <= self.low() {
@@ -150,7 +166,8 @@ impl Pbft {
         let votes = ballot.gather(&self.keys, digest, hash, needed, |node| voters.contains(&node), &mut liars);
         liars.into_iter().for_each(|node| self.blame(node));
         if let Some(votes) = votes {
-            self.make_stable(Stable { n, digest, votes });
+            let epoch = self.scope.epoch;
+            self.make_stable(Stable { n, epoch, digest, votes });
         }
     }
 
@@ -160,7 +177,9 @@ impl Pbft {
         if n <= self.low() || self.is_unsure() {
             return;
         }
-        self.checkpoints.proofs.insert(n, stable.clone());
+        if !stable.votes.is_empty() {
+            self.checkpoints.proofs.insert(n, stable.clone());
+        }
         self.checkpoints.stable = stable;
         self.checkpoints.prune();
         self.slots = self.slots.split_off(&(n + 1));
@@ -180,7 +199,8 @@ impl Pbft {
         let ballot = self.checkpoints.ballots.get_mut(&n)?;
         let votes = ballot.gather(&self.keys, digest, hash, weak, |node| voters.contains(&node), &mut liars);
         liars.into_iter().for_each(|node| self.blame(node));
-        votes.map(|votes| Stable { n, digest, votes })
+        let epoch = self.scope.epoch;
+        votes.map(|votes| Stable { n, epoch, digest, votes })
     }
 
     /// A quorum's state at `n` is this replica's state at `n`: if what was executed here led to another, this node is broken;
@@ -198,7 +218,7 @@ impl Pbft {
     /// Says the last checkpoint again to a replica that does not know it to be stable.
     pub(crate) fn repeat_checkpoint(&mut self, to: NodeId, stable: u64) {
         let last = self.checkpoints.own.iter().next_back().map(|(n, digest)| (*n, *digest));
-        if let Some((n, digest)) = last.filter(|(n, _)| *n > stable && self.votes()) {
+        if let Some((n, digest)) = last.filter(|(n, _)| *n > stable.max(self.chain.start()) && self.votes()) {
             let sig = self.keys.sign(self.scope.checkpoint(n, digest));
             self.send(to, &Message::Checkpoint { n, digest, sig }, Leave::Stable);
         }

@@ -75,6 +75,12 @@ impl Client {
         !self.pending.is_empty()
     }
 
+    /// What this node endorsed last, if it waits to be executed.
+    pub(crate) fn last_endorsement(&self) -> Option<&Bytes> {
+        let all = self.pending.iter().rev().map(|pending| &pending.request);
+        all.into_iter().find(|request| request.endorses).map(|request| &request.op)
+    }
+
     pub(crate) fn invariants(&self) {
         assert_eq!(self.bytes, self.pending.iter().map(|pending| pending.request.op.len()).sum::<usize>());
         let numbers = self.pending.iter().map(|pending| pending.request.seq);
@@ -84,20 +90,25 @@ impl Client {
 
 impl Pbft {
     pub(crate) fn on_propose(&mut self, op: Bytes) {
-        let room = self.room();
-        let full = self.client.pending.len() >= room.requests / 2 || self.client.bytes + op.len() > room.bytes / 2;
-        if !self.votes() || full && !self.client.pending.is_empty() || op.len() > MAX_OPERATION_BYTES {
+        if !self.votes() || self.is_full(op.len()) || op.len() > MAX_OPERATION_BYTES {
             self.ready.push(Output::Refused(op));
         } else {
-            self.ask(op);
+            self.ask(op, false);
         }
     }
 
+    /// True if so many bytes more have no room here.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        let (room, waits) = (self.room(), self.client.pending.len());
+        waits > 0 && (waits >= room.requests / 2 || self.client.bytes + bytes > room.bytes / 2)
+    }
+
     /// Signs and sends a request.
-    fn ask(&mut self, op: Bytes) -> u64 {
+    pub(crate) fn ask(&mut self, op: Bytes, endorses: bool) -> u64 {
         self.client.last += 1;
         let seq = self.client.last;
-        let unsigned = Request { client: self.id, incarnation: self.client.incarnation, seq, op, sig: Sig([0; 64]) };
+        let incarnation = self.client.incarnation;
+        let unsigned = Request { client: self.id, incarnation, seq, endorses, op, sig: Sig([0; 64]) };
         let request = Request { sig: self.keys.sign(self.scope.request(&unsigned)), ..unsigned };
         self.client.bytes += request.op.len();
         let (since, sent_at) = (self.now, self.now);
@@ -117,7 +128,7 @@ impl Pbft {
         if !self.votes() || self.client.pending.len() >= self.room().requests / 2 {
             return self.ready.push(Output::ReadFailed(id));
         }
-        let seq = self.ask(Bytes::new());
+        let seq = self.ask(Bytes::new(), false);
         self.client.barriers.entry(seq).or_default().push((id, self.now));
     }
 
@@ -162,6 +173,10 @@ impl Pbft {
 
     pub(crate) fn tick_client(&mut self) {
         let (now, timeout) = (self.now, self.config.request_timeout);
+        self.fail_barriers();
+        if !self.members.contains(self.id) {
+            return;
+        }
         let mut again = Vec::new();
         for pending in self.client.pending.iter_mut().take(AGAIN_MAX) {
             if now.since(pending.sent_at) >= timeout {
@@ -173,7 +188,12 @@ impl Pbft {
             self.queue.watch(now, request.client, request.incarnation, request.seq);
             self.broadcast(&Message::Request(request), Leave::Now);
         }
-        self.fail_barriers();
+    }
+
+    /// This node is no member any more: nobody orders what it asks.
+    pub(crate) fn fail_all_barriers(&mut self) {
+        let all = std::mem::take(&mut self.client.barriers).into_values().flatten();
+        self.ready.extend(all.map(|(id, _)| Output::ReadFailed(id)));
     }
 
     fn fail_barriers(&mut self) {

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use verity_contract::{
-    Agreement, AgreementStatus, Barrier, BarrierId, Boot, Input, Members, Output, PersistId, Progress, Record,
-    SnapshotMeta, Verdict, Witness,
+    Agreement, AgreementStatus, Barrier, BarrierId, Boot, Input, Members, Output, PersistId, Progress, Reconfigure,
+    Record, SnapshotMeta, Verdict, Witness,
 };
 use verity_types::{Digest, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
 
 use crate::checkpoint::Checkpoints;
 use crate::client::Client;
+use crate::epoch::Chain;
 use crate::evidence::{Evidence, Known};
 use crate::keys::{Keys, Signed};
 use crate::message::{Batch, Message, NewView, Request, Scope, Stable, Status, encode, parse};
@@ -64,6 +65,10 @@ pub(crate) enum Leave {
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
     pub(crate) status: Status,
+    /// In which epoch it said so.
+    pub(crate) epoch: u64,
+    /// When it was told of this replica's epoch last.
+    pub(crate) told_at: Option<Mono>,
     pub(crate) heard_at: Option<Mono>,
     /// A snapshot is on its way to it.
     pub(crate) offered: bool,
@@ -77,6 +82,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Another epoch begins.
+    pub(crate) fn forgive(&mut self) {
+        (self.bad, self.banned_until) = (0, Mono(0));
+    }
+
     /// True if it spoke within this long.
     fn is_heard(&self, now: Mono, span: Nanos) -> bool {
         self.heard_at.is_some_and(|at| now.since(at) < span)
@@ -91,6 +101,10 @@ pub struct Pbft {
     pub(crate) now: Mono,
     wall: Option<(Mono, WallMs)>,
     pub(crate) scope: Scope,
+    /// Who the members were, and are.
+    pub(crate) chain: Chain,
+    /// The end of the epoch, if it lies in what an earlier life executed.
+    pub(crate) foreseen: Option<u64>,
     pub(crate) members: Members,
     pub(crate) voters: Vec<NodeId>,
     pub(crate) quorum: Quorum,
@@ -99,6 +113,8 @@ pub struct Pbft {
     pub(crate) entered: bool,
     /// When it was entered, or wished for.
     pub(crate) view_at: Mono,
+    /// When something was executed last.
+    pub(crate) progress_at: Mono,
     /// This replica led this view in an earlier life, and leads it no more.
     pub(crate) barred: Option<u64>,
     /// The last index that is no longer in the log.
@@ -182,8 +198,8 @@ impl Pbft {
         let fresh = boot.records.is_empty();
         let mut scope = Scope { group: config.group.clone(), epoch: 0 };
         let recovered = Recovered::from_boot(&boot, &scope)?;
-        scope.epoch = recovered.state.epoch;
-        let Recovered { state, base, context, members, entries, kept } = recovered;
+        scope.epoch = recovered.state.chain.epoch();
+        let Recovered { state, base, context, entries, kept } = recovered;
         let low_kept = state.stable.n;
         let mut pbft = Self {
             id: boot.id,
@@ -193,9 +209,12 @@ impl Pbft {
             voters: Vec::new(),
             quorum: Quorum::of(0),
             members: Members::default(),
+            chain: state.chain.clone(),
+            foreseen: None,
             view: state.view,
             entered: state.entered,
             view_at: now,
+            progress_at: now,
             barred: None,
             base,
             entries,
@@ -250,7 +269,8 @@ impl Pbft {
             keys,
             config,
         };
-        pbft.set_members(members);
+        pbft.set_members(pbft.chain.members().clone());
+        pbft.foresee();
         pbft.take_up(kept);
         if fresh {
             pbft.announces = pbft.is_primary();
@@ -279,7 +299,8 @@ impl Pbft {
     fn take_up(&mut self, mut kept: BTreeMap<u64, Kept>) {
         kept.retain(|n, _| self.in_window(*n));
         for (n, kept) in kept {
-            let accepted = kept.vote.filter(|(view, ..)| *view == self.view && self.entered);
+            let within = kept.vote_epoch == self.scope.epoch;
+            let accepted = kept.vote.filter(|(view, ..)| within && *view == self.view && self.entered);
             let accepted = accepted.map(|(_, digest, lead)| Accepted {
                 digest,
                 batch: kept.batch(digest).cloned(),
@@ -287,10 +308,12 @@ impl Pbft {
                 judged: true,
                 at: self.now,
             });
-            let prepared = kept.prepared.clone();
+            let proven = kept.proof_epoch == self.scope.epoch;
+            let prepared = kept.prepared.clone().filter(|_| proven);
             let prepared = prepared.and_then(|proof| kept.batch(proof.digest).cloned().map(|batch| (proof, batch)));
-            let chosen = kept.committed.as_ref().and_then(|(digest, _)| kept.batch(*digest).cloned());
-            self.slots.insert(n, Slot { accepted, prepared, chosen, committed: kept.committed, ..Slot::default() });
+            let committed = kept.committed.clone().filter(|_| proven);
+            let chosen = committed.as_ref().and_then(|(digest, _)| kept.batch(*digest).cloned());
+            self.slots.insert(n, Slot { accepted, prepared, chosen, committed, ..Slot::default() });
         }
         let view = self.view;
         let voted: Vec<(u64, Digest)> = self
@@ -308,14 +331,7 @@ impl Pbft {
         }
     }
 
-    /// The members as a snapshot names them.
-    pub(crate) fn take_members(&mut self, members: Members) {
-        if members != self.members {
-            self.set_members(members);
-        }
-    }
-
-    fn set_members(&mut self, members: Members) {
+    pub(crate) fn set_members(&mut self, members: Members) {
         self.voters = members.voters.iter().copied().collect();
         self.quorum = Quorum::of(self.voters.len());
         if self.config.breaks(Mutant::QuorumOfTwoThirds) {
@@ -340,14 +356,20 @@ impl Pbft {
         self.checkpoints.stable.n
     }
 
-    /// True for a sequence number between the watermarks.
+    /// True for a sequence number between the watermarks, and not behind the end of the epoch.
     pub(crate) fn in_window(&self, n: u64) -> bool {
+        self.is_between(n) && self.end().is_none_or(|end| n <= end)
+    }
+
+    fn is_between(&self, n: u64) -> bool {
         n > self.low() && (n <= self.low() + self.config.window || self.config.breaks(Mutant::WatermarkNotEnforced))
     }
 
-    /// True for a node that knows too little to count: no members, or less than it may have forgotten.
+    /// True for a node that knows too little to count: no members, less than it may have forgotten, or less than its epoch began
+    /// with.
     fn is_blank(&self) -> bool {
-        self.voters.is_empty() || self.handed < self.floor || self.is_unsure()
+        let behind = self.handed < self.floor || self.decided() < self.chain.start();
+        self.voters.is_empty() || behind || self.is_unsure()
     }
 
     /// True while the state here is not known to be the group's.
@@ -415,8 +437,13 @@ impl Pbft {
     // ---- what leaves
 
     pub(crate) fn send(&mut self, to: NodeId, message: &Message, leave: Leave) {
+        self.send_of(self.scope.epoch, to, message, leave);
+    }
+
+    /// What is of another epoch than this replica's.
+    pub(crate) fn send_of(&mut self, epoch: u64, to: NodeId, message: &Message, leave: Leave) {
         if to != self.id {
-            self.outbox.push((to, encode(self.scope.epoch, message), message.is_urgent(), leave));
+            self.outbox.push((to, encode(epoch, message), message.is_urgent(), leave));
         }
     }
 
@@ -429,7 +456,7 @@ impl Pbft {
 
     /// Writes down what is known at `n` beside its proofs.
     pub(crate) fn record_slot(&mut self, n: u64) {
-        let record = self.slots[&n].to_record(n, self.view);
+        let record = self.slots[&n].to_record(self.scope.epoch, n, self.view);
         self.record_entry(n, record);
     }
 
@@ -456,6 +483,12 @@ impl Pbft {
     /// This replica's commit of `n` counts once what was written so far is stable.
     pub(crate) fn commit_later(&mut self, n: u64) {
         self.committing.push((n, self.view));
+    }
+
+    /// Another epoch begins: no commit of the last one counts.
+    pub(crate) fn forget_commits(&mut self) {
+        self.committing.clear();
+        self.outstanding.iter_mut().for_each(|persist| persist.commits.clear());
     }
 
     /// The next `Persist` must hold a `State`.
@@ -524,7 +557,13 @@ impl Pbft {
             | Message::Request(_)
             | Message::Want { .. }
             | Message::Batch { .. }
-            | Message::Stable(_) => {}
+            | Message::Stable(_)
+            | Message::Link(_) => {}
+            // It came sooner than what ends this epoch here.
+            _ if epoch == self.scope.epoch + 1 => {
+                self.stash(from, bytes);
+                return Ok(());
+            }
             _ if epoch != self.scope.epoch || !self.votes() || !self.members.voters.contains(&from) => return Ok(()),
             Message::PrePrepare { view, .. } | Message::Prepare { view, .. } | Message::Commit { view, .. } => {
                 if *view > self.view || *view == self.view && !self.entered {
@@ -547,10 +586,11 @@ impl Pbft {
             Message::NewView(new) => self.on_new_view(new),
             Message::Want { n, digest } => self.on_want(from, n, digest),
             Message::Batch { n, batch } => self.on_batch(n, batch),
-            Message::Status(status) => self.on_status(from, status),
-            Message::Fetch { from: start } => self.on_fetch(from, start),
-            Message::Entries { first, entries } => self.on_entries(from, first, entries),
-            Message::Snapshot { meta, stable } => self.on_snapshot(from, meta, &stable),
+            Message::Status(status) => self.on_status(from, epoch, status),
+            Message::Fetch { from: start } => self.on_fetch(from, epoch, start),
+            Message::Entries { first, entries } => self.on_entries(from, epoch, first, entries),
+            Message::Snapshot { meta, stable, links } => self.on_snapshot(from, meta, &stable, links),
+            Message::Link(link) => self.on_link(from, link),
             Message::Stable(stable) => self.on_stable(from, stable),
         }
     }
@@ -613,6 +653,10 @@ impl Pbft {
             self.ready.push(Output::Checkpoint { index: LogIndex(index) });
         }
         self.hand_out();
+        if self.look_epoch() {
+            self.propose_batches();
+            self.hand_out();
+        }
         self.persist(out);
         let last = self.outstanding.back().map(|persist| persist.id);
         let begun = self.outstanding.front().filter(|front| front.id <= self.begun).map(|_| self.begun);
@@ -635,7 +679,6 @@ impl Pbft {
     /// Puts out a `Persist` if there is something to write. What is lazy goes with it, and waits otherwise.
     fn persist(&mut self, out: &mut Vec<Output>) {
         let state = State {
-            epoch: self.scope.epoch,
             view: self.view,
             entered: self.entered,
             installed: self.installed,
@@ -643,6 +686,7 @@ impl Pbft {
             floor: self.floor,
             stable: self.checkpoints.stable.clone(),
             founders: self.founders.clone(),
+            chain: self.chain.clone(),
         };
         let due =
             std::mem::take(&mut self.state_due) || (!self.records.is_empty() && self.written.as_ref() != Some(&state));
@@ -652,7 +696,8 @@ impl Pbft {
         self.flush_later();
         let stable = due.then_some(state.stable.n);
         if due {
-            if self.written.as_ref().is_none_or(|held| (held.view, held.entered) != (state.view, state.entered)) {
+            let place = |state: &State| (state.chain.epoch(), state.view, state.entered);
+            if self.written.as_ref().is_none_or(|held| place(held) != place(&state)) {
                 self.begun = PersistId(self.persist_next);
             }
             self.records.push(state.to_record());
@@ -695,7 +740,8 @@ impl Pbft {
         let mut views: Vec<u64> = self
             .peers
             .values()
-            .filter(|peer| peer.status.entered && peer.is_heard(self.now, self.config.view_timeout))
+            .filter(|peer| peer.epoch == self.scope.epoch && peer.status.entered)
+            .filter(|peer| peer.is_heard(self.now, self.config.view_timeout))
             .map(|peer| peer.status.view)
             .collect();
         views.sort_unstable_by(|a, b| b.cmp(a));
@@ -805,7 +851,8 @@ impl Agreement for Pbft {
             last: LogIndex(self.slots.last_key_value().map_or(0, |(n, _)| *n).max(self.decided())),
             committed: LogIndex(self.decided()),
             first: LogIndex(self.base + 1),
-            members: self.members.clone(),
+            // As of what was handed out, like the driver's own.
+            members: self.context.members.clone(),
             progress: self.others().into_iter().filter(|_| self.is_primary()).map(progress).collect(),
             hibernating: false,
         }
@@ -818,8 +865,11 @@ impl Agreement for Pbft {
         assert!(self.entries.first_key_value().is_none_or(|(n, _)| *n == self.base + 1), "what is trimmed is gone");
         assert!(self.slots.keys().all(|n| *n > self.low()), "what a stable checkpoint covers is gone");
         if !self.config.breaks(Mutant::WatermarkNotEnforced) {
-            assert!(self.slots.keys().all(|n| self.in_window(*n)), "nothing is above the high watermark");
+            assert!(self.slots.keys().all(|n| self.is_between(*n)), "nothing is above the high watermark");
         }
+        let ends = self.end().filter(|_| !self.is_unsure());
+        assert!(ends.is_none_or(|end| decided <= end), "nothing of an epoch is behind its end");
+        assert_eq!(self.scope.epoch, self.chain.epoch(), "what is signed is of the epoch in force");
         let covered = self.snapshot.as_ref().map_or(0, |meta| meta.index.0);
         assert!(self.void || covered >= self.base, "a snapshot covers the base");
         assert!(self.outbox.is_empty() && self.records.is_empty() && self.ready.is_empty(), "everything was put out");
@@ -833,6 +883,10 @@ impl Agreement for Pbft {
     }
 
     fn witness(&self) -> Option<&dyn Witness> {
+        Some(self)
+    }
+
+    fn reconfigure(&mut self) -> Option<&mut dyn Reconfigure> {
         Some(self)
     }
 }

@@ -134,6 +134,7 @@ impl Witness {
                 }
             }
             Message::Stable(stable) | Message::Snapshot { stable, .. } => self.hear_stable(&stable),
+            Message::Link(link) => self.hear_stable(&link.stable),
             Message::Request(_)
             | Message::Want { .. }
             | Message::Batch { .. }
@@ -162,6 +163,9 @@ impl Witness {
     }
 
     fn hear_stable(&mut self, stable: &Stable) {
+        if stable.epoch != self.scope.epoch {
+            return;
+        }
         for (node, sig) in &stable.votes {
             self.say((*node, Phase::Checkpoint, 0, stable.n), stable.digest, *sig);
         }

@@ -135,6 +135,14 @@ impl Keys {
         sig.is_ok_and(|sig| self.is_signed(&Signed { node, hash: scope.answer(statement), sig }))
     }
 
+    /// True if there is a key of this node.
+    pub(crate) fn has(&self, node: NodeId) -> bool {
+        match &self.scheme {
+            Scheme::Ed25519 { public, .. } => public.contains_key(&node),
+            Scheme::Seals { secrets } => secrets.contains_key(&node),
+        }
+    }
+
     /// How many nodes there are keys of.
     #[must_use]
     pub fn nodes(&self) -> usize {

@@ -8,6 +8,7 @@
 //!   requests, as in Clement et al., "Making Byzantine Fault Tolerant Systems Tolerate Byzantine Faults" (NSDI 2009);
 //! - `order`: the normal case, §4.2; `slot`: one sequence number and its votes;
 //! - `checkpoint`: §4.3; `view_change`: §4.4; `pace`: primaries that are slow; `transfer`: §4.6;
+//! - `epoch`: changes of members;
 //! - `keys`: signatures; `evidence`: proofs that somebody lied; `forensics`: who did when more lie than may;
 //! - `state`: what is written down before it is said.
 //!
@@ -24,6 +25,7 @@ mod checkpoint;
 mod client;
 mod config;
 mod engine;
+mod epoch;
 mod evidence;
 pub mod forensics;
 mod keys;
@@ -100,11 +102,15 @@ pub enum Mutant {
     CheckpointWithoutCertificate,
     /// A quorum is 2f + 1, however many replicas there are.
     QuorumOfTwoThirds,
+    /// An epoch ends at the next checkpoint, not a window behind the change.
+    EpochEndsAtOnce,
+    /// Members change by one member's word.
+    OneEndorsement,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 10] = [
         ("prepares-not-counted", Self::PreparesNotCounted),
         ("certificate-dropped", Self::CertificateDropped),
         ("watermark-not-enforced", Self::WatermarkNotEnforced),
@@ -113,6 +119,8 @@ impl Mutant {
         ("digest-not-compared", Self::DigestNotCompared),
         ("checkpoint-without-certificate", Self::CheckpointWithoutCertificate),
         ("quorum-of-two-thirds", Self::QuorumOfTwoThirds),
+        ("epoch-ends-at-once", Self::EpochEndsAtOnce),
+        ("one-endorsement", Self::OneEndorsement),
     ];
 
     /// The one of this name, as the simulator and its users call it.

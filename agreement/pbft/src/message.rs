@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! frame       = version:u8 kind:u8 epoch body              (numbers are LEB128, below 2^60)
-//! request     = client incarnation seq op sig              REQUEST(o, t, c): t is incarnation and seq, sig is the client's
+//! request     = client incarnation seq kind:u8 op sig      REQUEST(o, t, c): t is incarnation and seq, sig is the client's;
+//!                                                          kind: an operation 0, an endorsement of other members 1
 //! pre-prepare = view n batch sig                           sig is the primary's, over view, n and the batch's digest
 //! prepare     = view n digest lead sig                     lead is the primary's signature of the pre-prepare
 //! commit      = view n digest sig
@@ -13,8 +14,9 @@
 //! status      = view flags:u8 executed stable first        flags: the view is entered 1
 //! fetch       = from
 //! entries     = first count (batch proof)*                 executed entries, each with its proof
-//! snapshot    = index term members context proof-of-it     the last is a stable checkpoint's
-//! stable      = n digest votes                             q checkpoints
+//! snapshot    = index term members context proof-of-it count link*     the proof is a stable checkpoint's
+//! stable      = n epoch digest votes                       q checkpoints, said in that epoch
+//! link        = stable digest members                      how an epoch ended (`epoch`)
 //! batch       = kind:u8 term time [count request*]              0 null, 1 requests
 //! prepared    = n view digest lead votes                   a pre-prepare and q - 1 prepares
 //! proof       = view votes                                 q commits
@@ -32,9 +34,10 @@ use verity_contract::{Members, SnapshotMeta};
 use verity_types::{Digest, LogIndex, NodeId, Term};
 
 use crate::Error;
+use crate::epoch::Link;
 use crate::keys::{SIGNATURE_BYTES, Sig, Signed};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes of a group's name.
 pub(crate) const GROUP_BYTES_MAX: usize = 256;
 /// The largest frame.
@@ -48,7 +51,9 @@ pub const MAX_MEMBERS: usize = codec::MEMBERS_MAX;
 /// Views, sequence numbers and counters stay below this, so that no addition to one overflows.
 pub(crate) const MAX_NUMBER: u64 = 1 << 60;
 /// Bytes of what a snapshot says for the engine.
-const CONTEXT_BYTES_MAX: usize = 64 << 10;
+const CONTEXT_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a link, at least.
+pub(crate) const LINK_BYTES_MIN: usize = 64;
 /// What a request costs beside its operation, at most.
 pub(crate) const REQUEST_OVERHEAD: usize = 128;
 
@@ -61,6 +66,8 @@ pub(crate) struct Request {
     pub incarnation: u64,
     /// Counts the client's requests within its incarnation, from 1.
     pub seq: u64,
+    /// True if it endorses other members, and is no operation of a client's.
+    pub endorses: bool,
     /// What it asks.
     pub op: Bytes,
     /// The client's signature.
@@ -134,6 +141,8 @@ pub(crate) struct Proof {
 pub(crate) struct Stable {
     /// The state after this sequence number; 0 before the first checkpoint, which needs no proof.
     pub n: u64,
+    /// In this epoch the votes were said.
+    pub epoch: u64,
     /// Of the state.
     pub digest: Digest,
     /// The checkpoints.
@@ -194,8 +203,9 @@ pub(crate) enum Message {
     Status(Status),
     Fetch { from: u64 },
     Entries { first: u64, entries: Vec<(Batch, Proof)> },
-    Snapshot { meta: SnapshotMeta, stable: Stable },
+    Snapshot { meta: SnapshotMeta, stable: Stable, links: Vec<Link> },
     Stable(Stable),
+    Link(Link),
 }
 
 impl Message {
@@ -263,7 +273,7 @@ impl Scope {
     /// What a client signs. It holds in every epoch, since a client need not know in which its request is ordered.
     #[must_use]
     pub(crate) fn request(&self, request: &Request) -> Digest {
-        let mut hash = self.begin(b"request");
+        let mut hash = self.begin(if request.endorses { b"endorsement" } else { b"request" });
         [request.client.0, request.incarnation, request.seq].iter().for_each(|n| hash.update(n.to_be_bytes()));
         Digest(hash.chain_update(&request.op).finalize().into())
     }
@@ -387,6 +397,7 @@ fn take_votes(bytes: &mut Bytes) -> Result<Votes, Error> {
 
 fn put_request(out: &mut BytesMut, request: &Request) {
     [request.client.0, request.incarnation, request.seq].iter().for_each(|number| put_number(out, *number));
+    out.put_u8(u8::from(request.endorses));
     put_blob(out, &request.op);
     out.put_slice(&request.sig.0);
 }
@@ -394,8 +405,13 @@ fn put_request(out: &mut BytesMut, request: &Request) {
 fn take_request(bytes: &mut Bytes) -> Result<Request, Error> {
     // An incarnation may be a larger number than those of the protocol, which are added to.
     let (client, incarnation) = (NodeId(take_number(bytes)?), codec::take_number(bytes)?);
-    let (seq, op) = (take_number(bytes)?, take_blob(bytes, MAX_OPERATION_BYTES)?);
-    Ok(Request { client, incarnation, seq, op, sig: take_sig(bytes)? })
+    let seq = take_number(bytes)?;
+    let endorses = match take_byte(bytes)? {
+        kind @ 0..=1 => kind == 1,
+        other => return invalid(format!("{other} is no kind of request")),
+    };
+    let op = take_blob(bytes, MAX_OPERATION_BYTES)?;
+    Ok(Request { client, incarnation, seq, endorses, op, sig: take_sig(bytes)? })
 }
 
 /// Appends a batch.
@@ -467,13 +483,15 @@ pub(crate) fn take_proof(bytes: &mut Bytes) -> Result<Proof, Error> {
 /// Appends the proof of a stable checkpoint.
 pub(crate) fn put_stable(out: &mut BytesMut, stable: &Stable) {
     put_number(out, stable.n);
+    put_number(out, stable.epoch);
     out.put_slice(&stable.digest.0);
     put_votes(out, &stable.votes);
 }
 
 /// Takes the proof of a stable checkpoint.
 pub(crate) fn take_stable(bytes: &mut Bytes) -> Result<Stable, Error> {
-    Ok(Stable { n: take_number(bytes)?, digest: take_digest(bytes)?, votes: take_votes(bytes)? })
+    let (n, epoch) = (take_number(bytes)?, take_number(bytes)?);
+    Ok(Stable { n, epoch, digest: take_digest(bytes)?, votes: take_votes(bytes)? })
 }
 
 fn put_view_change_body(out: &mut BytesMut, change: &ViewChange) {
@@ -564,6 +582,7 @@ mod kind {
     pub(super) const ENTRIES: u8 = 12;
     pub(super) const SNAPSHOT: u8 = 13;
     pub(super) const STABLE: u8 = 14;
+    pub(super) const LINK: u8 = 15;
 }
 
 fn kind_of(message: &Message) -> u8 {
@@ -582,6 +601,7 @@ fn kind_of(message: &Message) -> u8 {
         Message::Entries { .. } => kind::ENTRIES,
         Message::Snapshot { .. } => kind::SNAPSHOT,
         Message::Stable(_) => kind::STABLE,
+        Message::Link(_) => kind::LINK,
     }
 }
 
@@ -633,11 +653,14 @@ pub(crate) fn encode(epoch: u64, message: &Message) -> Bytes {
                 put_proof(&mut out, proof);
             }
         }
-        Message::Snapshot { meta, stable } => {
+        Message::Snapshot { meta, stable, links } => {
             put_meta(&mut out, meta);
             put_stable(&mut out, stable);
+            put_number(&mut out, links.len() as u64);
+            links.iter().for_each(|link| link.put(&mut out));
         }
         Message::Stable(stable) => put_stable(&mut out, stable),
+        Message::Link(link) => link.put(&mut out),
     }
     out.freeze()
 }
@@ -704,7 +727,11 @@ fn take_body(kind: u8, bytes: &mut Bytes) -> Result<Message, Error> {
             Message::Entries { first, entries: take_many(bytes, 4, take_entry)? }
         }
         kind::STABLE => Message::Stable(take_stable(bytes)?),
-        kind::SNAPSHOT => Message::Snapshot { meta: take_meta(bytes)?, stable: take_stable(bytes)? },
+        kind::LINK => Message::Link(Link::take(bytes)?),
+        kind::SNAPSHOT => {
+            let (meta, stable) = (take_meta(bytes)?, take_stable(bytes)?);
+            Message::Snapshot { meta, stable, links: take_many(bytes, LINK_BYTES_MIN, Link::take)? }
+        }
         other => return invalid(format!("{other} is no kind of message")),
     })
 }

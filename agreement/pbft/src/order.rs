@@ -19,6 +19,7 @@ use verity_contract::{Committed, CommittedKind, Output, Part};
 use verity_types::{Digest, LogIndex, NodeId, Term, WallMs};
 
 use crate::engine::{Leave, Pbft};
+use crate::epoch::{Passed, Rules};
 use crate::evidence::{Evidence, Phase};
 use crate::keys::{Sig, Signed};
 use crate::message::{Batch, Content, Message, Prepared, Proof, Request};
@@ -36,16 +37,19 @@ impl Pbft {
 
     /// Makes batches of what waits, as long as the pipeline and the window have room.
     pub(crate) fn propose_batches(&mut self) {
-        while self.ticked && self.is_primary() && self.next <= self.low() + self.config.window {
+        let (end, window) = (self.end().unwrap_or(u64::MAX), self.config.window);
+        while self.ticked && self.is_primary() && self.next <= end.min(self.low() + window) {
             let in_flight = self.next - 1 - self.decided().min(self.next - 1);
             let waits = self.queue.has_open() || self.queue.has_next(&self.ahead, &self.context);
-            let is_due = self.announces || self.next <= self.pad_to;
+            let is_due = self.announces || self.next <= self.pad_to || end < u64::MAX;
             let gathers = in_flight > 0 && self.now.since(self.batched_at) < self.config.gather;
             if in_flight >= self.config.in_flight_max || !is_due && (!waits || gathers) {
                 return;
             }
             self.check_open();
             let (bytes, count) = (self.config.batch_bytes_max, self.config.batch_requests_max);
+            // Nothing is executed at the end of an epoch.
+            let count = if self.next == end { 0 } else { count };
             let requests = self.queue.take(&mut self.ahead, &self.context, bytes, count);
             if requests.is_empty() && !is_due {
                 return;
@@ -291,7 +295,7 @@ impl Pbft {
             let sig = self.keys.sign(self.scope.commit(view, n, digest));
             slot.committing = Some(sig);
             let prepared = Prepared { n, view, digest, lead, votes };
-            let record = proof_record(n, Some(&prepared), slot.committed.as_ref());
+            let record = proof_record(self.scope.epoch, n, Some(&prepared), slot.committed.as_ref());
             slot.prepared = Some((prepared, batch));
             self.record_proof(record);
             self.commit_later(n);
@@ -318,7 +322,8 @@ impl Pbft {
     pub(crate) fn commit(&mut self, n: u64, digest: Digest, proof: Proof) {
         let slot = self.slots.get_mut(&n).expect("votes are in a slot");
         slot.committed = Some((digest, proof));
-        let record = proof_record(n, slot.prepared.as_ref().map(|(prepared, _)| prepared), slot.committed.as_ref());
+        let prepared = slot.prepared.as_ref().map(|(prepared, _)| prepared);
+        let record = proof_record(self.scope.epoch, n, prepared, slot.committed.as_ref());
         self.record_later(record);
         self.join_entries();
     }
@@ -383,7 +388,7 @@ impl Pbft {
         }
         let end = self.decided().min(self.stable_to());
         let (mut list, mut bytes) = (Vec::new(), 0);
-        while self.handed < end {
+        while self.handed < end && self.context.epoch <= self.scope.epoch {
             let n = self.handed + 1;
             self.handed = n;
             let batch = self.entries[&n].batch.clone();
@@ -406,24 +411,24 @@ impl Pbft {
     }
 
     fn execute(&mut self, n: u64, batch: &Batch) -> Committed {
-        self.context.term = self.context.term.max(batch.term);
-        self.context.time = self.context.time.max(batch.time);
         if batch.term == self.term().0 {
             self.changing.on_progress();
             if let Some(accepted) = self.slots.get(&n).and_then(|slot| slot.accepted.as_ref()) {
                 self.pace.on_ordered(self.now.since(accepted.at));
             }
         }
-        let mut admitted = Vec::with_capacity(batch.requests().len());
-        for request in batch.requests() {
-            let admit = self.context.admit(request);
-            admitted.push(admit);
-            if admit {
-                self.on_executed(n, request.client, request.incarnation, request.seq);
-            }
+        let rules = Rules::of(&self.config);
+        let Passed { admitted, ended } = self.context.pass(n, batch, rules);
+        for (request, _) in batch.requests().iter().zip(&admitted).filter(|(_, admitted)| **admitted) {
+            self.on_executed(n, request.client, request.incarnation, request.seq);
         }
         let (payload, parts) = operations(batch, |at| admitted[at]);
-        let kind = if payload.is_empty() { CommittedKind::Noop } else { CommittedKind::Normal };
+        let (kind, payload) = match ended {
+            Some(wish) => (CommittedKind::Members(self.context.members.clone()), wish.context),
+            None if payload.is_empty() => (CommittedKind::Noop, payload),
+            None => (CommittedKind::Normal, payload),
+        };
+        self.progress_at = self.now;
         let time = (self.context.time > 0).then_some(WallMs(self.context.time));
         Committed { index: LogIndex(n), term: Term(self.context.term), kind, time, payload, parts }
     }
@@ -441,8 +446,9 @@ impl Pbft {
 /// The operations of a batch's requests, one behind the other, and whose each is; of one alone without a copy.
 fn operations(batch: &Batch, which: impl Fn(usize) -> bool) -> (Bytes, Vec<Part>) {
     let all = batch.requests().iter().enumerate();
+    let is_one = |request: &Request| !request.op.is_empty() && !request.endorses;
     let chosen: Vec<&Request> =
-        all.filter(|(at, request)| which(*at) && !request.op.is_empty()).map(|(_, request)| request).collect();
+        all.filter(|(at, request)| which(*at) && is_one(request)).map(|(_, request)| request).collect();
     let part = |request: &&Request| Part { proposer: request.client, length: request.op.len() };
     let parts: Vec<Part> = chosen.iter().map(part).collect();
     let payload = match chosen.as_slice() {

@@ -169,6 +169,11 @@ impl Queue {
         }
     }
 
+    /// Other members are in force: the lines of those who are none go.
+    pub(crate) fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.lines.retain(|client, _| is_member(*client));
+    }
+
     /// A new view begins: nobody is blamed for what the last one did not do.
     pub(crate) fn start_over(&mut self, now: Mono) {
         for waiting in self.lines.values_mut().flat_map(|line| line.requests.values_mut()) {
@@ -257,7 +262,8 @@ mod tests {
     const ROOM: Room = Room { requests: 8, bytes: 2_000 };
 
     fn request(client: u64, incarnation: u64, seq: u64) -> Request {
-        Request { client: NodeId(client), incarnation, seq, op: Bytes::from_static(b"op"), sig: Sig([0; 64]) }
+        let op = Bytes::from_static(b"op");
+        Request { client: NodeId(client), incarnation, seq, endorses: false, op, sig: Sig([0; 64]) }
     }
 
     fn names(batch: &[Request]) -> Vec<(u64, u64)> {

@@ -149,7 +149,7 @@ impl Slot {
     }
 
     /// What is to be written down of it beside its proofs: what is voted for in `view`, and every batch that a proof is of.
-    pub(crate) fn to_record(&self, n: u64, view: u64) -> Record {
+    pub(crate) fn to_record(&self, epoch: u64, n: u64, view: u64) -> Record {
         let accepted = self.accepted.as_ref().filter(|accepted| accepted.batch.is_some() && accepted.judged);
         let vote = accepted.map(|accepted| (view, accepted.digest, accepted.lead));
         let digests = [
@@ -158,7 +158,7 @@ impl Slot {
             self.committed.as_ref().map(|(digest, _)| *digest),
         ];
         let digests: BTreeSet<Digest> = digests.into_iter().flatten().collect();
-        entry_record(n, vote, digests.into_iter().filter_map(|digest| self.batch(digest)))
+        entry_record(epoch, n, vote, digests.into_iter().filter_map(|digest| self.batch(digest)))
     }
 }
 

@@ -1,37 +1,39 @@
 //! What a replica remembers, and how it is written down.
 //!
-//! - `State`: epoch and view, whether the view is entered, the last stable checkpoint with its proof, the last snapshot that
-//!   took the place of the log, the floor, and the founding members;
-//! - `Entry`: the batch that was accepted at a sequence number, in which view, and the one that prepared there if that is
-//!   another;
+//! - `State`: the view, whether it is entered, the last stable checkpoint with its proof, the last snapshot that took the place
+//!   of the log, the floor, the founding members, and who the members were since (`epoch`);
+//! - `Entry`: the batch that was accepted at a sequence number, in which epoch and view, and the one that prepared there if that
+//!   is another;
 //! - `Proof`: the certificate that it prepared and, once there is one, the proof that it is committed.
 //!
 //! Entries and proofs stand before the `State` of one `Persist`. `Truncate` is never written: what was accepted is a vote.
 //!
-//! Beside a snapshot stands what the engine must know as of its index ([`Context`]): the epoch, the last stamp, and the last
-//! request of each client that was executed (PBFT §4.1).
+//! Beside a snapshot stands what the engine must know as of its index ([`Context`]): the epoch and its members, who endorses
+//! which others, the last stamp, and the last request of each client that was executed (PBFT §4.1).
+//!
+//! HAZARD: a vote of an earlier epoch that is found again behind the start of a later one was said to other members. Records
+//! name their epoch.
 
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sha2::{Digest as _, Sha256};
-use verity_contract::codec::{put_members, put_number, take_byte, take_members};
+use verity_contract::codec::{put_members, put_number, take_byte, take_many, take_members};
 use verity_contract::{Boot, Members, Record, RecordKind};
 use verity_types::{Digest, LogIndex, NodeId};
 
 use crate::Error;
+use crate::epoch::{CLIENTS_MAX, Chain, Ending, Wish};
 use crate::keys::Sig;
 use crate::message::{
-    Batch, MAX_MEMBERS, Prepared, Proof, Request, Scope, Stable, check_members, put_batch, put_prepared, put_proof,
-    put_stable, take_batch, take_digest, take_number, take_prepared, take_proof, take_sig, take_stable,
+    Batch, Prepared, Proof, Request, Scope, Stable, check_members, put_batch, put_prepared, put_proof, put_stable,
+    take_batch, take_digest, take_number, take_prepared, take_proof, take_sig, take_stable,
 };
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The payload of a `State` record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) epoch: u64,
     pub(crate) view: u64,
     /// False while the view is only wished for.
     pub(crate) entered: bool,
@@ -44,13 +46,13 @@ pub(crate) struct State {
     pub(crate) trial: Stable,
     /// Members as of index 0; without voters on a node that began with a snapshot.
     pub(crate) founders: Members,
+    pub(crate) chain: Chain,
 }
 
 impl State {
     pub(crate) fn to_record(&self) -> Record {
         let mut out = BytesMut::with_capacity(512);
         out.put_u8(VERSION);
-        put_number(&mut out, self.epoch);
         put_number(&mut out, self.view);
         out.put_u8(u8::from(self.entered));
         put_number(&mut out, self.installed);
@@ -58,6 +60,7 @@ impl State {
         put_stable(&mut out, &self.stable);
         put_stable(&mut out, &self.trial);
         put_members(&mut out, &self.founders);
+        self.chain.put(&mut out);
         Record { kind: RecordKind::State, index: LogIndex(0), payload: out.freeze().into() }
     }
 
@@ -67,7 +70,6 @@ impl State {
             return Err(Error::Storage("the state record has an unknown version".into()));
         }
         Ok(Self {
-            epoch: take_number(bytes)?,
             view: take_number(bytes)?,
             entered: take_byte(bytes)? == 1,
             installed: take_number(bytes)?,
@@ -75,17 +77,20 @@ impl State {
             stable: take_stable(bytes)?,
             trial: take_stable(bytes)?,
             founders: take_members(bytes)?,
+            chain: Chain::take(bytes)?,
         })
     }
 }
 
 /// An `Entry` record: what was accepted in which view with which signature, if anything was, and all batches that matter.
 pub(crate) fn entry_record<'a>(
+    epoch: u64,
     n: u64,
     vote: Option<(u64, Digest, Sig)>,
     batches: impl Iterator<Item = &'a Batch>,
 ) -> Record {
     let mut out = BytesMut::with_capacity(256);
+    put_number(&mut out, epoch);
     out.put_u8(u8::from(vote.is_some()));
     if let Some((view, digest, lead)) = vote {
         put_number(&mut out, view);
@@ -97,8 +102,14 @@ pub(crate) fn entry_record<'a>(
 }
 
 /// The payload of a `Proof` record.
-pub(crate) fn proof_record(n: u64, prepared: Option<&Prepared>, committed: Option<&(Digest, Proof)>) -> Record {
+pub(crate) fn proof_record(
+    epoch: u64,
+    n: u64,
+    prepared: Option<&Prepared>,
+    committed: Option<&(Digest, Proof)>,
+) -> Record {
     let mut out = BytesMut::with_capacity(1024);
+    put_number(&mut out, epoch);
     out.put_u8(u8::from(prepared.is_some()) | u8::from(committed.is_some()) << 1);
     prepared.iter().for_each(|prepared| put_prepared(&mut out, prepared));
     if let Some((digest, proof)) = committed {
@@ -111,6 +122,9 @@ pub(crate) fn proof_record(n: u64, prepared: Option<&Prepared>, committed: Optio
 /// What storage held of one sequence number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept {
+    /// In which epoch that was.
+    pub(crate) vote_epoch: u64,
+    pub(crate) proof_epoch: u64,
     /// What was accepted last: view, digest, the primary's signature.
     pub(crate) vote: Option<(u64, Digest, Sig)>,
     pub(crate) batches: Vec<(Digest, Batch)>,
@@ -121,6 +135,7 @@ pub(crate) struct Kept {
 impl Kept {
     fn take_entry(&mut self, scope: &Scope, mut bytes: Bytes) -> Result<(), Error> {
         let bytes = &mut bytes;
+        self.vote_epoch = take_number(bytes)?;
         self.vote = match take_byte(bytes)? {
             0 => None,
             _ => Some((take_number(bytes)?, take_digest(bytes)?, take_sig(bytes)?)),
@@ -134,6 +149,10 @@ impl Kept {
     }
 
     fn take_proof(&mut self, mut bytes: Bytes) -> Result<(), Error> {
+        let epoch = take_number(&mut bytes)?;
+        if epoch != self.proof_epoch {
+            (self.proof_epoch, self.prepared, self.committed) = (epoch, None, None);
+        }
         let flags = take_byte(&mut bytes)?;
         if flags & 1 == 1 {
             // A proof that nothing waited for may stand behind a certificate of a later view.
@@ -173,6 +192,14 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Context {
     pub(crate) epoch: u64,
+    /// Behind this index it began.
+    pub(crate) start: u64,
+    /// Its members.
+    pub(crate) members: Members,
+    /// What each of them endorses.
+    pub(crate) endorsed: BTreeMap<NodeId, Wish>,
+    /// The change that has begun.
+    pub(crate) ending: Option<Ending>,
     /// The highest term so far.
     pub(crate) term: u64,
     /// The highest stamp so far.
@@ -185,7 +212,18 @@ impl Context {
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         out.put_u8(VERSION);
-        [self.epoch, self.term, self.time].iter().for_each(|number| put_number(&mut out, *number));
+        [self.epoch, self.start, self.term, self.time].iter().for_each(|number| put_number(&mut out, *number));
+        put_members(&mut out, &self.members);
+        put_number(&mut out, self.endorsed.len() as u64);
+        for (member, wish) in &self.endorsed {
+            put_number(&mut out, member.0);
+            wish.put(&mut out);
+        }
+        out.put_u8(u8::from(self.ending.is_some()));
+        if let Some(ending) = &self.ending {
+            put_number(&mut out, ending.at);
+            ending.wish.put(&mut out);
+        }
         put_number(&mut out, self.clients.len() as u64);
         for (client, (incarnation, seq)) in &self.clients {
             [client.0, *incarnation, *seq].iter().for_each(|number| put_number(&mut out, *number));
@@ -198,9 +236,20 @@ impl Context {
         if take_byte(bytes)? != VERSION {
             return Err(Error::InvalidMessage("a snapshot's context has an unknown version".into()));
         }
-        let (epoch, term, time) = (take_number(bytes)?, take_number(bytes)?, take_number(bytes)?);
+        let (epoch, start) = (take_number(bytes)?, take_number(bytes)?);
+        let (term, time) = (take_number(bytes)?, take_number(bytes)?);
+        let members = take_members(bytes)?;
+        let wishes = take_many(bytes, 4, |bytes| Ok::<_, Error>((NodeId(take_number(bytes)?), Wish::take(bytes)?)))?;
+        let endorsed: BTreeMap<NodeId, Wish> = wishes.into_iter().collect();
+        if !endorsed.keys().all(|member| members.voters.contains(member)) {
+            return Err(Error::InvalidMessage("endorsements of those who are no members".into()));
+        }
+        let ending = match take_byte(bytes)? {
+            0 => None,
+            _ => Some(Ending { at: take_number(bytes)?, wish: Wish::take(bytes)? }),
+        };
         let count = take_number(bytes)?;
-        if count > 16 * MAX_MEMBERS as u64 {
+        if count > CLIENTS_MAX as u64 {
             return Err(Error::InvalidMessage(format!("{count} clients are too many")));
         }
         let mut clients = BTreeMap::new();
@@ -209,7 +258,7 @@ impl Context {
             let last = (verity_contract::codec::take_number(bytes)?, take_number(bytes)?);
             clients.insert(client, last);
         }
-        Ok(Self { epoch, term, time, clients })
+        Ok(Self { epoch, start, members, endorsed, ending, term, time, clients })
     }
 
     /// True if this request is the next of its client; it then counts as executed.
@@ -229,11 +278,6 @@ impl Context {
             _ => Some(1),
         }
     }
-
-    /// A checkpoint's digest: the machine's state and this.
-    pub(crate) fn digest(&self, machine: Digest) -> Digest {
-        Digest(Sha256::new().chain_update(machine.0).chain_update(self.encode()).finalize().into())
-    }
 }
 
 /// What a replica starts from.
@@ -243,8 +287,6 @@ pub(crate) struct Recovered {
     pub(crate) base: u64,
     /// As of the snapshot.
     pub(crate) context: Context,
-    /// Members behind the executed entries.
-    pub(crate) members: Members,
     /// Executed, without gaps behind `base`.
     pub(crate) entries: BTreeMap<u64, Entry>,
     /// What was voted for, and what proves anything.
@@ -278,8 +320,10 @@ impl Recovered {
             founders: boot.members.clone(),
             floor: boot.floor.0,
             entered: true,
+            chain: Chain::from(0, 0, boot.members.clone()),
             ..State::default()
         });
+        let mut state = state;
         let mut base = boot.snapshot.as_ref().map_or(0, |meta| meta.index.0);
         if state.installed > base {
             let at = state.installed;
@@ -289,9 +333,16 @@ impl Recovered {
         }
         let context = match &boot.snapshot {
             Some(meta) => Context::decode(meta.context.clone()).map_err(damaged)?,
-            None => Context::default(),
+            None => Context { members: state.founders.clone(), ..Context::default() },
         };
-        let members = boot.snapshot.as_ref().map_or_else(|| state.founders.clone(), |meta| meta.members.clone());
+        if context.epoch > state.chain.epoch() && context.start < base
+            || state.chain.members().voters.is_empty() && !context.members.voters.is_empty()
+        {
+            // A snapshot that is proven, of an epoch in which this node has said nothing: it died before it wrote that down.
+            let stable = Stable { n: context.start, epoch: context.epoch.saturating_sub(1), ..Stable::default() };
+            let chain = Chain::from(context.epoch, context.start, context.members.clone());
+            state = State { view: 0, entered: true, chain, stable, trial: Stable::default(), ..state };
+        }
         // The log may reach back behind the snapshot, for those who are behind.
         while base > 0 && kept.get(&base).and_then(Kept::chosen).is_some() {
             base -= 1;
@@ -301,10 +352,11 @@ impl Recovered {
             let Some((batch, digest, proof)) = kept.get(&n).and_then(Kept::chosen) else { break };
             entries.insert(n, Entry { batch: batch.clone(), digest, proof: proof.clone() });
         }
+        let members = state.chain.members();
         if !members.voters.is_empty() {
-            check_members(&members).map_err(damaged)?;
+            check_members(members).map_err(damaged)?;
         }
-        Ok(Self { state, base, context, members, entries, kept })
+        Ok(Self { state, base, context, entries, kept })
     }
 }
 
@@ -324,9 +376,9 @@ mod tests {
         let prepared =
             |view: u64| Prepared { n: 6, view, digest: Digest([1; 32]), lead: Sig([0; 64]), votes: Vec::new() };
         let committed = (Digest([1; 32]), Proof { view: 0, votes: Vec::new() });
-        let late = proof_record(6, Some(&prepared(0)), Some(&committed));
+        let late = proof_record(0, 6, Some(&prepared(0)), Some(&committed));
         let mut kept = Kept::default();
-        for record in [proof_record(6, Some(&prepared(1)), None), late] {
+        for record in [proof_record(0, 6, Some(&prepared(1)), None), late] {
             kept.take_proof(record.payload.join()).unwrap();
         }
         assert_eq!(kept.prepared.map(|prepared| prepared.view), Some(1), "a commit of view 1 was said because of it");

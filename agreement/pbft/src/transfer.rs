@@ -8,17 +8,22 @@
 //!   one of those who signed is honest, so the state is right. They need not be a quorum: the one who is behind may be the
 //!   one that a quorum lacks. Its state counts only if it has the digest that was signed: until that is known nothing is
 //!   executed behind it and this replica does not vote, and if it has not, another is asked for, an older one if need be;
-//! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof.
+//! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof;
+//! - upon somebody who is in an earlier epoch: it gets how that ended (`epoch`). Entries are sent up to the end of their epoch,
+//!   and proven by its members; a snapshot comes with the links from the epoch of whoever asks.
 //!
 //! Whom something is fetched from does not matter: everything proves itself. Who lies about how far it is costs a message.
+
+use std::cmp::Ordering;
 
 use verity_contract::{Output, SnapshotMeta};
 use verity_types::{Digest, LogIndex, Nanos, NodeId};
 
 use crate::Error;
 use crate::engine::{Leave, Pbft};
+use crate::epoch::{Chain, Link};
 use crate::keys::Signed;
-use crate::message::{Batch, Message, Proof, Stable, Status, signed};
+use crate::message::{Batch, Message, Proof, Scope, Stable, Status, signed};
 use crate::quorum::Quorum;
 use crate::state::{Context, Entry, entry_record, proof_record};
 
@@ -33,14 +38,7 @@ const AGAIN_MAX: usize = 32;
 impl Pbft {
     /// Says how far this replica is, and again what may have been lost.
     pub(crate) fn beat(&mut self) {
-        let status = Status {
-            view: self.view,
-            entered: self.entered,
-            executed: self.decided(),
-            stable: self.low(),
-            first: self.base + 1,
-        };
-        self.tell_all(&Message::Status(status));
+        self.tell_all(&Message::Status(self.how_far()));
         if !self.votes() {
             return;
         }
@@ -49,6 +47,11 @@ impl Pbft {
         } else {
             self.say_change();
         }
+    }
+
+    fn how_far(&self) -> Status {
+        let (view, entered, executed) = (self.view, self.entered, self.decided());
+        Status { view, entered, executed, stable: self.low(), first: self.base + 1 }
     }
 
     /// Says again what nothing followed from since the last heartbeat.
@@ -78,19 +81,18 @@ impl Pbft {
         again.into_iter().for_each(|(message, leave)| self.broadcast(&message, leave));
     }
 
-    pub(crate) fn on_status(&mut self, from: NodeId, status: Status) -> Result<(), Error> {
+    pub(crate) fn on_status(&mut self, from: NodeId, epoch: u64, status: Status) -> Result<(), Error> {
         let now = self.now;
         let peer = self.peers.entry(from).or_default();
-        (peer.status, peer.heard_at) = (status, Some(now));
-        let behind = status.view < self.view || status.view == self.view && !status.entered;
-        if behind && self.entered {
-            // A relayed one is as good as the primary's own.
-            self.new_view.clone().iter().for_each(|new| self.send(from, &Message::NewView(new.clone()), Leave::Stable));
+        (peer.status, peer.epoch, peer.heard_at) = (status, epoch, Some(now));
+        match epoch.cmp(&self.scope.epoch) {
+            Ordering::Less => self.introduce(from, epoch),
+            Ordering::Equal => self.answer_status(from, status),
+            Ordering::Greater => {}
         }
-        if status.stable < self.low() {
-            self.send(from, &Message::Stable(self.stable().clone()), Leave::Now);
+        if epoch != self.scope.epoch {
+            self.present(from);
         }
-        self.repeat_checkpoint(from, status.stable);
         if self.void {
             self.look_for_state(from);
             return Ok(());
@@ -101,6 +103,29 @@ impl Pbft {
             self.fetch_from_next();
         }
         Ok(())
+    }
+
+    /// Says how far this replica is to one of another epoch, who may not be told otherwise: it is no member here, or this one
+    /// none there. Once in a heartbeat, or two of them would not stop.
+    fn present(&mut self, to: NodeId) {
+        let (now, pause) = (self.now, self.config.heartbeat);
+        let peer = self.peers.entry(to).or_default();
+        if !self.members.contains(to) && peer.told_at.is_none_or(|at| now.since(at) >= pause) {
+            peer.told_at = Some(now);
+            self.send(to, &Message::Status(self.how_far()), Leave::Now);
+        }
+    }
+
+    fn answer_status(&mut self, from: NodeId, status: Status) {
+        let behind = status.view < self.view || status.view == self.view && !status.entered;
+        if behind && self.entered && self.members.voters.contains(&from) {
+            // A relayed one is as good as the primary's own.
+            self.new_view.clone().iter().for_each(|new| self.send(from, &Message::NewView(new.clone()), Leave::Stable));
+        }
+        if status.stable < self.low() {
+            self.send(from, &Message::Stable(self.stable().clone()), Leave::Now);
+        }
+        self.repeat_checkpoint(from, status.stable);
     }
 
     /// Asks the one of those that are further who was not asked for longest.
@@ -128,7 +153,8 @@ impl Pbft {
     }
 
     pub(crate) fn on_stable(&mut self, from: NodeId, stable: Stable) -> Result<(), Error> {
-        if stable.n <= self.low() || !stable.n.is_multiple_of(self.config.checkpoint_every) || self.voters.is_empty() {
+        let due = stable.n > self.low() && stable.n.is_multiple_of(self.config.checkpoint_every);
+        if !due || stable.epoch != self.scope.epoch || self.voters.is_empty() {
             return Ok(());
         }
         let mut all = Vec::new();
@@ -141,18 +167,20 @@ impl Pbft {
         Ok(())
     }
 
-    pub(crate) fn on_fetch(&mut self, from: NodeId, start: u64) -> Result<(), Error> {
+    pub(crate) fn on_fetch(&mut self, from: NodeId, epoch: u64, start: u64) -> Result<(), Error> {
         if start > self.decided() {
             return Ok(());
         }
         if start <= self.base {
-            self.offer(from);
+            self.offer(from, epoch);
             return Ok(());
         }
+        let within = self.chain.epoch_of(start);
+        let end = self.chain.link(within).map_or(u64::MAX, |link| link.stable.n);
         let mut bytes = 0;
         let entries: Vec<(Batch, Proof)> = self
             .entries
-            .range(start..)
+            .range(start..=end)
             .take(ENTRIES_MAX)
             .take_while(|(_, entry)| {
                 let fits = bytes < ENTRIES_BYTES;
@@ -161,11 +189,11 @@ impl Pbft {
             })
             .map(|(_, entry)| (entry.batch.clone(), entry.proof.clone()))
             .collect();
-        self.send(from, &Message::Entries { first: start, entries }, Leave::Now);
+        self.send_of(within, from, &Message::Entries { first: start, entries }, Leave::Now);
         Ok(())
     }
 
-    fn offer(&mut self, to: NodeId) {
+    fn offer(&mut self, to: NodeId, epoch: u64) {
         let Some(meta) = self.snapshot.clone() else {
             self.wants_snapshot = true;
             self.pad();
@@ -175,7 +203,9 @@ impl Pbft {
         let Some(stable) = self.vouched(meta.index.0) else { return };
         let peer = self.peers.entry(to).or_default();
         if !std::mem::replace(&mut peer.offered, true) {
-            let message = crate::message::encode(self.scope.epoch, &Message::Snapshot { meta: meta.clone(), stable });
+            let links = self.chain.since(epoch);
+            let message = Message::Snapshot { meta: meta.clone(), stable, links };
+            let message = crate::message::encode(self.scope.epoch, &message);
             self.ready.push(Output::OfferSnapshot { to, meta, message });
         }
     }
@@ -190,21 +220,30 @@ impl Pbft {
         }
     }
 
-    pub(crate) fn on_entries(&mut self, from: NodeId, first: u64, entries: Vec<(Batch, Proof)>) -> Result<(), Error> {
+    pub(crate) fn on_entries(
+        &mut self,
+        from: NodeId,
+        epoch: u64,
+        first: u64,
+        entries: Vec<(Batch, Proof)>,
+    ) -> Result<(), Error> {
         let next = self.decided() + 1;
-        if self.voters.is_empty() || first > next {
+        // What lies behind the end of an epoch is proven by members who are not known before.
+        if self.voters.is_empty() || first > next || epoch != self.chain.epoch_of(next) || self.is_at_end() {
             return Ok(());
         }
+        let Some(members) = self.chain.members_of(epoch) else { return Ok(()) };
+        let (quorum, scope) = (Quorum::of(members.voters.len()), Scope { epoch, ..self.scope.clone() });
         let fresh = (first..).zip(entries).skip_while(|(n, _)| *n < next);
         let mut all = Vec::new();
         let mut sound = Vec::new();
         for (n, (batch, proof)) in fresh {
-            let digest = self.scope.batch(&batch);
-            let voters = &self.members.voters;
-            if proof.votes.len() < self.quorum.size || !proof.votes.iter().all(|(node, _)| voters.contains(node)) {
+            let digest = scope.batch(&batch);
+            let all_vote = proof.votes.iter().all(|(node, _)| members.voters.contains(node));
+            if proof.votes.len() < quorum.size || !all_vote {
                 return Err(Error::PeerMisbehaved { node: from, what: format!("entry {n} without its proof") });
             }
-            all.extend(signed(&proof.votes, self.scope.commit(proof.view, n, digest)));
+            all.extend(signed(&proof.votes, scope.commit(proof.view, n, digest)));
             sound.push((n, batch, digest, proof));
         }
         if !self.keys.are_signed(&all) {
@@ -228,19 +267,27 @@ impl Pbft {
         if let Some(slot) = self.slots.get_mut(&n) {
             slot.chosen = Some(batch.clone());
             slot.committed = Some((digest, proof.clone()));
-            let record = proof_record(n, slot.prepared.as_ref().map(|(prepared, _)| prepared), slot.committed.as_ref());
+            let prepared = slot.prepared.as_ref().map(|(prepared, _)| prepared);
+            let record = proof_record(self.scope.epoch, n, prepared, slot.committed.as_ref());
             self.record_slot(n);
             self.record_proof(record);
         } else {
-            self.record_entry(n, entry_record(n, None, std::iter::once(&batch)));
-            self.record_proof(proof_record(n, None, Some(&(digest, proof.clone()))));
+            let epoch = self.chain.epoch_of(n);
+            self.record_entry(n, entry_record(epoch, n, None, std::iter::once(&batch)));
+            self.record_proof(proof_record(epoch, n, None, Some(&(digest, proof.clone()))));
         }
         self.entries.insert(n, Entry { batch, digest, proof });
         self.next = self.next.max(n + 1);
     }
 
     /// The driver has a snapshot on stable storage that a peer sent, and here is the proof of its checkpoint.
-    pub(crate) fn on_snapshot(&mut self, from: NodeId, meta: SnapshotMeta, stable: &Stable) -> Result<(), Error> {
+    pub(crate) fn on_snapshot(
+        &mut self,
+        from: NodeId,
+        meta: SnapshotMeta,
+        stable: &Stable,
+        links: Vec<Link>,
+    ) -> Result<(), Error> {
         let n = meta.index.0;
         // Without a state of one's own an older one is better than none: what is behind it is fetched.
         let useful = if self.void { n > 0 && self.state_from != Some(from) } else { n > self.handed };
@@ -249,21 +296,30 @@ impl Pbft {
         }
         let wrong = |what: &str| Err(Error::PeerMisbehaved { node: from, what: what.to_owned() });
         let context = Context::decode(meta.context.clone())?;
-        let quorum = Quorum::of(meta.members.voters.len());
-        let known = stable.votes.iter().filter(|(node, _)| self.members.voters.contains(node)).count();
-        // Somebody honest of those that are known here must have signed it; a node that knows nobody believes its driver.
-        let believed = self.voters.is_empty() || known >= self.quorum.weak();
-        let all_vote = stable.votes.iter().all(|(node, _)| meta.members.voters.contains(node));
-        if stable.n != n || stable.votes.len() < quorum.weak() || !all_vote || !believed {
+        if stable.n != n || context.members != meta.members {
+            return wrong("a snapshot that contradicts itself");
+        }
+        let mut chain = self.chain.clone();
+        if self.voters.is_empty() {
+            // A node that knows nobody believes its driver.
+            chain = Chain::from(context.epoch, context.start, context.members.clone());
+        } else if !chain.follow(links, stable.epoch, &self.keys, &self.scope.group) {
+            return wrong("a snapshot behind the end of an epoch without its proof");
+        }
+        // Of an epoch whose members nobody has named here nothing can be believed.
+        let Some(members) = chain.members_of(stable.epoch) else { return Ok(()) };
+        let quorum = Quorum::of(members.voters.len());
+        let all_vote = stable.votes.iter().all(|(node, _)| members.voters.contains(node));
+        if stable.votes.len() < quorum.weak() || !all_vote {
             return wrong("a snapshot without its proof");
         }
-        let scope = crate::message::Scope { epoch: context.epoch, ..self.scope.clone() };
+        let scope = Scope { epoch: stable.epoch, ..self.scope.clone() };
         let claims: Vec<Signed> = signed(&stable.votes, scope.checkpoint(n, stable.digest)).collect();
         if !self.keys.are_signed(&claims) {
             return wrong("a snapshot whose proof's signatures do not hold");
         }
         self.state_from = Some(from);
-        self.install(meta, context, stable.clone());
+        self.install(meta, context, stable.clone(), chain);
         Ok(())
     }
 
@@ -285,16 +341,24 @@ impl Pbft {
         }
     }
 
-    fn install(&mut self, meta: SnapshotMeta, context: Context, stable: Stable) {
+    fn install(&mut self, meta: SnapshotMeta, context: Context, stable: Stable, chain: Chain) {
         let n = meta.index.0;
         let back = n < self.handed;
         self.entries = if back { std::collections::BTreeMap::new() } else { self.entries.split_off(&(n + 1)) };
         (self.base, self.handed) = (n, n);
         self.context = context.clone();
-        self.take_members(meta.members.clone());
-        (self.void, self.unproven) = (false, None);
+        (self.void, self.unproven, self.foreseen) = (false, None, None);
         self.checkpoints.expect(n, context);
-        if stable.votes.len() >= self.quorum.size {
+        if chain != self.chain {
+            let bare = Stable { n: chain.start(), epoch: chain.epoch().saturating_sub(1), ..Stable::default() };
+            let begun = chain.last().map_or(bare, |link| link.stable.clone());
+            self.chain = chain;
+            self.make_stable(begun);
+            self.unproven = Some(n);
+            self.enter_epoch();
+            self.unproven = None;
+        }
+        if stable.epoch == self.scope.epoch && stable.votes.len() >= self.quorum.size {
             self.make_stable(stable.clone());
         }
         self.checkpoints.remember(stable.clone());

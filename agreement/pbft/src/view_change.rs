@@ -79,7 +79,8 @@ impl Pbft {
     }
 
     pub(crate) fn tick_views(&mut self) {
-        if !self.votes() {
+        // Who lacks what is committed up to the end of the epoch fetches it; nothing more is assigned.
+        if !self.votes() || self.is_at_end() {
             return;
         }
         let patience = self.patience();
@@ -90,7 +91,8 @@ impl Pbft {
             let (now, dials) = (self.now, self.dials());
             let is_slow = self.pace.on_tick(now, wanted, self.is_held_back(dials), dials);
             let lost = waits || self.is_primary_silent(patience);
-            barred || is_slow || lost && self.now.since(self.view_at) >= patience
+            let idle = self.awaits_end() && self.now.since(self.progress_at) >= patience;
+            barred || is_slow || (lost || idle) && self.now.since(self.view_at) >= patience
         } else {
             self.changing.deadline.is_some_and(|deadline| self.now >= deadline)
         };
@@ -116,7 +118,8 @@ impl Pbft {
     /// stands for: what a leader does besides.
     fn is_primary_silent(&self, patience: Nanos) -> bool {
         let primary = self.primary();
-        let heard = self.peers.get(&primary).and_then(|peer| peer.heard_at);
+        let within = |peer: &&crate::engine::Peer| peer.epoch == self.scope.epoch;
+        let heard = self.peers.get(&primary).filter(within).and_then(|peer| peer.heard_at);
         primary != self.id && self.now.since(heard.unwrap_or(self.view_at).max(self.view_at)) >= patience
     }
 
@@ -160,8 +163,12 @@ impl Pbft {
         self.changing.changes.insert(self.id, change);
     }
 
-    /// Says this replica's wish, again maybe.
+    /// Says this replica's wish, again maybe. One that knew too little when it started makes it now.
     pub(crate) fn say_change(&mut self) {
+        if self.changing.changes.get(&self.id).is_none_or(|change| change.view < self.view) {
+            self.wish();
+            self.look_new_view();
+        }
         if let Some(change) = self.changing.changes.get(&self.id).filter(|change| change.view == self.view).cloned() {
             self.broadcast(&Message::ViewChange(change), Leave::Stable);
         }
@@ -221,8 +228,12 @@ impl Pbft {
 
     /// What must be signed for a stable checkpoint to be one.
     pub(crate) fn claims_of_stable(&self, stable: &Stable, all: &mut Vec<Signed>) -> Result<(), String> {
-        if stable.n == 0 {
+        if stable.n == self.chain.start() {
+            // Whoever is in this epoch has it.
             return Ok(());
+        }
+        if stable.epoch != self.scope.epoch || stable.n < self.chain.start() {
+            return Err("a checkpoint of another epoch".into());
         }
         let unproven = self.config.breaks(Mutant::CheckpointWithoutCertificate);
         let needed = if unproven { 0 } else { self.quorum.size };
@@ -346,7 +357,7 @@ impl Pbft {
     }
 
     /// How far each client will be once everything that is assigned is executed.
-    fn proposed(&self) -> Ahead {
+    pub(crate) fn proposed(&self) -> Ahead {
         let mut context = self.context.clone();
         let log = self.entries.range(self.handed + 1..).map(|(_, entry)| &entry.batch);
         let slots = self.slots.range(self.decided() + 1..);

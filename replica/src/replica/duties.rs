@@ -48,6 +48,7 @@ impl Replica {
         input: impl FnOnce(&'a mut dyn contract::StateMachine) -> DutyInput<'a>,
     ) {
         let Some(group) = self.groups.get_mut(&id) else { return };
+        let is_suspicious = !group.trusts();
         let Some(duty) = group.duty.as_mut() else { return };
         let mut outputs = Vec::new();
         duty.on(now, input(group.machine.as_mut()), &mut outputs);
@@ -57,7 +58,10 @@ impl Replica {
                     self.active.insert(id);
                     group.inbox.push(Proposal { request: contract::RequestId::default(), command: command.into() });
                 }
-                DutyOutput::Reconfigure { .. } if group.ready && group.engine.reconfigure().is_none() => {
+                // Where members are not trusted, no leader's duty says who they are.
+                DutyOutput::Reconfigure { .. }
+                    if group.ready && (is_suspicious || group.engine.reconfigure().is_none()) =>
+                {
                     group.changed = Some(Err("the members of this agreement are fixed".into()));
                 }
                 DutyOutput::Reconfigure { change, addresses } if group.ready => {

@@ -149,6 +149,11 @@ pub(super) fn on_send(desk: &mut Desk, to: NodeId, mut message: Message) {
         Message::NewView(new) => twist_new_view(desk, new),
         Message::Status(status) => twist_status(desk, status),
         Message::Stable(stable) => twist_stable(desk, stable),
+        Message::Link(link) => match which {
+            0 => twist_stable(desk, &mut link.stable),
+            1 => link.body = desk.chance.digest(),
+            _ => drop(link.members.voters.pop_first()),
+        },
         Message::Entries { first, entries } => twist_entries(desk, first, entries),
         Message::Batch { n, batch } => match which {
             0 => off(desk, n),

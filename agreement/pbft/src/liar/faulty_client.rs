@@ -13,7 +13,8 @@ fn request(desk: &mut Desk) -> Message {
     let text = format!("faulty:{}:{number}", desk.id);
     let op = Bytes::from([&[u8::try_from(text.len()).expect("a few bytes")], text.as_bytes()].concat());
     let incarnation = 1 + desk.chance.below(4);
-    let mut message = Message::Request(Request { client: desk.id, incarnation, seq, op, sig: Sig([0; 64]) });
+    let mut message =
+        Message::Request(Request { client: desk.id, incarnation, seq, endorses: false, op, sig: Sig([0; 64]) });
     if desk.chance.hits(80) {
         desk.sign(&mut message);
     }

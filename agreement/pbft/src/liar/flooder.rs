@@ -16,7 +16,8 @@ fn request(desk: &mut Desk, ahead: u64) -> Message {
     let op = bytes::Bytes::from(desk.chance.digest().0.to_vec());
     let mut sig = Sig([0; 64]);
     sig.0.iter_mut().for_each(|byte| *byte = desk.chance.bits().to_le_bytes()[0]);
-    let mut message = Message::Request(Request { client: desk.id, incarnation: u64::MAX >> 8, seq: ahead, op, sig });
+    let mut message =
+        Message::Request(Request { client: desk.id, incarnation: u64::MAX >> 8, seq: ahead, endorses: false, op, sig });
     if desk.chance.hits(SIGNED_PERCENT) {
         desk.sign(&mut message);
     }

@@ -15,7 +15,7 @@ fn forged_request(desk: &mut Desk) -> Request {
     let incarnation = 1 + desk.chance.below(3);
     let op = Bytes::from(format!("\x09forged:{}", desk.chance.below(10)));
     let op = Bytes::from([&[u8::try_from(op.len() - 1).expect("a few bytes")], &op[1..]].concat());
-    Request { client, incarnation, seq, op, sig: Sig([7; 64]) }
+    Request { client, incarnation, seq, endorses: false, op, sig: Sig([7; 64]) }
 }
 
 /// Votes of everybody, with signatures of nobody.
@@ -57,6 +57,7 @@ pub(super) fn on_send(desk: &mut Desk, to: NodeId, mut message: Message) {
         1 => Message::Checkpoint { n: 8 * (1 + desk.chance.below(8)), digest: desk.chance.digest(), sig: Sig([0; 64]) },
         2 => Message::Stable(Stable {
             n: 8 * (1 + desk.chance.below(8)),
+            epoch: desk.scope.epoch,
             digest: desk.chance.digest(),
             votes: forged_votes(desk, None),
         }),

@@ -22,6 +22,7 @@ mod silent;
 mod slow_primary;
 mod storm;
 mod twin;
+mod usurper;
 
 use std::collections::BTreeMap;
 
@@ -67,6 +68,8 @@ pub enum Lie {
     ByzzFuzz,
     /// Assigns and votes far above the high watermark.
     RunAway,
+    /// Endorses other members, different ones to different people.
+    Usurp,
     /// One of the first f + 1 voters, all of which collude: safety breaks. Not among [`Lie::ALL`], which f may tell.
     Collude,
     /// As a client, sends far more than anybody takes. Not among [`Lie::ALL`]: what it costs is time, which `bench/` measures.
@@ -75,7 +78,7 @@ pub enum Lie {
 
 impl Lie {
     /// All that f replicas may tell, by the names that commands and reports use.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("silent", Self::Silent),
         ("equivocate", Self::Equivocate),
         ("replay", Self::Replay),
@@ -89,6 +92,7 @@ impl Lie {
         ("faulty-client", Self::FaultyClient),
         ("byzzfuzz", Self::ByzzFuzz),
         ("runaway", Self::RunAway),
+        ("usurp", Self::Usurp),
     ];
 
     /// The one of this name.
@@ -144,6 +148,8 @@ pub(crate) struct Desk {
     pub(crate) old: Vec<Bytes>,
     held: BTreeMap<(Mono, u64), (NodeId, Bytes)>,
     said: u64,
+    /// Counts what an usurper endorsed.
+    pub(crate) endorsed: u64,
     out: Vec<(NodeId, Bytes)>,
 }
 
@@ -237,6 +243,7 @@ impl Liar {
             old: Vec::new(),
             held: BTreeMap::new(),
             said: 0,
+            endorsed: 0,
             out: Vec::new(),
         };
         Self { inner, lie, desk }
@@ -255,7 +262,7 @@ impl Liar {
             Lie::Storm => desk.say_bytes(to, bytes),
             Lie::Select => selective::on_send(desk, to, bytes),
             Lie::SlowPrimary => slow_primary::on_send(desk, to, &message, bytes),
-            Lie::LyingClock | Lie::Flood => desk.say_bytes(to, bytes),
+            Lie::LyingClock | Lie::Flood | Lie::Usurp => desk.say_bytes(to, bytes),
             Lie::FaultyClient => faulty_client::on_send(desk, to, message, bytes),
             Lie::ByzzFuzz => byzzfuzz::on_send(desk, to, message),
             Lie::Collude => colluder::on_send(desk, to, message),
@@ -265,6 +272,10 @@ impl Liar {
 
     fn pass(&mut self, outputs: Vec<Output>, out: &mut Vec<Output>) {
         self.desk.view = self.inner.view;
+        if self.desk.scope.epoch != self.inner.scope.epoch {
+            self.desk.scope = self.inner.scope.clone();
+            self.desk.voters.clone_from(&self.inner.voters);
+        }
         for output in outputs {
             match output {
                 Output::Send { to, bytes, .. } => self.twist(to, bytes),
@@ -288,6 +299,7 @@ impl Agreement for Liar {
         match &input {
             Input::Tick if self.lie == Lie::Storm => storm::on_tick(&mut self.desk),
             Input::Tick if self.lie == Lie::FaultyClient => faulty_client::on_tick(&mut self.desk),
+            Input::Tick if self.lie == Lie::Usurp => usurper::on_tick(&mut self.desk),
             Input::Tick if self.lie == Lie::Flood => flooder::on_tick(&mut self.desk),
             Input::Message { bytes, .. } if self.lie == Lie::Replay => replayer::on_heard(&mut self.desk, bytes),
             Input::Message { bytes, .. } if self.lie == Lie::Collude => colluder::on_heard(&mut self.desk, bytes),

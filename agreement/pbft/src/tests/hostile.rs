@@ -63,7 +63,7 @@ impl One {
 
     fn request(&self, client: u64, seq: u64) -> Request {
         let op = Bytes::from_static(b"op");
-        let unsigned = Request { client: NodeId(client), incarnation: 1, seq, op, sig: Sig([0; 64]) };
+        let unsigned = Request { client: NodeId(client), incarnation: 1, seq, endorses: false, op, sig: Sig([0; 64]) };
         Request { sig: keys(client).sign(self.pbft.scope.request(&unsigned)), ..unsigned }
     }
 

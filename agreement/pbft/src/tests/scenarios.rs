@@ -5,14 +5,15 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
 use verity_contract::testing::{Net, Script};
-use verity_contract::{Agreement, AgreementStatus, Barrier, Boot, Committed, Input, Output, SnapshotMeta, Verdict};
+use verity_contract::{
+    Agreement, AgreementStatus, Barrier, Boot, Committed, Input, Output, Reconfigure, SnapshotMeta, Verdict,
+};
 use verity_types::{Digest, Mono, Nanos, NodeId, Term};
 
 use crate::keys::Keys;
 use crate::liar::{Liar, Lie};
-use crate::message::Batch;
+use crate::message::{Batch, Request};
 use crate::slot::Slot;
 use crate::{Config, Pbft};
 
@@ -90,12 +91,16 @@ impl Agreement for Driven {
     fn barrier(&mut self) -> Option<&mut dyn Barrier> {
         self.engine().barrier()
     }
+
+    fn reconfigure(&mut self) -> Option<&mut dyn Reconfigure> {
+        self.engine().reconfigure()
+    }
 }
 
 fn start(boot: Boot, now: Mono) -> Driven {
     let (id, voters) = (boot.id, boot.members.voters.clone());
     let lies = voters.len() == 5 && id == NodeId(5);
-    let keys = Keys::seals(id, voters);
+    let keys = Keys::seals(id, (1..=9).map(NodeId));
     let config = Config { checkpoint_every: 4, window: 8, ..Config::default() };
     let pbft = Pbft::start(boot, config, keys, now).expect("a replica starts from what it wrote");
     Driven {
@@ -113,8 +118,11 @@ fn garble(net: &mut Net<Driven>, id: u64) {
 }
 
 fn content(batch: &Batch) -> String {
-    let op = |op: &Bytes| String::from_utf8_lossy(op).into_owned();
-    let ops: Vec<String> = batch.requests().iter().map(|request| op(&request.op)).collect();
+    let op = |request: &Request| match request.endorses {
+        true => format!("endorsement of {}", request.client),
+        false => String::from_utf8_lossy(&request.op).into_owned(),
+    };
+    let ops: Vec<String> = batch.requests().iter().map(op).collect();
     if ops.is_empty() { "-".into() } else { ops.join("+") }
 }
 
@@ -132,12 +140,29 @@ fn slot(n: u64, slot: &Slot) -> String {
     format!("\n    {n}: {}", parts.join("; "))
 }
 
+fn list<'a>(nodes: impl IntoIterator<Item = &'a NodeId>) -> String {
+    nodes.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The epoch, unless it is the first, and what is said of the next one.
+fn epoch(pbft: &Pbft) -> String {
+    let mut out = String::new();
+    if pbft.scope.epoch > 0 {
+        out = format!(" of epoch {} ({})", pbft.scope.epoch, list(&pbft.voters));
+    }
+    for (member, wish) in &pbft.context.endorsed {
+        out += &format!(", {member} endorses {}", list(&wish.voters));
+    }
+    pbft.end().map_or(out.clone(), |end| format!("{out}, the epoch ends at {end}"))
+}
+
 fn show(id: u64, driven: &Driven, committed: &[Committed]) -> String {
     let pbft = match &driven.engine {
         Engine::Liar(liar) => return format!("{id} lies: {:?}", liar.lie),
         Engine::Honest(pbft) => pbft,
     };
     let role = match pbft.entered {
+        _ if !pbft.votes() => "watches",
         true if pbft.is_primary() => "leads",
         true => "follows in",
         false => "wishes for",
@@ -155,7 +180,8 @@ fn show(id: u64, driven: &Driven, committed: &[Committed]) -> String {
     let slots: String = pbft.slots.range(done..).map(|(n, of)| slot(*n, of)).collect();
     let ops = if ops.is_empty() { "nothing".into() } else { ops.join(" ") };
     format!(
-        "{id} {role} view {view}, executed {done} ({ops}), stable {stable}, log from {first}, {held}, dropped {dropped}{slots}"
+        "{id} {role} view {view}{}, executed {done} ({ops}), stable {stable}, log from {first}, {held}, dropped {dropped}{slots}",
+        epoch(pbft)
     )
 }
 
@@ -163,5 +189,5 @@ fn show(id: u64, driven: &Driven, committed: &[Committed]) -> String {
 fn scenarios_show_what_they_did() {
     let folder =
         Path::new(&std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the crate is")).join("testdata");
-    Script { start, own: ("garble", garble), show }.run_all(&folder, &[], 4);
+    Script { start, own: ("garble", garble), show }.run_all(&folder, &[], 8);
 }

@@ -18,7 +18,7 @@ use verity_types::NodeId;
 
 use crate::abci::Address;
 use crate::admin::About;
-use crate::compose::{self, Agreement, Listener, Plan, ReplicaKeys, System};
+use crate::compose::{self, Listener, Plan, ReplicaKeys, System};
 use crate::{layout, secrets};
 
 /// Distance between the ports of neighbouring nodes.
@@ -133,8 +133,8 @@ impl Cluster {
             disks.insert(id, disk);
         }
         let validators = validators(&mut options, cluster)?;
-        let pbft = [options.plan.agreement, options.plan.ledger_agreement].contains(&Agreement::Pbft);
-        let replicas = if pbft { seeds(&options, secrets::replica_seed)? } else { BTreeMap::new() };
+        // Whatever the cluster runs on: a topic may be on PBFT. A folder that has none yet gets them here.
+        let replicas = seeds(&options, secrets::replica_seed)?;
         let started = Self { options, cluster, disks, replicas, validators, tls, nodes: Mutex::default() };
         for id in started.ids() {
             started.start_node(id)?;

@@ -73,7 +73,7 @@
 //! [tls]
 //! dir = "/etc/verity/tls"         # ca.pem, node.pem, node.key; see `verity cert`. Read again when they change
 //!
-//! [pbft.keys]                     # with agreement = "pbft": every node's public key, as `verity node key` tells it
+//! [pbft.keys]                     # with agreement = "pbft", or for topics on it: every node's public key, of `verity node key`
 //! 1 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
 //!
 //! [telemetry]
@@ -82,7 +82,7 @@
 //!
 //! [lab]
 //! enabled = false                 # true allows `verity fault`
-//! byzantine = "equivocate"        # with agreement = "pbft": what this node lies about; nothing by default
+//! byzantine = "equivocate"        # with [pbft.keys]: what this node lies about, in what is on PBFT; nothing by default
 //! disk = "real"                   # "volatile": a kill takes what was not synced; "forgetful": syncs do nothing
 //! ```
 //! An environment variable `VERITY_NODE__ID=1` sets `node.id`; flags of `verity server` come over both. `verity up --config FILE` takes `[zookeeper]` and
@@ -237,7 +237,7 @@ pub(crate) struct Lab {
     pub(crate) enabled: bool,
     #[serde(default)]
     pub(crate) disk: LabDisk,
-    /// What this node lies about, under PBFT.
+    /// What this node lies about, in what is on PBFT.
     #[serde(default, deserialize_with = "lie")]
     pub(crate) byzantine: Option<Lie>,
 }
@@ -347,8 +347,11 @@ impl Settings {
             bail!("lab.byzantine lies on purpose; set lab.enabled = true as well, or take it out");
         }
         let (agreement, ledger) = (self.agreement(), self.ledger_agreement());
-        if self.lab.byzantine.is_some() && agreement != Agreement::Pbft && ledger != Agreement::Pbft {
-            bail!("lab.byzantine needs agreement = \"pbft\"; {agreement} survives no liar");
+        let nothing_on_pbft = ![agreement, ledger].contains(&Agreement::Pbft) && self.pbft.keys.is_empty();
+        if self.lab.byzantine.is_some() && nothing_on_pbft {
+            bail!(
+                "lab.byzantine needs agreement = \"pbft\", or [pbft.keys] for topics on it; {agreement} survives no liar"
+            );
         }
         agreement.check_nodes(if self.voters.is_empty() { peers.len() } else { self.voters.len() })?;
         self.pbft.public()?;

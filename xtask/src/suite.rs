@@ -217,19 +217,24 @@ fn sim() -> Result<()> {
     const TRUSTING: &[&str] = &["raft", "paxos"];
     // Of five nodes not all host every partition of Kafka's, so that they move.
     let kinds = [
-        ("zookeeper", "3", 40u64, TRUSTING),
-        ("kafka", "3", 12, TRUSTING),
-        ("kafka", "5", 12, TRUSTING),
-        ("ledger", "4", 12, TRUSTING),
-        ("zookeeper", "4", 24, &["pbft"]),
-        ("kafka", "4", 8, &["pbft"]),
-        ("ledger", "4", 12, &["pbft"]),
+        ("zookeeper", "3", 40u64, TRUSTING, None),
+        ("kafka", "3", 12, TRUSTING, None),
+        ("kafka", "5", 12, TRUSTING, None),
+        ("ledger", "4", 12, TRUSTING, None),
+        ("zookeeper", "4", 24, &["pbft"], None),
+        ("kafka", "4", 8, &["pbft"], None),
+        ("ledger", "4", 12, &["pbft"], None),
+        // Topics on another agreement than the nodes.
+        ("kafka", "5", 6, TRUSTING, Some("pbft")),
+        ("kafka", "5", 6, &["raft"], Some("paxos")),
     ];
-    for (system, nodes, worlds, agreements) in kinds {
+    for (system, nodes, worlds, agreements, topics) in kinds {
+        let own: Vec<&str> = topics.iter().flat_map(|own| ["--topic-agreement", own]).collect();
+        let with = topics.map(|own| format!(", with topics on {own}")).unwrap_or_default();
         for agreement in agreements {
             let (first, count) = (seed.to_string(), worlds.to_string());
             let flags = ["sim", "--json", "--seed", &first, "--seeds", &count, "--agreement", agreement];
-            let run = || output(command(&binary, &flags).args(["--system", system, "--nodes", nodes]));
+            let run = || output(command(&binary, &flags).args(["--system", system, "--nodes", nodes]).args(&own));
             let (one, other) = (run()?, run()?);
             // The last line tells how fast they were, which differs.
             let verdicts = one.lines().zip(other.lines()).filter(|(line, _)| line.contains("\"verdict\""));
@@ -237,7 +242,7 @@ fn sim() -> Result<()> {
                 bail!("one seed gave two histories:\n{line}\n{again}");
             }
             println!(
-                "{system} on {agreement}: {worlds} worlds of {nodes} nodes from seed {seed} hold, each with one trace in two \
+                "{system} on {agreement}{with}: {worlds} worlds of {nodes} nodes from seed {seed} hold, each with one trace in two \
                  processes"
             );
         }

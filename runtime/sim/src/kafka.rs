@@ -16,7 +16,8 @@
 //!
 //! Beside the topics of all these, one is compacted, and one loses its beginning ([`keeper`]).
 //!
-//! Of the groups and of these two each world has a part, as its seed draws it ([`Cast`]).
+//! Of the groups and of these two each world has a part, as its seed draws it ([`Cast`]). Topics may be on an agreement of
+//! their own ([`KafkaClients::with_own_agreement`]): the seed draws which. The first client makes them so.
 //!
 //! Clients find leaders and coordinators as real ones do: by asking any node, again after an error.
 
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_contract::{Door, Members, Spawn};
-use verity_kafka::machine::cluster::{Blueprint, Cluster, ClusterDuty};
+use verity_kafka::machine::cluster::{AGREEMENT, Agreement, Blueprint, Cluster, ClusterDuty};
 use verity_kafka::machine::coordinator::{Coordinator, CoordinatorConfig, CoordinatorDuty};
 use verity_kafka::machine::partition::{Partition, PartitionDuty};
 use verity_kafka::session::{Config, Kafka};
@@ -107,6 +108,8 @@ mod code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
     Leader(usize),
+    /// Make a topic, on the agreement that it is to have.
+    Make(usize),
     Coordinator,
     Init,
     Produce {
@@ -148,7 +151,7 @@ enum Place {
 impl Ask {
     fn place(self) -> Place {
         match self {
-            Self::Leader(_) | Self::Coordinator | Self::Move { .. } => Place::Anywhere,
+            Self::Leader(_) | Self::Make(_) | Self::Coordinator | Self::Move { .. } => Place::Anywhere,
             Self::Init | Self::Add(_) | Self::End { .. } | Self::Group(_) | Self::Beat { .. } => Place::Coordinator,
             Self::Produce { topic, .. } | Self::Fetch { topic, .. } => Place::Leader(topic),
             Self::Share(errand) => errand.place(),
@@ -227,6 +230,10 @@ struct Client {
 /// The clients of a world, and what they saw.
 pub struct KafkaClients {
     engine: EngineFn,
+    own: Option<(Agreement, EngineFn)>,
+    /// Which topics are on it, and which of all are as they are to be.
+    own_topics: [bool; PLACES],
+    made: [bool; TOPICS],
     nodes: u64,
     pace: u64,
     clients: Vec<Client>,
@@ -325,6 +332,9 @@ impl KafkaClients {
         let clients = clients.chain((0..KEEPERS).map(|_| Client::new(Part::Trimmer)));
         Self {
             engine,
+            own: None,
+            own_topics: [false; PLACES],
+            made: [true; TOPICS],
             nodes: nodes as u64,
             pace,
             clients: clients.collect(),
@@ -347,6 +357,26 @@ impl KafkaClients {
         self
     }
 
+    /// The same in which some topics are on another agreement than the cluster.
+    #[must_use]
+    pub fn with_own_agreement(mut self, agreement: Agreement, engine: EngineFn) -> Self {
+        self.own = Some((agreement, engine));
+        self.made = [false; TOPICS];
+        self
+    }
+
+    /// The agreement of a topic's own.
+    fn own_agreement(&self, topic: usize) -> Option<Agreement> {
+        self.own.map(|(agreement, _)| agreement).filter(|_| self.own_topics[topic])
+    }
+
+    /// How many replicas a topic is made with.
+    fn replicas_of(&self, topic: usize) -> i16 {
+        let least = self.own_agreement(topic).map_or(1, |agreement| agreement.replicas_min(usize::MAX));
+        let usual = i16::try_from(REPLICAS).expect("they are few").max(least);
+        usual.min(i16::try_from(self.nodes).unwrap_or(i16::MAX))
+    }
+
     /// Draws what kind of a world it is.
     fn draw(&mut self, rng: &mut Rng) {
         let cast = Cast::draw(rng);
@@ -354,6 +384,11 @@ impl KafkaClients {
         (self.shares, self.keepers) = (Shares::draw(rng), Keepers::draw(rng));
         for client in &mut self.clients {
             client.done = !cast.has(client.part);
+        }
+        if self.own.is_some() {
+            self.own_topics = std::array::from_fn(|_| rng.bool());
+            // A world without any would be like one that was asked for nothing.
+            self.own_topics[rng.usize(0..TOPICS)] = true;
         }
     }
 
@@ -363,6 +398,9 @@ impl KafkaClients {
 
     /// What a client does next; `None` if it is done.
     fn next(&mut self, id: usize, rng: &mut Rng) -> Option<Ask> {
+        if let (0, Some(topic)) = (id, self.made.iter().position(|made| !made)) {
+            return Some(Ask::Make(topic));
+        }
         let (winding_down, over) = (self.winding_down, self.produced_all());
         let client = &mut self.clients[id];
         match client.part {
@@ -471,6 +509,9 @@ impl KafkaClients {
                 out.put_i32(1);
                 put_string(out, &topic_name(topic));
             }),
+            Ask::Make(topic) => {
+                keeper::create(topic, &self.agreement_setting(topic), self.replicas_of(topic), correlation)
+            }
             Ask::Coordinator => request(wire::FIND_COORDINATOR, correlation, |out| {
                 let (key, kind) = match client.part {
                     Part::Member => (GROUP, 0),
@@ -637,6 +678,11 @@ impl KafkaClients {
                 }
                 self.settle(id, ask, error);
             }
+            Ask::Make(topic) => {
+                let error = keeper::take_created(&mut body);
+                self.made[topic] |= error == code::NONE || error == keeper::TOPIC_ALREADY_EXISTS;
+                self.settle(id, ask, error);
+            }
             Ask::Move { .. } => {
                 // It may be refused, as when nobody knows the topic yet.
                 self.answered += 1;
@@ -709,10 +755,19 @@ impl KafkaClients {
         out.push(ClientOutput::Connect(NodeId(node), Door(0)));
     }
 
-    /// Where there are sharers, one of them says first how the world is configured.
+    /// Where there are sharers, one of them says first how the world is configured. Then the first client makes what is to
+    /// be on an agreement of its own, before anybody else speaks of it.
     fn waits(&self, id: usize) -> bool {
         let first = self.clients.iter().position(|client| client.part == Part::Sharer && !client.done);
-        !self.shares.configured && first.is_some_and(|first| first != id)
+        match first.filter(|_| !self.shares.configured) {
+            Some(first) => first != id,
+            None => id != 0 && self.made.contains(&false),
+        }
+    }
+
+    /// What makes a topic be on an agreement of its own.
+    fn agreement_setting(&self, topic: usize) -> Vec<(&'static str, String)> {
+        self.own_agreement(topic).map(|agreement| (AGREEMENT, agreement.name().to_owned())).into_iter().collect()
     }
 
     fn act(&mut self, id: usize, now: u64, rng: &mut Rng, out: &mut Vec<ClientOutput>) {
@@ -828,8 +883,9 @@ fn take_text(body: &mut Bytes) {
 
 impl Workload for KafkaClients {
     fn setup(&self, disk: &Arc<dyn Disk>, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
-        let engine = self.engine;
-        let spec = move |id: GroupId, members: Members, machine, duty| {
+        let (engine, own) = (self.engine, self.own);
+        let spec = move |id: GroupId, members: Members, machine, duty, agreement: Option<Agreement>| {
+            let engine = own.filter(|(own, _)| Some(*own) == agreement).map_or(engine, |(_, engine)| engine);
             let began = Began::default();
             let machine = mutate_machine(machine, mutant, &began);
             // Some partitions take snapshots all the time; of the others the world says it.
@@ -859,18 +915,20 @@ impl Workload for KafkaClients {
         let coordinator = CoordinatorDuty::new(config);
         let machine = mutants::coordinator(Box::new(Coordinator::new()), mutant);
         let groups = vec![
-            spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _),
-            spec(COORDINATOR, members.clone(), machine, Box::new(coordinator) as _),
+            spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _, None),
+            spec(COORDINATOR, members.clone(), machine, Box::new(coordinator) as _, None),
         ];
-        let own = Arc::clone(disk);
+        let disk = Arc::clone(disk);
         let founder = move |spawn: &Spawn| {
             let blueprint = Blueprint::decode(&spawn.blueprint).map_err(|error| error.to_string())?;
-            let machine = Box::new(Partition::new(Arc::clone(&own), spawn.group, blueprint.config));
+            let machine = Box::new(Partition::new(Arc::clone(&disk), spawn.group, blueprint.config));
             let machine = mutants::partition(machine, mutant);
             let duty = PartitionDuty::new(Nanos::from_millis(1_000));
-            Ok(spec(spawn.group, spawn.members.clone(), machine, Box::new(duty) as _))
+            Ok(spec(spawn.group, spawn.members.clone(), machine, Box::new(duty) as _, blueprint.agreement))
         };
         let founders = members.all().len();
+        // The engines sign by seals: it is enough that there are some.
+        let keys: BTreeMap<NodeId, [u8; 32]> = members.all().into_iter().map(|node| (node, [7; 32])).collect();
         let service = move |incarnation| {
             let config = Config {
                 node,
@@ -879,6 +937,7 @@ impl Workload for KafkaClients {
                 cluster: CLUSTER,
                 coordinator: COORDINATOR,
                 founders,
+                keys,
                 host: format!("node-{node}"),
                 port: 9092,
                 doors: BTreeMap::new(),

@@ -69,7 +69,7 @@ def test_topics_from_beginning_to_end(cli, name):
     assert made == {"done": f"topic {name} is created with 3 partitions"}
     assert cli("topics", "create", name, "--if-absent") == f"topic {name} is there already\n"
     listed = {row["topic"]: row for row in cli.json("topics", "list")["topics"]}
-    assert listed[name] == {"topic": name, "partitions": 3, "replicas": 3, "internal": False}
+    assert listed[name] == {"topic": name, "partitions": 3, "replicas": 3, "internal": False, "agreement": "raft"}
     cli("topics", "alter", name, "--partitions", "5", "--config", "cleanup.policy=compact", "--delete-config", "retention.ms")
     [topic] = cli.json("topics", "describe", name)["topics"]
     assert topic["configs"] == {"cleanup.policy": "compact"}
@@ -80,6 +80,18 @@ def test_topics_from_beginning_to_end(cli, name):
     assert all(len(line) < 80 for line in text.splitlines())
     cli("topics", "delete", name)
     assert name not in {row["topic"] for row in cli.json("topics", "list")["topics"]}
+
+
+def test_a_topic_has_an_agreement_of_its_own(cli, name):
+    cli("topics", "create", name, "--agreement", "pbft")
+    listed = {row["topic"]: row for row in cli.json("topics", "list")["topics"]}
+    assert listed[name] == {"topic": name, "partitions": 1, "replicas": 4, "internal": False, "agreement": "pbft"}
+    [row] = [line.split() for line in cli("topics", "list").splitlines() if line.startswith(f"{name} ")]
+    assert row == [name, "1", "4", "pbft"]
+    [topic] = cli.json("topics", "describe", name)["topics"]
+    assert (topic["agreement"], topic["configs"]) == ("pbft", {"verity.agreement": "pbft"})
+    refused = cli.fails("topics", "alter", name, "--config", "verity.agreement=raft")
+    assert refused.endswith("verity.agreement is set when a topic is created, and cannot be changed afterwards.")
 
 
 def test_mistakes_with_topics(cli, name):

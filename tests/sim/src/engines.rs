@@ -2,7 +2,7 @@
 
 use verity_contract::{Agreement, Boot};
 use verity_sim::{Mutant, forget_votes};
-use verity_types::Mono;
+use verity_types::{Mono, NodeId};
 
 /// Raft, with the mutants that live inside of it.
 ///
@@ -24,4 +24,16 @@ pub fn paxos(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Ag
     let config = verity_paxos::Config { mutant, ..verity_paxos::Config::default() };
     let paxos = verity_paxos::Paxos::start(boot, config, now);
     paxos.map(|paxos| Box::new(paxos) as Box<dyn Agreement>).map_err(|error| error.to_string())
+}
+
+/// PBFT, the same, of at most nine nodes.
+///
+/// # Errors
+/// What it cannot start from.
+pub fn pbft(boot: Boot, now: Mono, mutant: Option<Mutant>) -> Result<Box<dyn Agreement>, String> {
+    let mutant = mutant.and_then(|mutant| verity_pbft::Mutant::named(mutant.name()));
+    let config = verity_pbft::Config { mutant, ..verity_pbft::Config::default() };
+    let keys = verity_pbft::Keys::seals(boot.id, (1..=9).map(NodeId));
+    let pbft = verity_pbft::Pbft::start(boot, config, keys, now);
+    pbft.map(|pbft| Box::new(pbft) as Box<dyn Agreement>).map_err(|error| error.to_string())
 }

@@ -6,4 +6,4 @@ pub mod append;
 mod engines;
 pub mod filed;
 
-pub use engines::{paxos, raft};
+pub use engines::{paxos, pbft, raft};

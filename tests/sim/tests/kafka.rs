@@ -1,7 +1,8 @@
 //! The Kafka world: calm, and under the default swarm.
 
+use verity_kafka::machine::cluster::Agreement;
 use verity_sim::{EngineFn, KafkaClients, Options, Report, Swarm, run};
-use verity_worlds::{paxos, raft};
+use verity_worlds::{paxos, pbft, raft};
 
 fn world(engine: EngineFn, options: &Options) -> Report {
     let mut workload = KafkaClients::new(engine, options.nodes, 4, 10_000_000).with_operator();
@@ -41,4 +42,24 @@ fn the_default_swarm_holds_on_raft() {
 #[test]
 fn the_default_swarm_holds_on_paxos() {
     holds(paxos);
+}
+
+/// Topics on another agreement than the cluster, beside such as are on its own.
+#[test]
+fn the_default_swarm_holds_with_topics_on_an_agreement_of_their_own() {
+    let all = [
+        (raft as EngineFn, Agreement::Paxos, paxos as EngineFn, 3),
+        (paxos, Agreement::Raft, raft, 5),
+        (raft, Agreement::Pbft, pbft, 4),
+    ];
+    for (engine, agreement, own, nodes) in all {
+        for seed in 0..3 {
+            let options = Options { seed, nodes, fault_ms: 5_000, ..Options::default() };
+            let workload = KafkaClients::new(engine, options.nodes, 4, 10_000_000);
+            let mut workload = workload.with_own_agreement(agreement, own).with_operator();
+            let report = run(&options, &mut workload);
+            let report = report.unwrap_or_else(|failure| panic!("{agreement:?}, seed {seed}: {}", failure.reason));
+            assert!(report.acknowledged > 0, "{agreement:?}, seed {seed}");
+        }
+    }
 }

@@ -51,7 +51,7 @@ pub(crate) struct Server {
     /// Serve strangers without TLS.
     #[arg(long)]
     insecure: bool,
-    /// In the lab ([lab] enabled): this node lies, under PBFT. One of silent, equivocate, replay, forge, delay, garbage,
+    /// In the lab ([lab] enabled): this node lies, in whatever is on PBFT (topics too, with [pbft.keys]). One of silent, equivocate, replay, forge, delay, garbage,
     /// storm, select, slow-primary, lying-clock, faulty-client, byzzfuzz.
     #[arg(long, value_name = "LIE", value_parser = parse_lie)]
     byzantine: Option<Lie>,

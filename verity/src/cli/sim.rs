@@ -23,7 +23,8 @@ const PACE_NS: u64 = 10_000_000;
     after_help = "Examples:\n  verity sim --seeds 20                        twenty worlds from a seed drawn by chance\n  \
     verity sim --seed 7 --trace                  one world, every event\n  \
     verity sim --seeds 1000 --until-failure --mutant ack-before-sync\n  \
-    verity sim --seed 7 --agreement paxos --nodes 5 --seconds 60"
+    verity sim --seed 7 --agreement paxos --nodes 5 --seconds 60\n  \
+    verity sim --seeds 20 --system kafka --nodes 4 --topic-agreement pbft"
 )]
 pub(crate) struct Sim {
     /// Everything random comes from it; a random one if it is not given.
@@ -50,6 +51,9 @@ pub(crate) struct Sim {
     /// How the nodes come to one order.
     #[arg(long, value_enum, default_value_t = Agreement::Raft)]
     agreement: Agreement,
+    /// How some of Kafka's topics come to one order, if not as the nodes do; the seed draws which.
+    #[arg(long, value_enum, value_name = "AGREEMENT")]
+    topic_agreement: Option<Agreement>,
     /// Whose clients use the world.
     #[arg(long, value_enum, default_value_t = System::ZooKeeper)]
     system: System,
@@ -185,6 +189,9 @@ impl Sim {
             let (name, has) = (mutant.name(), home.name());
             bail!("{} has no {name}; {has} has it: add --system {has}", self.system.name());
         }
+        if self.topic_agreement.is_some() && self.system != System::Kafka {
+            bail!("--topic-agreement: {} has no topics; add --system kafka", self.system.name());
+        }
         if self.history.is_some() && self.system != System::ZooKeeper {
             bail!("--history: the clients of {} write none", self.system.name());
         }
@@ -249,6 +256,10 @@ impl Sim {
             }
             System::Kafka => {
                 let clients = KafkaClients::new(engine, options.nodes, clients, PACE_NS);
+                let clients = match self.topic_agreement {
+                    Some(own) => clients.with_own_agreement(own.into(), self::engine(own)),
+                    None => clients,
+                };
                 let mut clients = if options.nodes < 3 { clients } else { clients.with_operator() };
                 verity_sim::run(options, &mut clients)
             }
@@ -333,6 +344,9 @@ impl Sim {
             format!("verity sim --seed {} --nodes {nodes} --clients {clients} --seconds {seconds}", options.seed);
         if self.agreement != Agreement::Raft {
             line.push_str(&format!(" --agreement {}", self.agreement));
+        }
+        if let Some(own) = self.topic_agreement {
+            line.push_str(&format!(" --topic-agreement {own}"));
         }
         if self.system != System::ZooKeeper {
             line.push_str(&format!(" --system {}", self.system.name()));

@@ -54,7 +54,8 @@ pub(crate) struct Up {
     /// How the nodes come to one order [default: raft; the ledger pbft, of four nodes or more]
     #[arg(long, value_enum)]
     agreement: Option<Agreement>,
-    /// Let a node lie, under PBFT: 1:equivocate. See `verity server --help` for the lies.
+    /// Let a node lie, in whatever is on PBFT: the cluster, the ledger, or topics whose verity.agreement is pbft. Such as
+    /// 1:equivocate; see `verity server --help` for the lies.
     #[arg(long, value_name = "NODE:LIE", value_parser = byzantine)]
     byzantine: Vec<(NodeId, Lie)>,
     /// A file with the sections [zookeeper] and [telemetry] of verity.toml, for everything below and more.
@@ -144,13 +145,6 @@ impl Up {
         let agreement = self.agreement.unwrap_or_default();
         let ledger_agreement = Agreement::of_ledger(self.agreement, usize::from(nodes), true);
         agreement.check_nodes(usize::from(nodes))?;
-        let lies = !self.byzantine.is_empty();
-        if lies
-            && agreement != Agreement::Pbft
-            && !(only == [System::Ledger].into() && ledger_agreement == Agreement::Pbft)
-        {
-            bail!("--byzantine needs --agreement pbft; {agreement} survives no liar");
-        }
         let token = match &data_dir {
             Some(dir) => secrets::admin_token(dir)?,
             None => secrets::new_token()?,

@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use clap::ValueEnum;
 use serde::Deserialize;
 use verity_contract::{Agreement as Engine, Boot};
+use verity_kafka::machine::cluster as kafka;
 use verity_pbft::liar::{Liar, Lie};
 use verity_pbft::{Config as PbftConfig, Keys, Pbft, Scope};
 use verity_replica::EngineFactory;
@@ -41,8 +42,28 @@ impl std::fmt::Display for Agreement {
     }
 }
 
+impl From<Agreement> for kafka::Agreement {
+    fn from(agreement: Agreement) -> Self {
+        match agreement {
+            Agreement::Raft => Self::Raft,
+            Agreement::Paxos => Self::Paxos,
+            Agreement::Pbft => Self::Pbft,
+        }
+    }
+}
+
+impl From<kafka::Agreement> for Agreement {
+    fn from(agreement: kafka::Agreement) -> Self {
+        match agreement {
+            kafka::Agreement::Raft => Self::Raft,
+            kafka::Agreement::Paxos => Self::Paxos,
+            kafka::Agreement::Pbft => Self::Pbft,
+        }
+    }
+}
+
 /// With fewer nodes PBFT survives no liar: it would be slower than Raft and no better.
-pub(super) const PBFT_NODES_MIN: usize = 4;
+const PBFT_NODES_MIN: usize = 4;
 
 impl Agreement {
     /// What the ledger runs on if nobody says: PBFT where it survives a liar, since that is what a ledger is for.
@@ -100,7 +121,7 @@ impl ReplicaKeys {
 pub(crate) struct Engines {
     pub(crate) agreement: Agreement,
     pub(crate) cluster: ClusterId,
-    /// Needed for PBFT alone.
+    /// Needed for groups on PBFT alone.
     pub(crate) keys: Option<Arc<ReplicaKeys>>,
     /// In the lab: what this node lies about.
     pub(crate) lie: Option<Lie>,
@@ -124,7 +145,11 @@ impl Engines {
     }
 
     fn pbft(&self, group: GroupId, boot: Boot, now: Mono) -> Result<Box<dyn Engine>, String> {
-        let keys = self.keys.as_ref().ok_or("pbft needs the nodes' keys, and there are none")?.keys(boot.id)?;
+        let keys = self.keys.as_ref().ok_or_else(|| {
+            let name = super::group_name(group);
+            format!("{name} is on pbft, and this node has no keys: list every node's in [pbft.keys] of its file")
+        })?;
+        let keys = keys.keys(boot.id)?;
         let seed = boot.seed;
         let me = boot.id;
         let config = PbftConfig {

@@ -15,7 +15,6 @@ use verity_node::{Count, Histogram, Meter};
 use verity_replica::{GroupConfig, GroupSpec};
 use verity_types::{GroupId, Nanos};
 
-use super::engines::PBFT_NODES_MIN;
 use super::{Agreement, DoorUse, PLAIN, Part, Place, Plan, PlannedDoor, System, TLS};
 use crate::settings::Kafka as Settings;
 
@@ -110,9 +109,8 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
     let log_dir = place.data_dir.clone().unwrap_or_else(|| "memory".to_owned());
     let (plain_port, tls_port) = (port(settings.port)?, if tls { port(settings.tls_port)? } else { 0 });
     let founders = plan.members.all().len();
-    let fixed = plan.agreement == Agreement::Pbft;
-    // With fewer replicas a partition survives no liar.
-    let replicas_min = if fixed { i16::try_from(PBFT_NODES_MIN)? } else { 1 };
+    let agreement = plan.agreement;
+    let keys = place.replica_keys.as_ref().map(|keys| keys.public.clone()).unwrap_or_default();
     let meters = Arc::<Meters>::default();
     let (timed, counted) = (meters.timed(), meters.counted());
     let service = {
@@ -126,8 +124,8 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
                 cluster: CLUSTER,
                 coordinator: COORDINATOR,
                 founders,
-                fixed,
-                replicas_min,
+                agreement: agreement.into(),
+                keys,
                 host,
                 port: plain_port,
                 tls_port,
@@ -165,7 +163,7 @@ pub(super) fn part(plan: &Plan, place: &Place) -> Result<Part> {
             id: spawn.group,
             members: spawn.members.clone(),
             config: GroupConfig::default(),
-            engine: engines.of(spawn.group),
+            engine: engines.with(blueprint.agreement.map_or(agreement, Agreement::from), spawn.group),
             machine: Box::new(Partition::new(Arc::clone(&disk), spawn.group, blueprint.config)),
             duty: Some(Box::new(PartitionDuty::new(TEND_EVERY))),
         })

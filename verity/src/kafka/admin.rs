@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use verity_kafka::machine::cluster::AGREEMENT;
 use verity_kafka::wire::Ask;
 use verity_kafka::wire::message::{
     CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest,
@@ -139,6 +140,30 @@ impl Client {
         Failure::check_said(result.error_code, result.error_message.as_deref(), format!("topic {topic}"))?;
         let own = result.configs.into_iter().filter(|entry| entry.config_source == TOPICS_OWN);
         Ok(own.map(|entry| ConfigEntry { name: entry.name, value: entry.value }).collect())
+    }
+
+    /// What topics come to one order by. Only Verity tells, and only whom it lets see configurations.
+    pub(crate) async fn agreements(&self, topics: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+        let resource = |name: &String| DescribeConfigsResource {
+            resource_type: TOPIC,
+            resource_name: name.clone(),
+            configuration_keys: Some(vec![AGREEMENT.to_owned()]),
+        };
+        let resources: Vec<DescribeConfigsResource> = topics.iter().map(resource).collect();
+        if resources.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let request = DescribeConfigsRequest { resources, ..Default::default() };
+        let answer = match self.patiently(async || self.ask_any(request.clone()).await).await {
+            // A broker that knows no such request has none to tell.
+            Err(Failure::Lasting(_)) => return Ok(BTreeMap::new()),
+            answer => answer?,
+        };
+        let told = answer.results.into_iter().filter_map(|result| {
+            let entry = result.configs.into_iter().find(|entry| entry.name == AGREEMENT)?;
+            Some((result.resource_name, entry.value?))
+        });
+        Ok(told.collect())
     }
 
     /// Offsets of partitions by time: -1 for the end, -2 for the start, else milliseconds. Partitions that have none by

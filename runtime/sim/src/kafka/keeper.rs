@@ -25,7 +25,7 @@ pub(super) const TRIMMED: usize = TOPICS + 1;
 /// How many keys there are. Some are written seldom.
 const KEYS: u64 = 24;
 const EARLIEST: i64 = -2;
-const TOPIC_ALREADY_EXISTS: i16 = 36;
+pub(super) const TOPIC_ALREADY_EXISTS: i16 = 36;
 /// What lies below the start of a log is asked for so often, and then it must be gone.
 const TRIES_MAX: u32 = 200;
 
@@ -129,24 +129,31 @@ impl Keepers {
         }
         all
     }
+}
 
-    fn create(&self, topic: usize, replicas: i16, correlation: i32) -> Bytes {
-        request(wire::CREATE_TOPICS, correlation, |out| {
-            out.put_i32(1);
-            put_string(out, &topic_name(topic));
-            out.put_i32(1);
-            out.put_i16(replicas);
-            out.put_i32(0);
-            let settings = self.settings(topic);
-            out.put_i32(i32::try_from(settings.len()).expect("they are few"));
-            for (name, value) in settings {
-                put_string(out, name);
-                put_string(out, &value);
-            }
-            out.put_i32(5_000);
-            out.put_u8(0);
-        })
-    }
+/// Makes a topic of one partition.
+pub(super) fn create(topic: usize, settings: &[(&str, String)], replicas: i16, correlation: i32) -> Bytes {
+    request(wire::CREATE_TOPICS, correlation, |out| {
+        out.put_i32(1);
+        put_string(out, &topic_name(topic));
+        out.put_i32(1);
+        out.put_i16(replicas);
+        out.put_i32(0);
+        out.put_i32(i32::try_from(settings.len()).expect("they are few"));
+        for (name, value) in settings {
+            put_string(out, name);
+            put_string(out, value);
+        }
+        out.put_i32(5_000);
+        out.put_u8(0);
+    })
+}
+
+/// What came of it.
+pub(super) fn take_created(body: &mut Bytes) -> i16 {
+    body.advance(8);
+    take_string(body);
+    body.get_i16()
 }
 
 /// One partition of one topic, in the manner of versions that are not flexible.
@@ -232,8 +239,9 @@ impl KafkaClients {
         let client = &self.clients[id];
         match chore {
             Chore::Create(topic) => {
-                let replicas = i16::try_from(self.nodes.min(super::REPLICAS as u64)).expect("they are few");
-                self.keepers.create(topic, replicas, correlation)
+                let mut settings = self.keepers.settings(topic);
+                settings.extend(self.agreement_setting(topic));
+                create(topic, &settings, self.replicas_of(topic), correlation)
             }
             Chore::Put { topic, entry } => request(wire::PRODUCE, correlation, |out| {
                 out.put_i16(-1);
@@ -263,9 +271,7 @@ impl KafkaClients {
         let asked = self.clients[id].since;
         let error = match chore {
             Chore::Create(topic) => {
-                body.advance(8);
-                take_string(&mut body);
-                let error = body.get_i16();
+                let error = take_created(&mut body);
                 self.keepers.made[topic - TOPICS] |= error == code::NONE || error == TOPIC_ALREADY_EXISTS;
                 error
             }

@@ -18,7 +18,7 @@ use super::call::Call;
 use super::commands::{self, Verdict};
 use super::node::{Node, State, partition_error};
 use super::{configs, quotas, topics};
-use crate::machine::cluster::{Command, FeatureUpdate, Outcome, operation};
+use crate::machine::cluster::{AGREEMENT, Agreement, Command, FeatureUpdate, Outcome, operation};
 use crate::machine::partition;
 use crate::wire::ErrorCode;
 use crate::wire::message::{
@@ -84,12 +84,14 @@ fn plan_topic(
     }
     let assignments = topic.assignments.iter();
     let configs = topic.configs.iter();
+    let named = configs.clone().find(|config| config.name == AGREEMENT).and_then(|config| config.value.as_deref());
+    let agreement = named.and_then(Agreement::named).unwrap_or(state.config.agreement);
     Ok(Command::CreateTopic {
         name: topic.name.clone(),
         id: state.draw(),
         partitions: topic.num_partitions,
         replication_factor: match topic.replication_factor {
-            -1 if topic.assignments.is_empty() => state.replication_factor(),
+            -1 if topic.assignments.is_empty() => state.replication_factor(agreement),
             asked => asked,
         },
         assignments: assignments.map(|chosen| (chosen.partition_index, chosen.broker_ids.clone())).collect(),

@@ -5,8 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use verity_contract::Door;
 use verity_types::{GroupId, Incarnation, Nanos, NodeId};
+
+use crate::machine::cluster::Agreement;
 
 /// What a request does, as far as a [`Meter`] tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,10 +58,10 @@ pub struct Config {
     pub coordinator: GroupId,
     /// How many nodes the cluster began with.
     pub founders: usize,
-    /// Partitions are on an agreement whose members are fixed, and whose leaders hand over to nobody.
-    pub fixed: bool,
-    /// A topic whose creator did not say gets as many replicas at least, as far as there are nodes.
-    pub replicas_min: i16,
+    /// What partitions come to one order by whose topic says nothing.
+    pub agreement: Agreement,
+    /// The public keys of replicas that this node knows, its own among them; none if it has none.
+    pub keys: BTreeMap<NodeId, [u8; 32]>,
     /// Where clients find this node.
     pub host: String,
     /// The port without TLS; 0 for none.
@@ -90,5 +93,11 @@ impl Config {
     #[must_use]
     pub fn node_id(&self) -> i32 {
         i32::try_from(self.node.0).unwrap_or(i32::MAX)
+    }
+
+    /// The keys, as the metadata have them.
+    pub(super) fn told_keys(&self) -> BTreeMap<i32, Bytes> {
+        let each = self.keys.iter();
+        each.filter_map(|(node, key)| Some((i32::try_from(node.0).ok()?, Bytes::copy_from_slice(key)))).collect()
     }
 }

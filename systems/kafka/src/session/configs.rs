@@ -13,7 +13,7 @@ use super::call::Call;
 use super::commands::{self, Verdict};
 use super::node::{Node, State};
 use crate::machine::cluster::config::Described;
-use crate::machine::cluster::{CLUSTER_NAME, Command, ConfigOp, ConfigResource, operation, resource};
+use crate::machine::cluster::{AGREEMENT, CLUSTER_NAME, Command, ConfigOp, ConfigResource, operation, resource};
 use crate::wire::ErrorCode;
 use crate::wire::message::{
     AlterConfigsRequest, AlterConfigsResourceResponse, AlterConfigsResponse, DescribeConfigsRequest,
@@ -32,6 +32,7 @@ pub(super) fn own(state: &State) -> BTreeMap<String, String> {
     let doors = [("PLAINTEXT", config.port), ("SSL", config.tls_port)].into_iter().filter(|(_, port)| *port != 0);
     let listeners: Vec<String> = doors.map(|(name, port)| format!("{name}://{host}:{port}")).collect();
     let mut own = BTreeMap::from([
+        (AGREEMENT.to_owned(), config.agreement.name().to_owned()),
         ("advertised.listeners".to_owned(), listeners.join(",")),
         ("broker.id".to_owned(), id.clone()),
         ("listeners".to_owned(), listeners.join(",")),

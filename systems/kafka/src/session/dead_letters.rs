@@ -185,7 +185,7 @@ async fn create(node: &Node, name: String) {
     }
     let (group, id, replication_factor) = {
         let mut state = node.state();
-        (state.config.cluster, state.draw(), state.replication_factor())
+        (state.config.cluster, state.draw(), state.replication_factor(state.config.agreement))
     };
     let configs = [("errors.deadletterqueue.group.enable", "true"), ("message.timestamp.type", "CreateTime")];
     let command = cluster::Command::CreateTopic {

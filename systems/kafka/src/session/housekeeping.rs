@@ -1,6 +1,6 @@
 //! What a node does for the cluster, asked by nobody.
 //!
-//! - upon its start: it reads the metadata, and registers itself until that is in the order;
+//! - upon its start: it reads the metadata, says whose keys it knows, and registers itself until both are in the order;
 //! - upon a change of the metadata: its image follows; after a gap it reads them again;
 //! - upon leading a partition: it says so to the metadata (`Led`), many at once; it tells the partition its configuration
 //!   if that has changed since it was created, and its duty where the partition belongs;
@@ -73,9 +73,10 @@ async fn read_image(node: &Node) {
 
 async fn register(node: &Node) {
     loop {
-        let (group, command) = {
+        let (group, keys, command) = {
             let state = node.state();
             let config = &state.config;
+            let keys = Command::Keys { id: config.node_id(), keys: config.told_keys() };
             let command = Command::Register {
                 id: config.node_id(),
                 rack: config.rack.clone(),
@@ -83,12 +84,17 @@ async fn register(node: &Node) {
                 port: config.port,
                 tls_port: config.tls_port,
             };
-            (config.cluster, command)
+            (config.cluster, keys, command)
         };
-        let answer = node.propose(group, command.encode()).by(node.in_ms(COMMAND_MS)).await;
-        if let Some(Ok(bytes)) = answer
-            && cluster::Reply::decode(&bytes).is_ok_and(|reply| reply.error == ErrorCode::NONE)
-        {
+        // Who has registered has said its keys: both stand in the order as they are proposed.
+        let answers = [keys, command].map(|command| node.propose(group, command.encode()));
+        let mut done = true;
+        for answer in answers {
+            let answer = answer.by(node.in_ms(COMMAND_MS)).await.and_then(Result::ok);
+            let reply = answer.and_then(|bytes| cluster::Reply::decode(&bytes).ok());
+            done &= reply.is_some_and(|reply| reply.error == ErrorCode::NONE);
+        }
+        if done {
             return;
         }
         node.sleep(node.in_ms(RETRY_MS)).await;

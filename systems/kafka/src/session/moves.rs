@@ -16,7 +16,7 @@ use verity_types::{GroupId, NodeId};
 use super::call::Call;
 use super::commands::{self, Verdict};
 use super::node::{Node, State};
-use crate::machine::cluster::{Command, ELECT_PREFERRED, Handover, operation};
+use crate::machine::cluster::{Command, ELECT_PREFERRED, Handover, operation, stays};
 use crate::machine::partition;
 use crate::wire::ErrorCode;
 use crate::wire::message::{
@@ -105,7 +105,7 @@ pub(super) async fn elect_leaders(node: &Node, call: &Call, request: ElectLeader
             }
             match state.image.election(&topic, index, election) {
                 // The one that leads keeps to it for as long as it does so well.
-                Ok(_) if state.config.fixed => {
+                Ok(_) if state.agreement_of(&topic).is_fixed() => {
                     elections.push((topic, index, Verdict::of(ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE)));
                 }
                 Ok(handover) => open.push((topic, index, handover)),
@@ -142,17 +142,15 @@ pub(super) async fn alter_reassignments(
     let allow_replication_factor_change = request.allow_replication_factor_change;
     let (may, fixed) = {
         let state = node.state();
-        (call.may_cluster(&state, operation::ALTER), state.config.fixed)
+        let fixed = request.topics.iter().filter(|topic| state.agreement_of(&topic.name).is_fixed());
+        let fixed: BTreeSet<String> = fixed.map(|topic| topic.name.clone()).collect();
+        (call.may_cluster(&state, operation::ALTER), fixed)
     };
     let denied = || Verdict::of(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
-    let stays = || Verdict {
-        message: Some("The partition's agreement has fixed members: it does not move.".to_owned()),
-        ..Verdict::of(ErrorCode::INVALID_REPLICA_ASSIGNMENT)
-    };
     let each = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|wanted| (&topic.name, wanted)));
     let plan = each.map(|(topic, wanted)| match may {
         false => Err(denied()),
-        true if fixed && wanted.replicas.is_some() => Err(stays()),
+        true if fixed.contains(topic) && wanted.replicas.is_some() => Err(stays().into()),
         true => Ok(Command::Reassign {
             topic: topic.clone(),
             partition: wanted.partition_index,

@@ -11,16 +11,21 @@ use verity_types::GroupId;
 use super::call::Call;
 use super::metadata::groups_of;
 use super::node::{Answer, Node, State};
-use crate::machine::cluster::{Command, NO_LEADER, Reply, Topic, is_internal, operation, validate_name};
+use crate::machine::cluster::{Agreement, Command, NO_LEADER, Reply, Topic, is_internal, operation, validate_name};
 use crate::wire::{ErrorCode, Rules, TimestampType, Uuid};
 
 impl State {
     /// How many replicas a topic gets whose creator did not say: as many as it would have if every node that the cluster
     /// began with were there. Until they are, it is refused, since fewer would stay fewer.
-    pub(super) fn replication_factor(&self) -> i16 {
+    pub(super) fn replication_factor(&self, agreement: Agreement) -> i16 {
         let nodes = self.image.node_count().max(self.config.founders);
-        let least = self.config.replicas_min.min(i16::try_from(nodes).unwrap_or(i16::MAX));
-        self.image.replication_factor_among(nodes).max(least)
+        self.image.replication_factor_among(nodes).max(agreement.replicas_min(nodes))
+    }
+
+    /// What a topic's partitions come to one order by.
+    pub(super) fn agreement_of(&self, topic: &str) -> Agreement {
+        let own = self.image.topic(topic).and_then(|topic| topic.agreement);
+        own.unwrap_or(self.config.agreement)
     }
 
     /// What a topic asks of batches now.
@@ -94,7 +99,7 @@ pub(super) async fn auto_create(
                 outcomes.insert(name, error);
                 continue;
             }
-            (state.config.cluster, state.draw(), state.replication_factor())
+            (state.config.cluster, state.draw(), state.replication_factor(state.config.agreement))
         };
         let command = Command::CreateTopic {
             name: name.clone(),

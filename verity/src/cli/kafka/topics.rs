@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
+use verity_kafka::machine::cluster::AGREEMENT;
 
 use super::table::table;
 use super::{counted, pair, say_done};
+use crate::compose::Agreement;
 use crate::kafka::{Client, NewTopic, TopicInfo};
 
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  verity kafka topics create orders --partitions 6 --config retention.ms=86400000\n  \
+    verity kafka topics create ledger --agreement pbft       of its four replicas one may lie\n  \
     verity kafka topics describe orders\n  \
     verity kafka topics alter orders --partitions 12 --config cleanup.policy=compact"
 )]
@@ -44,6 +47,9 @@ enum Kind {
         /// On how many nodes each is; the cluster's default if it is not said.
         #[arg(long, alias = "replication-factor", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
         replicas: Option<i16>,
+        /// What its replicas come to one order by, if not by what the cluster runs on (verity.agreement).
+        #[arg(long, value_enum)]
+        agreement: Option<Agreement>,
         /// An entry of its configuration; may be given again.
         #[arg(long = "config", value_name = "NAME=VALUE", value_parser = pair)]
         configs: Vec<(String, String)>,
@@ -78,7 +84,8 @@ impl Topics {
         match self.kind {
             Kind::List { internal } => list(client, internal, json).await,
             Kind::Describe { topics } => describe(client, topics, json).await,
-            Kind::Create { topic, partitions, replicas, configs, if_absent } => {
+            Kind::Create { topic, partitions, replicas, agreement, mut configs, if_absent } => {
+                configs.extend(agreement.map(|agreement| (AGREEMENT.to_owned(), agreement.to_string())));
                 let new = NewTopic {
                     name: topic,
                     partitions: partitions.unwrap_or(-1),
@@ -134,6 +141,7 @@ async fn create(client: &Client, new: &NewTopic, if_absent: bool, json: bool) ->
 
 async fn list(client: &Client, internal: bool, json: bool) -> Result<()> {
     let topics: Vec<TopicInfo> = client.topics().await?.into_iter().filter(|one| internal || !one.internal).collect();
+    let agreements = agreements(client, &topics).await?;
     let replicas = |topic: &TopicInfo| topic.partitions.first().map_or(0, |partition| partition.replicas.len());
     if json {
         let row = |topic: &TopicInfo| {
@@ -142,6 +150,7 @@ async fn list(client: &Client, internal: bool, json: bool) -> Result<()> {
                 "partitions": topic.partitions.len(),
                 "replicas": replicas(topic),
                 "internal": topic.internal,
+                "agreement": agreements.get(&topic.name),
             })
         };
         println!("{}", json!({ "topics": topics.iter().map(row).collect::<Vec<_>>() }));
@@ -149,11 +158,24 @@ async fn list(client: &Client, internal: bool, json: bool) -> Result<()> {
         println!("no topics; `verity kafka topics create NAME` makes one");
     } else {
         let row = |topic: &TopicInfo| {
-            vec![topic.name.clone(), topic.partitions.len().to_string(), replicas(topic).to_string()]
+            let agreement = agreements.get(&topic.name).cloned().unwrap_or_default();
+            vec![topic.name.clone(), topic.partitions.len().to_string(), replicas(topic).to_string(), agreement]
         };
-        print!("{}", table(&["topic", ">partitions", ">replicas"], &topics.iter().map(row).collect::<Vec<_>>()));
+        let mut rows: Vec<Vec<String>> = topics.iter().map(row).collect();
+        let mut heads = vec!["topic", ">partitions", ">replicas", "agreement"];
+        // Other brokers know of none.
+        if agreements.is_empty() {
+            heads.truncate(3);
+            rows.iter_mut().for_each(|row| row.truncate(3));
+        }
+        print!("{}", table(&heads, &rows));
     }
     Ok(())
+}
+
+async fn agreements(client: &Client, topics: &[TopicInfo]) -> Result<BTreeMap<String, String>> {
+    let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+    Ok(client.agreements(&names).await?)
 }
 
 fn ids(ids: &[i32]) -> String {
@@ -170,6 +192,7 @@ async fn describe(client: &Client, names: Vec<String>, json: bool) -> Result<()>
         }
         topics
     };
+    let agreements = agreements(client, &topics).await?;
     let mut all = Vec::new();
     for (at, topic) in topics.iter().enumerate() {
         // What nobody leads has no ends that anybody could tell.
@@ -200,6 +223,7 @@ async fn describe(client: &Client, names: Vec<String>, json: bool) -> Result<()>
             all.push(json!({
                 "topic": topic.name,
                 "internal": topic.internal,
+                "agreement": agreements.get(&topic.name),
                 "partitions": topic.partitions.iter().map(row).collect::<Vec<_>>(),
                 "configs": configs,
             }));

@@ -7,6 +7,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::agreement::Agreement;
 use crate::machine::codec::{Code, CodeError, decode, encode, record};
 use crate::machine::partition::PartitionConfig;
 use crate::wire::Uuid;
@@ -23,6 +24,8 @@ record! {
         pub partition: i32,
         /// The configuration that it was created with.
         pub config: PartitionConfig,
+        /// What its group comes to one order by; what the cluster runs on if its topic says nothing.
+        pub agreement: Option<Agreement>,
     }
 }
 
@@ -65,9 +68,11 @@ mod tests {
     #[test]
     fn a_blueprint_round_trips_and_no_cut_of_it_passes() {
         let config = PartitionConfig { version: 7, compact: true, ..PartitionConfig::default() };
-        let blueprint = Blueprint { topic: Uuid([3; 16]), partition: 5, config };
-        let bytes = blueprint.encode();
-        assert_eq!(Blueprint::decode(&bytes), Ok(blueprint));
-        (0..bytes.len()).for_each(|cut| assert!(Blueprint::decode(&bytes[..cut]).is_err(), "cut at {cut}"));
+        for agreement in [None, Some(Agreement::Paxos), Some(Agreement::Pbft)] {
+            let blueprint = Blueprint { topic: Uuid([3; 16]), partition: 5, config, agreement };
+            let bytes = blueprint.encode();
+            assert_eq!(Blueprint::decode(&bytes), Ok(blueprint));
+            (0..bytes.len()).for_each(|cut| assert!(Blueprint::decode(&bytes[..cut]).is_err(), "cut at {cut}"));
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::access::Acl;
+use super::agreement::Agreement;
 use super::image::{ConfigResource, Node, Partition};
 use super::quotas::{Entity, Limit};
 use super::scram::ScramCredential;
@@ -127,6 +128,20 @@ choice! {
             /// Its level.
             level: i16,
         } = 14,
+        /// A topic is on an agreement of its own. One of which this is not said is on that of the cluster.
+        Agreement {
+            /// The topic.
+            topic: Uuid,
+            /// Which.
+            agreement: Agreement,
+        } = 15,
+        /// Whose public keys a node knows; none if it has none any more.
+        Keys {
+            /// The node.
+            node: i32,
+            /// The keys.
+            keys: BTreeMap<i32, Bytes>,
+        } = 16,
     }
 }
 

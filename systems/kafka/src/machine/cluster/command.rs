@@ -9,7 +9,7 @@
 //! Deliberately absent: Kafka's own requests, and whether whoever asks may (the session asks
 //! [`authorize`](super::ClusterImage::authorize) first).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -166,6 +166,13 @@ choice! {
             /// Say what would be answered, and do nothing.
             validate_only: bool,
         } = 16,
+        /// A node knows these public keys of nodes, for partitions on PBFT. It says so before it registers.
+        Keys {
+            /// The node.
+            id: i32,
+            /// The keys, its own among them; none if it has none.
+            keys: BTreeMap<i32, Bytes>,
+        } = 17,
     }
 }
 

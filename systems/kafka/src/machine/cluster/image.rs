@@ -15,6 +15,7 @@ use thiserror::Error;
 use verity_types::NodeId;
 
 use super::access::{Acl, AclGrant, AclPattern};
+use super::agreement::{self, Agreement};
 use super::blueprint::Blueprint;
 use super::change::{Change, Delta};
 use super::command::Located;
@@ -107,6 +108,8 @@ pub struct Topic {
     pub partitions: Vec<Partition>,
     /// With which configuration partitions began, by the first of them.
     pub births: Vec<(i32, PartitionConfig)>,
+    /// What its partitions come to one order by; what the cluster runs on if its creator said nothing.
+    pub agreement: Option<Agreement>,
 }
 
 /// How much a node has to do.
@@ -152,6 +155,8 @@ pub struct ClusterImage {
     scram: BTreeMap<(String, i8), ScramCredential>,
     quotas: BTreeMap<Entity, BTreeMap<String, Limit>>,
     features: BTreeMap<String, i16>,
+    /// Whose public keys each node knows, by the node.
+    keys: BTreeMap<i32, BTreeMap<i32, Bytes>>,
 }
 
 impl ConfigResource {
@@ -241,7 +246,7 @@ impl Topic {
     pub fn blueprint(&self, partition: i32) -> Blueprint {
         let birth = self.births.iter().rev().find(|(first, _)| *first <= partition);
         let config = birth.map_or_else(PartitionConfig::default, |(_, config)| *config);
-        Blueprint { topic: self.id, partition, config }
+        Blueprint { topic: self.id, partition, config, agreement: self.agreement }
     }
 
     /// One partition.
@@ -290,6 +295,7 @@ impl ClusterImage {
             scram: BTreeMap::new(),
             quotas: BTreeMap::new(),
             features: BTreeMap::new(),
+            keys: BTreeMap::new(),
         }
     }
 
@@ -460,6 +466,17 @@ impl ClusterImage {
         self.features.get(name).copied().unwrap_or(0)
     }
 
+    /// Whose public keys a node knows; nothing if it has none.
+    #[must_use]
+    pub fn keys_of(&self, node: i32) -> Option<&BTreeMap<i32, Bytes>> {
+        self.keys.get(&node)
+    }
+
+    /// How many nodes have keys.
+    pub(super) fn signers(&self) -> usize {
+        self.keys.len()
+    }
+
     // ---- changes
 
     /// Takes an event's bytes. True if it changed anything.
@@ -505,6 +522,7 @@ impl ClusterImage {
         deltas.extend(self.nodes.values().map(|node| Delta::Node { node: node.clone() }));
         for topic in self.topics.values() {
             deltas.push(Delta::Topic { id: topic.id, name: topic.name.clone() });
+            deltas.extend(topic.agreement.map(|agreement| Delta::Agreement { topic: topic.id, agreement }));
             let births = topic.births.iter();
             deltas.extend(births.map(|(first, config)| Delta::Birth {
                 topic: topic.id,
@@ -533,6 +551,7 @@ impl ClusterImage {
         deltas.extend(quotas.map(|(entity, limits)| Delta::Quota { entity: entity.clone(), limits: limits.clone() }));
         let features = self.features.iter();
         deltas.extend(features.map(|(name, level)| Delta::Feature { name: name.clone(), level: *level }));
+        deltas.extend(self.keys.iter().map(|(node, keys)| Delta::Keys { node: *node, keys: keys.clone() }));
         Change { version: self.version, deltas }.encode()
     }
 
@@ -544,7 +563,16 @@ impl ClusterImage {
             }
             Delta::NodeGone { id } => {
                 self.nodes.remove(id);
+                self.keys.remove(id);
             }
+            Delta::Keys { node, keys } => {
+                if keys.is_empty() {
+                    self.keys.remove(node);
+                } else {
+                    self.keys.insert(*node, keys.clone());
+                }
+            }
+            Delta::Agreement { topic, agreement } => self.topic_mut(*topic)?.agreement = Some(*agreement),
             Delta::Topic { id, name } => self.apply_topic(*id, name)?,
             Delta::TopicGone { id } => self.apply_topic_gone(*id)?,
             Delta::Birth { topic, first, config } => self.topic_mut(*topic)?.births.push((*first, *config)),
@@ -604,7 +632,7 @@ impl ClusterImage {
         if self.topics.contains_key(&id) || self.names.contains_key(name) {
             return Err(CodeError("a topic is there already"));
         }
-        let topic = Topic { id, name: name.to_owned(), partitions: Vec::new(), births: Vec::new() };
+        let topic = Topic { id, name: name.to_owned(), partitions: Vec::new(), births: Vec::new(), agreement: None };
         self.topics.insert(id, topic);
         self.names.insert(name.to_owned(), id);
         self.unified.insert(super::names::unify(name), id);
@@ -681,7 +709,8 @@ impl ClusterImage {
         let partitions = self.groups.len() * 320 + self.topics.len() * 480;
         let values: usize = self.configs.values().map(|set| 96 + set.values.len() * 96).sum();
         let rest = self.nodes.len() * 160 + self.acl_count * 240 + self.scram.len() * 320 + self.quotas.len() * 240;
-        (partitions + values + rest) as u64
+        let keys: usize = self.keys.values().map(|keys| 48 + keys.len() * 96).sum();
+        (partitions + values + rest + keys) as u64
     }
 
     /// Asserts what must always hold.
@@ -695,9 +724,11 @@ impl ClusterImage {
             assert_eq!(self.names.get(&topic.name), Some(&topic.id), "a topic is found by its name");
             assert_eq!(self.unified.get(&super::names::unify(&topic.name)), Some(&topic.id), "names do not collide");
             assert!(!topic.partitions.is_empty(), "a topic has partitions");
-            assert!(
-                self.configs.contains_key(&ConfigResource::topic(topic.name.clone())),
-                "a topic's version is known"
+            let set = self.config(&ConfigResource::topic(topic.name.clone())).expect("a topic's version is known");
+            assert_eq!(
+                agreement::wanted(&set.values),
+                topic.agreement,
+                "a topic keeps the agreement that it began with"
             );
             assert_eq!(topic.births.first().map(|(first, _)| *first), Some(0), "every partition has a blueprint");
             for (index, partition) in (0..).zip(&topic.partitions) {

@@ -8,7 +8,7 @@
 //!   A topic's end ends its groups;
 //! - upon a registration: the node is there for topics to come, and clients are told where it is.
 //!
-//! What decides stands beside what it decides about: `topics`, `moves`, `config`, `access`, `scram`, `quotas`,
+//! What decides stands beside what it decides about: `topics`, `agreement`, `moves`, `config`, `access`, `scram`, `quotas`,
 //! `features`; each works out a plan from the image and changes nothing. Ids of topics, salts and keys come with the
 //! commands: a machine draws nothing at random.
 //!
@@ -18,6 +18,7 @@
 //! and whether a node can be reached: somebody who knows says so ([`Command::Fence`]).
 
 mod access;
+mod agreement;
 mod blueprint;
 mod change;
 mod command;
@@ -42,6 +43,8 @@ use verity_contract::{Effects, Members, ReadOutcome, RequestId, RestoreError, Sp
 use verity_types::{Digest, GroupId, LogIndex, NodeId};
 
 pub use access::{ACL_COUNT_MAX, Access, Acl, AclFilter, CLUSTER_NAME, operation, pattern, permission, resource};
+pub(crate) use agreement::stays;
+pub use agreement::{AGREEMENT, Agreement};
 pub use blueprint::Blueprint;
 pub use change::{Change, Delta};
 pub use command::{
@@ -114,6 +117,7 @@ impl Cluster {
             Command::Register { id, rack, host, port, tls_port } => {
                 topics::register(image, Node { id, rack, host, port, tls_port, fenced: false })
             }
+            Command::Keys { id, keys } => agreement::keys(image, id, keys),
             Command::Fence { id, fenced } => topics::fence(image, id, fenced),
             Command::Unregister { id } => topics::unregister(image, id),
             Command::CreateTopic { name, id, partitions, replication_factor, assignments, configs, validate_only } => {

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 
 use verity_types::{GroupId, NodeId};
 
+use super::agreement::{self, Agreement};
 use super::change::Delta;
 use super::command::{Leadership, Refusal};
 use super::image::{ClusterImage, NO_LEADER, Partition, Topic};
@@ -90,6 +91,9 @@ pub(super) fn reassign(
     let no_partition = || Refusal::new(unknown, format!("Unable to find partition {name}:{index}."));
     let partition = topic.partition(index).ok_or_else(no_partition)?;
     let Some(target) = replicas else { return cancel(topic.id, index, partition) };
+    if topic.agreement.is_some_and(Agreement::is_fixed) {
+        return Err(agreement::stays());
+    }
     validate_assignment(image, &target, None)?;
     if !allow_replication_factor_change && target.len() != partition.replicas.len() {
         let (before, after) = (partition.replicas.len(), target.len());

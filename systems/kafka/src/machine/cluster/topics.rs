@@ -6,12 +6,13 @@
 //! - upon `DeleteTopic`: its groups end, and everything that they hold.
 //!
 //! The number of replicas that a topic gets without saying so is the default, but never more than there are nodes: one
-//! node alone serves a client that asks for nothing special.
+//! node alone serves a client that asks for nothing special. A topic on PBFT gets four, if there are so many.
 //!
 //! Deliberately absent: duplicate names within a client's request, which are the session's to refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::agreement::{self, Agreement};
 use super::change::Delta;
 use super::command::{Outcome, Refusal};
 use super::config;
@@ -92,16 +93,24 @@ pub(super) fn create(image: &ClusterImage, wanted: Wanted) -> Planned {
         return refuse(ErrorCode::INVALID_REQUEST, format!("The topic id {id} cannot be given."));
     }
     let values = config::validate_new_topic(image, configs)?;
+    let agreement = agreement::wanted(&values);
     let replicas = if assignments.is_empty() {
         let partitions = how_many(image, partitions, replication_factor)?;
         let replication_factor = match replication_factor {
-            -1 => image.default_replication_factor(),
+            -1 => {
+                let least = agreement.map_or(1, |agreement| agreement.replicas_min(image.node_count()));
+                image.default_replication_factor().max(least)
+            }
             asked => asked,
         };
+        // Before anything is placed: where it comes to lie does not matter.
+        agreement::check_keys(image, agreement, &image.nodes().map(|node| node.id).collect())?;
         placement::place(image, None, partitions, replication_factor)
             .map_err(|refusal| unable(replication_factor, refusal))?
     } else {
-        assigned(image, assignments, partitions, replication_factor)?
+        let replicas = assigned(image, assignments, partitions, replication_factor)?;
+        check_all_keys(image, agreement, &replicas)?;
+        replicas
     };
     admit(image, replicas.len())?;
     let version = image.next_version();
@@ -113,10 +122,16 @@ pub(super) fn create(image: &ClusterImage, wanted: Wanted) -> Planned {
         Delta::Config { resource: ConfigResource::topic(name), version, values },
         Delta::Birth { topic: id, first: 0, config: born },
     ]);
+    plan.deltas.extend(agreement.map(|agreement| Delta::Agreement { topic: id, agreement }));
     found(image, &mut plan, id, 0, replicas);
     plan.outcome =
         Outcome::Created { id, partitions: count, replication_factor: i16::try_from(first).unwrap_or(i16::MAX) };
     Ok(plan)
+}
+
+/// Can these nodes hold the partitions whose replicas they are?
+fn check_all_keys(image: &ClusterImage, agreement: Option<Agreement>, replicas: &[Vec<i32>]) -> Result<(), Refusal> {
+    replicas.iter().try_for_each(|nodes| agreement::check_keys(image, agreement, &nodes.iter().copied().collect()))
 }
 
 fn validate_new_name(image: &ClusterImage, name: &str) -> Result<(), Refusal> {
@@ -315,6 +330,7 @@ pub(super) fn grow(image: &ClusterImage, name: &str, count: i32, assignments: Op
         }
         None => placement::place(image, Some(topic), additional, i16::try_from(first).unwrap_or(i16::MAX))?,
     };
+    check_all_keys(image, topic.agreement, &replicas)?;
     let config = image.partition_config(topic);
     let mut plan = Plan::default();
     if topic.blueprint(start).config != config {

@@ -4,14 +4,15 @@ use verity_types::{ConnId, GroupId};
 
 use super::admin::{create, topic};
 use super::rig::{PLAIN, Rig};
-use crate::machine::cluster::{ConfigResource, PARTITIONS};
+use crate::machine::cluster::{AGREEMENT, Agreement, ConfigResource, PARTITIONS};
 use crate::machine::partition;
-use crate::wire::ErrorCode;
 use crate::wire::message::{
-    AlterConfigsRequest, AlterConfigsResource, AlterableConfig, DescribeConfigsRequest, DescribeConfigsResource,
-    DescribeConfigsResult, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterableConfig,
+    AlterConfigsRequest, AlterConfigsResource, AlterableConfig, CreatableTopic, CreatableTopicConfig,
+    CreatableTopicConfigs, CreateTopicsRequest, DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResult,
+    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResource, IncrementalAlterableConfig,
     ListConfigResourcesRequest,
 };
+use crate::wire::{ErrorCode, Request, Response};
 
 fn describe(rig: &mut Rig, conn: ConnId, kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResult {
     let resource = DescribeConfigsResource {
@@ -134,4 +135,59 @@ fn what_has_a_configuration_is_listed() {
     ];
     assert_eq!(list(1, Vec::new()), (0, all));
     assert_eq!(list(1, vec![3]), (ErrorCode::UNSUPPORTED_VERSION.0, Vec::new()));
+}
+
+#[test]
+fn a_topics_agreement_is_given_at_its_creation_and_told() {
+    const TOPIC: i8 = ConfigResource::TOPIC;
+    let mut rig = Rig::with(crate::session::Config { agreement: Agreement::Paxos, ..super::rig::config() });
+    let conn = rig.connect(PLAIN);
+    let on = |name: &str, agreement: &str| {
+        let value = Some(agreement.to_owned());
+        let configs = vec![CreatableTopicConfig { name: AGREEMENT.into(), value }];
+        CreatableTopic { configs, ..topic(name, 1, 1) }
+    };
+    let made =
+        create(&mut rig, conn, vec![on("own", "raft"), topic("usual", 1, 1), on("zab", "zab"), on("pbft", "pbft")]);
+    let invalid = ErrorCode::INVALID_CONFIG.0;
+    assert_eq!(made.iter().map(|result| result.error_code).collect::<Vec<_>>(), [0, 0, invalid, invalid]);
+    assert!(made[3].error_message.as_deref().is_some_and(|why| why.contains("[pbft.keys]")), "{made:?}");
+    let shown = |configs: &[CreatableTopicConfigs]| {
+        let entry = configs.iter().find(|entry| entry.name == AGREEMENT).expect("it is told");
+        (entry.value.clone(), entry.config_source, entry.read_only)
+    };
+    let configs = made[0].configs.as_ref().expect("they are told");
+    assert_eq!(shown(configs), (Some("raft".into()), 1, true));
+    let told = |rig: &mut Rig, kind, name| {
+        let entry = describe(rig, conn, kind, name, Some(&[AGREEMENT])).configs.remove(0);
+        (entry.value, entry.config_source, entry.read_only)
+    };
+    assert_eq!(told(&mut rig, TOPIC, "own"), (Some("raft".into()), 1, true));
+    assert_eq!(told(&mut rig, TOPIC, "usual"), (Some("paxos".into()), 5, true));
+    assert_eq!(told(&mut rig, ConfigResource::BROKER, "1"), (Some("paxos".into()), 4, true));
+    let changed = incremental(&mut rig, conn, TOPIC, "own", 0, (AGREEMENT, Some("paxos")));
+    assert_eq!(changed, ErrorCode::INVALID_CONFIG);
+    let config = AlterableConfig { name: AGREEMENT.into(), value: Some("paxos".into()) };
+    let resource = AlterConfigsResource { resource_type: TOPIC, resource_name: "own".into(), configs: vec![config] };
+    let request = AlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let response = &ask!(rig, conn, 2, AlterConfigs, request).responses[0];
+    assert_eq!(response.error_code, invalid);
+    let message = "verity.agreement is set when a topic is created, and cannot be changed afterwards.";
+    assert_eq!(response.error_message.as_deref(), Some(message));
+}
+
+#[test]
+fn a_topic_on_pbft_gets_four_replicas_of_as_many_nodes() {
+    let keys = std::collections::BTreeMap::from([(verity_types::NodeId(1), [1; 32])]);
+    let mut rig = Rig::with(crate::session::Config { keys, founders: 4, ..super::rig::config() });
+    let conn = rig.connect(PLAIN);
+    // Four replicas, if nobody said how many: of these nodes three have not come.
+    let configs = vec![CreatableTopicConfig { name: AGREEMENT.into(), value: Some("pbft".into()) }];
+    let four = CreatableTopic { configs, ..topic("four", 1, -1) };
+    rig.send(conn, 7, &Request::CreateTopics(CreateTopicsRequest { topics: vec![four], ..Default::default() }));
+    rig.advance(5_000);
+    let Some(Response::CreateTopics(answer)) = rig.receive(conn) else { panic!("it is answered") };
+    let why = answer.topics[0].error_message.clone().unwrap_or_default();
+    assert_eq!(answer.topics[0].error_code, ErrorCode::INVALID_REPLICATION_FACTOR.0);
+    assert!(why.contains("replication factor of 4"), "{why}");
 }

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use verity_types::{ConnId, NodeId};
 
 use super::admin::{create, topic};
 use super::rig::{CLUSTER, PLAIN, Rig};
-use crate::machine::cluster::Command;
+use crate::machine::cluster::{AGREEMENT, Agreement, Command};
 use crate::wire::message::{
-    AlterPartitionReassignmentsRequest, DescribableLogDirTopic, DescribeLogDirsRequest, ElectLeadersRequest,
-    ElectLeadersTopicPartitions, ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics,
-    ReassignablePartition, ReassignableTopic,
+    AlterPartitionReassignmentsRequest, CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+    DescribableLogDirTopic, DescribeLogDirsRequest, ElectLeadersRequest, ElectLeadersTopicPartitions,
+    ListPartitionReassignmentsRequest, ListPartitionReassignmentsTopics, ReassignablePartition, ReassignableTopic,
 };
 use crate::wire::{ErrorCode, Request, Response, Uuid};
 
@@ -56,12 +57,54 @@ fn partitions_move_and_are_listed_meanwhile() {
 
 #[test]
 fn partitions_whose_members_are_fixed_do_not_move() {
-    let mut rig = Rig::with(crate::session::Config { fixed: true, ..super::rig::config() });
+    let mut rig = Rig::with(crate::session::Config { agreement: Agreement::Pbft, ..super::rig::config() });
     let conn = rig.connect(PLAIN);
     create(&mut rig, conn, vec![topic("a", 1, 1)]);
     register(&mut rig, 2);
     assert_eq!(reassign(&mut rig, conn, "a", Some(vec![1, 2])), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
     assert_eq!(reassign(&mut rig, conn, "a", None), ErrorCode::NO_REASSIGNMENT_IN_PROGRESS);
+}
+
+#[test]
+fn where_a_partition_goes_is_its_topics_agreement_to_say() {
+    let own = |agreement: &str| {
+        let value = Some(agreement.to_owned());
+        vec![CreatableTopicConfig { name: AGREEMENT.into(), value }]
+    };
+    let keys = BTreeMap::from([(NodeId(1), [1; 32])]);
+    let mut rig = Rig::with(crate::session::Config { agreement: Agreement::Pbft, keys, ..super::rig::config() });
+    let conn = rig.connect(PLAIN);
+    let on = |name: &str, agreement: &str| CreatableTopic { configs: own(agreement), ..topic(name, 1, 1) };
+    create(&mut rig, conn, vec![on("raft", "raft"), on("pbft", "pbft"), topic("usual", 1, 1)]);
+    register(&mut rig, 2);
+    assert_eq!(reassign(&mut rig, conn, "raft", Some(vec![2, 1])), ErrorCode::NONE);
+    assert_eq!(reassign(&mut rig, conn, "pbft", Some(vec![1, 2])), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+    assert_eq!(reassign(&mut rig, conn, "usual", Some(vec![1, 2])), ErrorCode::INVALID_REPLICA_ASSIGNMENT);
+}
+
+#[test]
+fn an_election_on_pbft_is_refused_and_others_are_held() {
+    let mut rig = Rig::with(crate::session::Config {
+        keys: BTreeMap::from([(NodeId(1), [1; 32]), (NodeId(2), [2; 32])]),
+        ..super::rig::config()
+    });
+    let conn = rig.connect(PLAIN);
+    register(&mut rig, 2);
+    let keys = BTreeMap::from([(1, Bytes::from_static(&[1; 32])), (2, Bytes::from_static(&[2; 32]))]);
+    rig.order(CLUSTER, Command::Keys { id: 2, keys }.encode());
+    let assignments = vec![CreatableReplicaAssignment { partition_index: 0, broker_ids: vec![2, 1] }];
+    let configs = vec![CreatableTopicConfig { name: AGREEMENT.into(), value: Some("pbft".into()) }];
+    let usual = CreatableTopic { assignments, ..topic("raft", -1, -1) };
+    let pbft = CreatableTopic { name: "pbft".into(), configs, ..usual.clone() };
+    let made = create(&mut rig, conn, vec![usual, pbft]);
+    assert!(made.iter().all(|result| result.error_code == 0), "{made:?}");
+    rig.send(conn, 2, &elect(None, 0));
+    rig.advance(5_010);
+    let answer = rig.receive(conn).expect("time is up");
+    let named = |name: &str, error: ErrorCode| ((name.to_owned(), 0), error);
+    let expected =
+        [named("pbft", ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE), named("raft", ErrorCode::REQUEST_TIMED_OUT)];
+    assert_eq!(told(answer), BTreeMap::from(expected));
 }
 
 fn elect(topics: Option<&[(&str, i32)]>, election_type: i8) -> Request {

@@ -15,7 +15,7 @@ use verity_storage::{Disk, MemoryDisk};
 use verity_types::{ConnId, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, Token, WallMs};
 
 use super::super::{Config, Kafka, Listener};
-use crate::machine::cluster::{Blueprint, Cluster, ClusterDuty, Command};
+use crate::machine::cluster::{Agreement, Blueprint, Cluster, ClusterDuty, Command};
 use crate::machine::coordinator::{Coordinator, CoordinatorConfig, CoordinatorDuty};
 use crate::machine::partition::{Partition, PartitionDuty};
 use crate::wire::{ApiKey, Frames, Request, Response, Uuid, decode_response, encode_request};
@@ -86,8 +86,8 @@ pub(crate) fn config() -> Config {
         cluster: CLUSTER,
         coordinator: COORDINATOR,
         founders: 1,
-        fixed: false,
-        replicas_min: 1,
+        agreement: Agreement::Raft,
+        keys: BTreeMap::new(),
         host: "127.0.0.1".into(),
         port: 9092,
         tls_port: 0,

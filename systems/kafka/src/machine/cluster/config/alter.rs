@@ -1,7 +1,7 @@
 //! Changes of configurations, as clients ask for them.
 //!
 //! - upon a change: all that is set behind it is looked at, and either all of it is taken or nothing;
-//! - upon a topic: its keys must be known, their values must pass, and they must go together;
+//! - upon a topic: its keys must be known, their values must pass, and they must go together; its agreement stays;
 //! - upon a node: its keys must be such as can be set while it runs. Unknown ones are taken, as Kafka takes them;
 //! - upon a group or a subscription: as for topics, each by its own rules.
 //!
@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::agreement::AGREEMENT;
 use super::super::change::Delta;
 use super::super::command::{ConfigOp, Refusal};
 use super::super::image::{ClusterImage, ConfigResource};
@@ -65,7 +66,12 @@ pub(in super::super) fn alter(
     if !nulls.is_empty() {
         return bad(format!("Null value not supported for : {}", nulls.join(", ")));
     }
-    let values = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    keeps_agreement(&resource, values.iter().map(|(name, _)| name))?;
+    let mut values: Values = values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    // It stays what it was: to leave it out is not to change it.
+    if let (ConfigResource::TOPIC, Some(set)) = (resource.kind, image.config(&resource)) {
+        values.extend(set.values.get_key_value(AGREEMENT).map(|(name, value)| (name.clone(), value.clone())));
+    }
     replace(image, resource, values)
 }
 
@@ -77,6 +83,7 @@ pub(in super::super) fn incremental(image: &ClusterImage, resource: ConfigResour
     if !nulls.is_empty() {
         return bad(format!("Null value not supported for : {}", nulls.join(", ")));
     }
+    keeps_agreement(&resource, ops.iter().map(|op| &op.name))?;
     let mut values = image.config(&resource).map(|set| set.values.clone()).unwrap_or_default();
     for ConfigOp { name, op, value } in ops {
         let value = value.unwrap_or_default();
@@ -122,6 +129,14 @@ fn combine(before: &str, value: &str, append: bool) -> String {
 fn once<'a>(mut names: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
     let mut seen = BTreeSet::new();
     if names.all(|name| seen.insert(name)) { Ok(()) } else { bad("Error due to duplicate config keys") }
+}
+
+/// A topic's agreement is given when it is created, and never again.
+fn keeps_agreement<'a>(resource: &ConfigResource, mut names: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
+    if resource.kind == ConfigResource::TOPIC && names.any(|name| name == AGREEMENT) {
+        return wrong(format!("{AGREEMENT} is set when a topic is created, and cannot be changed afterwards."));
+    }
+    Ok(())
 }
 
 fn replace(image: &ClusterImage, resource: ConfigResource, values: Values) -> Planned {

@@ -5,6 +5,7 @@
 //!
 //! Deliberately absent: keys of ZooKeeper, of KRaft's quorum, and of Java.
 
+use super::super::agreement::{AGREEMENT, Agreement};
 use super::key::Kind::{Boolean, Double, Int, List, Long, Password, Short, String};
 use super::key::Mode::{Anywhere, Cluster, PerNode, ReadOnly};
 use super::key::{ConfigKey, Kind, Mode, Valid};
@@ -419,6 +420,8 @@ pub(super) const BROKER_KEYS: &[ConfigKey] = &[
     )
     .valid(Valid::AtLeast(1)),
     key(Cluster, "unclean.leader.election.enable", Boolean, "false", "The default of topics of the same name."),
+    key(ReadOnly, AGREEMENT, String, "raft", "What the cluster runs on, and topics that say nothing else.")
+        .valid(Valid::OneOf(Agreement::NAMES)),
 ];
 
 /// Other names under which the value of a key may be set, the finest first.

@@ -165,7 +165,15 @@ impl ClusterImage {
             // A node's own files have no say in what holds for topics.
             let of_nodes = key.synonym.map(|name| layers.synonyms(name)).unwrap_or_default();
             synonyms.extend(of_nodes.into_iter().filter(|synonym| synonym.source != source::STATIC));
-            entry(key, Some(value), synonyms, false)
+            let read_only = key.mode == Mode::ReadOnly;
+            let started = own.get(key.name).filter(|_| read_only);
+            if let Some(started) = started {
+                // But what all nodes are started with is what holds if nothing is set.
+                let (name, value) = (key.name.to_owned(), Some(started.clone()));
+                synonyms.push(Synonym { name, value, source: source::DEFAULT });
+            }
+            let value = started.filter(|_| !set.contains_key(key.name)).map_or(value, String::as_str);
+            entry(key, Some(value), synonyms, read_only)
         });
         described.collect()
     }

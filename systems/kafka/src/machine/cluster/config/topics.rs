@@ -5,8 +5,9 @@
 //!
 //! Deliberately absent: message format versions, which Kafka 4 has no more.
 
+use super::super::agreement::{AGREEMENT, Agreement};
 use super::key::Kind::{Boolean, Double, Int, List, Long, String};
-use super::key::{ConfigKey, Valid};
+use super::key::{ConfigKey, Mode, Valid};
 
 const fn key(name: &'static str, kind: super::Kind, default: &'static str, documentation: &'static str) -> ConfigKey {
     ConfigKey::new(name, kind, default, documentation)
@@ -209,4 +210,13 @@ pub(super) const TOPIC_KEYS: &[ConfigKey] = &[
         "Whether a replica that lacks acknowledged records may lead. It never does here.",
     )
     .like("unclean.leader.election.enable"),
+    key(
+        AGREEMENT,
+        String,
+        "raft",
+        "What the replicas of a partition come to one order by, if not by what the cluster runs on. Said when the topic is \
+         created, and never changed.",
+    )
+    .valid(Valid::OneOf(Agreement::NAMES))
+    .mode(Mode::ReadOnly),
 ];

@@ -205,7 +205,7 @@ fn topics_are_described_with_where_their_values_come_from() {
     let own = Synonym { name: "cleanup.policy".into(), value: Some("compact".into()), source: source::TOPIC };
     assert_eq!(policy.synonyms, [own, default]);
     let all = rig.heard.describe_config(&t, 1, &BTreeMap::new()).expect("it can be");
-    assert_eq!(all.len(), 34, "internal.segment.bytes is not shown");
+    assert_eq!(all.len(), 35, "internal.segment.bytes is not shown");
     let unknown = rig.heard.describe_config(&ConfigResource::topic("u"), 1, &BTreeMap::new());
     assert_eq!(unknown.expect_err("no such topic").error, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
 }

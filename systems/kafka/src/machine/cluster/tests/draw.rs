@@ -23,8 +23,9 @@ fn replicas() -> impl Strategy<Value = Vec<i32>> {
 }
 
 fn pair() -> impl Strategy<Value = (String, Option<String>)> {
-    let names = vec!["retention.ms", "cleanup.policy", "log.retention.ms", "num.partitions", "interval.ms", "x"];
-    let values = vec!["1", "3", "compact", "delete", "-1", ""];
+    let names =
+        vec!["retention.ms", "cleanup.policy", "log.retention.ms", "num.partitions", "interval.ms", "x", AGREEMENT];
+    let values = vec!["1", "3", "compact", "delete", "-1", "", "pbft", "paxos"];
     let value = prop::option::weighted(0.9, prop::sample::select(values).prop_map(str::to_owned));
     (prop::sample::select(names).prop_map(str::to_owned), value)
 }
@@ -93,6 +94,9 @@ pub(super) fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (node(), prop::bool::ANY).prop_map(|(id, fenced)| Command::Fence { id, fenced }),
         1 => node().prop_map(|id| Command::Unregister { id }),
+        2 => (node(), 0..6i32).prop_map(|(id, keys)| {
+            Command::Keys { id, keys: (1..=keys).map(|node| (node, Bytes::from_static(&[7; 32]))).collect() }
+        }),
         6 => (topic(), id(), -2..5i32, -1..4i16, prop::collection::vec(pair(), 0..2)).prop_map(
             |(name, id, partitions, replication_factor, configs)| Command::CreateTopic {
                 name, id, partitions, replication_factor, assignments: Vec::new(), configs, validate_only: false,

@@ -1,6 +1,7 @@
 //! The metadata by its commands: what a client would see, and what every copy shows.
 
 mod access;
+mod agreements;
 mod assignments;
 mod configs;
 mod copies;

@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use verity_contract::Failure;
+use verity_contract::{Consistency, Failure};
 use verity_pbft::Evidence;
 use verity_replica::Certificate;
 use verity_types::GroupId;
@@ -77,15 +77,12 @@ impl CertifiedReport {
     /// Puts certificates into words: of an answer, and of the place of the partition that gave it.
     pub(crate) fn of(bytes: &Bytes, place: Option<&Bytes>) -> Result<Self> {
         let certificate = decode(bytes)?;
-        let said = match place {
-            None => tree_query::words(&certificate.query, &certificate.answer),
-            Some(place) => {
-                let place = decode(place)?;
-                let place = Place::of(&place.query, &place.answer)?;
-                records_query::words(&certificate.query, &certificate.answer, &place)
-            }
+        let named = place.map(decode).transpose()?.map(|place| Place::of(&place.query, &place.answer)).transpose()?;
+        let said = |named| records_query::words(&certificate.query, &certificate.answer, named);
+        let (query, answer) = match &named {
+            Some(named) => said(Some(named))?,
+            None => tree_query::words(&certificate.query, &certificate.answer).or_else(|_| said(None))?,
         };
-        let (query, answer) = said?;
         let signed_by = certificate.signatures.keys().map(|node| node.0).collect();
         let place = place.map(|bytes| STANDARD.encode(bytes));
         Ok(Self { query, answer, signed_by, certificate: STANDARD.encode(bytes), place })
@@ -133,9 +130,7 @@ pub(super) async fn certified(
 ) -> Result<Json<CertifiedReport>, Refused> {
     check_token(&admin, &headers)?;
     let about = admin.lab.about();
-    if about.agreement != compose::Agreement::Pbft.to_string() {
-        return Err(anyhow!("nobody signs answers under {}; certificates need pbft", about.agreement).into());
-    }
+    let signs = about.agreement == compose::Agreement::Pbft.to_string();
     let client = admin.lab.client(admin.node).ok_or_else(|| anyhow!("the node is not running"))?;
     let certify = async |group: GroupId, query: Bytes| -> Result<Bytes> {
         let answer = client.certify(group, query).await?;
@@ -145,14 +140,20 @@ pub(super) async fn certified(
         })
     };
     let report = match request {
+        CertifiedRequest::Znode { .. } if !signs => {
+            return Err(anyhow!("nobody signs answers under {}; certificates need pbft", about.agreement).into());
+        }
         CertifiedRequest::Znode { path } => {
             CertifiedReport::of(&certify(TREE, tree_query::encode(&path)?).await?, None)?
         }
         CertifiedRequest::Record { topic, partition, offset } => {
-            let place = certify(KAFKA_CLUSTER, records_query::locate(&topic, partition)).await?;
-            let at = decode(&place)?;
-            let group = Place::of(&at.query, &at.answer)?.group;
-            CertifiedReport::of(&certify(group, records_query::batch(offset)).await?, Some(&place))?
+            let query = records_query::locate(&topic, partition);
+            let answer =
+                client.read(KAFKA_CLUSTER, query.clone(), Consistency::Local).await.map_err(anyhow::Error::from)?;
+            let answer = answer.map_err(|_| anyhow!("node {} does not serve Kafka: ask one that does", admin.node))?;
+            let group = Place::of(&query, &answer)?.group;
+            let place = if signs { Some(certify(KAFKA_CLUSTER, query).await?) } else { None };
+            CertifiedReport::of(&certify(group, records_query::batch(offset)).await?, place.as_ref())?
         }
     };
     Ok(Json(report))

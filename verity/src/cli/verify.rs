@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clap::Args;
 use serde::Deserialize;
+use verity_kafka::machine::cluster::PARTITIONS;
 use verity_pbft::{Evidence, Keys, Quorum, Scope};
 use verity_replica::Certificate;
 use verity_types::{GroupId, NodeId};
@@ -105,10 +106,8 @@ fn answer(report: &CertifiedReport, keys: &Keys) -> Result<String> {
     let place = report.place.as_ref().map(|place| Signed::read(place, keys)).transpose()?;
     match &place {
         // Another group's members would sign what its machine makes of the same query.
-        None if signed.group != compose::TREE => {
-            bail!("it was not signed in the znode tree's name: it proves nothing of a znode")
-        }
-        None => signed.check(keys.nodes())?,
+        None if signed.group == compose::TREE || signed.group.0 >= PARTITIONS => signed.check(keys.nodes())?,
+        None => bail!("it was signed in the name of neither the znode tree nor a partition: it proves nothing"),
         Some(place) => {
             if place.group != compose::KAFKA_CLUSTER || place.scope.group[..16] != signed.scope.group[..16] {
                 bail!("what says of which topic it is was not signed in the name of its cluster's metadata");
@@ -124,6 +123,9 @@ fn answer(report: &CertifiedReport, keys: &Keys) -> Result<String> {
     }
     let CertifiedReport { query, answer, .. } =
         CertifiedReport::of(&signed.raw, place.as_ref().map(|place| &place.raw))?;
+    if query.starts_with("get ") != (signed.group == compose::TREE) {
+        bail!("what was asked is nothing that the group it is signed for could answer");
+    }
     let signers: Vec<String> = signed.signers.iter().map(|node| format!("node {node}")).collect();
     Ok(format!("{query}: {answer}; signed by {}", signers.join(", ")))
 }

@@ -203,7 +203,14 @@ impl Pbft {
             return;
         };
         // A snapshot whose state nobody else vouches for yet is offered once somebody does.
-        let Some(stable) = self.vouched(meta.index.0) else { return };
+        let Some(stable) = self.vouched(meta.index.0) else {
+            // Of one that is behind a stable checkpoint nobody speaks any more: another is wanted.
+            if meta.index.0 < self.low() {
+                self.wants_snapshot = true;
+                self.pad();
+            }
+            return;
+        };
         let peer = self.peers.entry(to).or_default();
         if !std::mem::replace(&mut peer.offered, true) {
             let links = self.chain.since(epoch);

@@ -282,6 +282,9 @@ impl Pbft {
             pbft.wish();
         }
         pbft.next = pbft.decided() + 1;
+        if let Some(kept) = pbft.written.as_ref().map(|state| state.kept.clone()).filter(|kept| kept.n > 0) {
+            pbft.checkpoints.remember(kept);
+        }
         if pbft.handed > 0 {
             pbft.checkpoints.expect(pbft.handed, pbft.context.clone());
             pbft.began_at = Some(pbft.handed);
@@ -678,6 +681,9 @@ impl Pbft {
 
     /// Puts out a `Persist` if there is something to write. What is lazy goes with it, and waits otherwise.
     fn persist(&mut self, out: &mut Vec<Output>) {
+        // The last one's stands beside it already.
+        let proof = self.snapshot.as_ref().and_then(|meta| self.checkpoints.proof(meta.index.0));
+        let kept = proof.filter(|proof| proof.n != self.low()).cloned().unwrap_or_default();
         let state = State {
             view: self.view,
             entered: self.entered,
@@ -685,6 +691,7 @@ impl Pbft {
             trial: self.trial.clone(),
             floor: self.floor,
             stable: self.checkpoints.stable.clone(),
+            kept,
             founders: self.founders.clone(),
             chain: self.chain.clone(),
         };

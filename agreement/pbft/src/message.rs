@@ -34,7 +34,7 @@ use verity_contract::{Members, SnapshotMeta};
 use verity_types::{Digest, LogIndex, NodeId, Term};
 
 use crate::Error;
-use crate::epoch::Link;
+use crate::epoch::{Link, Wish};
 use crate::keys::{SIGNATURE_BYTES, Sig, Signed};
 
 const VERSION: u8 = 2;
@@ -742,9 +742,15 @@ pub fn decode(bytes: Bytes) -> bool {
     parse(bytes).is_ok()
 }
 
-/// Reads bytes as a message and writes it again; none if they are no message: for fuzzing.
+/// Reads bytes as a message and writes it again, and what is endorsed in it; none if they are no message: for fuzzing.
 #[must_use]
 pub fn rewrite(bytes: Bytes) -> Option<Bytes> {
-    let (epoch, message) = parse(bytes).ok()?;
+    let (epoch, mut message) = parse(bytes).ok()?;
+    if let Message::Request(request) = &mut message
+        && request.endorses
+        && let Ok(wish) = Wish::decode(request.op.clone())
+    {
+        request.op = wish.encode();
+    }
     Some(encode(epoch, &message))
 }

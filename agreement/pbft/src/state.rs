@@ -42,6 +42,9 @@ pub(crate) struct State {
     /// What this node may have forgotten reaches up to here.
     pub(crate) floor: u64,
     pub(crate) stable: Stable,
+    /// The proof of the snapshot's checkpoint, if that is another and there is one; of index 0 otherwise. Without it nobody could be
+    /// given the snapshot after a crash.
+    pub(crate) kept: Stable,
     /// What proves the state that another node sent, until it is compared with it; of index 0 if there is none.
     pub(crate) trial: Stable,
     /// Members as of index 0; without voters on a node that began with a snapshot.
@@ -58,6 +61,7 @@ impl State {
         put_number(&mut out, self.installed);
         put_number(&mut out, self.floor);
         put_stable(&mut out, &self.stable);
+        put_stable(&mut out, &self.kept);
         put_stable(&mut out, &self.trial);
         put_members(&mut out, &self.founders);
         self.chain.put(&mut out);
@@ -75,6 +79,7 @@ impl State {
             installed: take_number(bytes)?,
             floor: take_number(bytes)?,
             stable: take_stable(bytes)?,
+            kept: take_stable(bytes)?,
             trial: take_stable(bytes)?,
             founders: take_members(bytes)?,
             chain: Chain::take(bytes)?,

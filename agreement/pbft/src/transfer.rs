@@ -7,7 +7,9 @@
 //! - upon somebody who needs what the log no longer holds: it is offered the last snapshot, with f + 1 checkpoints at least:
 //!   one of those who signed is honest, so the state is right. They need not be a quorum: the one who is behind may be the
 //!   one that a quorum lacks. Its state counts only if it has the digest that was signed: until that is known nothing is
-//!   executed behind it and this replica does not vote, and if it has not, another is asked for, an older one if need be;
+//!   executed behind it and this replica does not vote, and if it has not, another is asked for, an older one if need be. None
+//!   is taken before f + 1 members say that their logs do not reach back so far: then somebody honest has one to give, and no
+//!   liar can make anybody give up what it has for a lie while the others have nothing to put into its place;
 //! - upon somebody who is behind with its view or its stable checkpoint: it gets the new view, or the checkpoint's proof;
 //! - upon somebody who is in an earlier epoch: it gets how that ended (`epoch`). Entries are sent up to the end of their epoch,
 //!   and proven by its members; a snapshot comes with the links from the epoch of whoever asks.
@@ -200,7 +202,14 @@ impl Pbft {
             return;
         };
         // A snapshot whose state nobody else vouches for yet is offered once somebody does.
-        let Some(stable) = self.vouched(meta.index.0) else { return };
+        let Some(stable) = self.vouched(meta.index.0) else {
+            // Of one that is behind a stable checkpoint nobody speaks any more: another is wanted.
+            if meta.index.0 < self.low() {
+                self.wants_snapshot = true;
+                self.pad();
+            }
+            return;
+        };
         let peer = self.peers.entry(to).or_default();
         if !std::mem::replace(&mut peer.offered, true) {
             let links = self.chain.since(epoch);
@@ -299,7 +308,7 @@ impl Pbft {
         if stable.n != n || context.members != meta.members {
             return wrong("a snapshot that contradicts itself");
         }
-        let mut chain = self.chain.clone();
+        let (mut chain, links_on) = (self.chain.clone(), links.clone());
         if self.voters.is_empty() {
             // A node that knows nobody believes its driver.
             chain = Chain::from(context.epoch, context.start, context.members.clone());
@@ -313,6 +322,9 @@ impl Pbft {
         if stable.votes.len() < quorum.weak() || !all_vote {
             return wrong("a snapshot without its proof");
         }
+        if !self.void && !self.lacks_log(&chain, links_on) {
+            return Ok(());
+        }
         let scope = Scope { epoch: stable.epoch, ..self.scope.clone() };
         let claims: Vec<Signed> = signed(&stable.votes, scope.checkpoint(n, stable.digest)).collect();
         if !self.keys.are_signed(&claims) {
@@ -321,6 +333,17 @@ impl Pbft {
         self.state_from = Some(from);
         self.install(meta, context, stable.clone(), chain);
         Ok(())
+    }
+
+    /// True if f + 1 of the latest members that are known say that they cannot send what is next here.
+    fn lacks_log(&self, chain: &Chain, links: Vec<Link>) -> bool {
+        let (mut latest, next) = (chain.clone(), self.decided() + 1);
+        // Those that do not follow name nobody.
+        let _ = latest.follow(links, u64::MAX, &self.keys, &self.scope.group);
+        let voters = &latest.members().voters;
+        let others = self.peers.iter().filter(|(node, peer)| voters.contains(node) && peer.heard_at.is_some());
+        let lacking = others.filter(|(_, peer)| peer.status.first > next).count();
+        self.voters.is_empty() || lacking >= Quorum::of(voters.len()).weak()
     }
 
     /// The state that was installed is not the one that its proof speaks of.

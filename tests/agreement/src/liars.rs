@@ -4,10 +4,15 @@
 //!   far ahead of true time;
 //! - **origin**: whatever an honest client is said to have asked for, it asked for, and it is executed once;
 //! - **barriers**: one reads no less than what was executed anywhere for its client when it was asked for;
+//! - **members**: they are those that the operator asked for last or some time before, at the same place for all, and never what
+//!   a liar wishes for; once the faults are over, what the operator asks for comes true;
 //! - **state**: honest replicas agree on digests at checkpoints (the engines compare them themselves);
 //! - **blame**: evidence names liars alone;
 //! - **memory**: nobody holds anything further ahead of what is executed than a window;
-//! - **liveness**: once the faults are over, everything that an honest client asked for is executed by every honest replica.
+//! - **liveness**: once the faults are over, everything that an honest client asked for is executed by every honest replica
+//!   that is a member.
+//!
+//! In a world with an operator ([`World::with_operator`]) members come and go, and no more lie than may at any time.
 //!
 //! Faults come by chance, and some where they hurt most ([`Trouble::ambushes`]): just when one replica alone has executed
 //! something, or a primary has assigned something, the power fails everywhere, or everything on its way is lost and that
@@ -20,13 +25,15 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use bytes::{Buf, Bytes};
 use verity_contract::{
-    Agreement, BarrierId, Boot, CommittedKind, Input, Members, Output, PersistId, Record, SnapshotMeta, Verdict,
+    Agreement, BarrierId, Boot, Change, CommittedKind, Input, Members, Output, PersistId, Record, SnapshotMeta, Verdict,
 };
 use verity_types::{Digest, Incarnation, LogIndex, Mono, NodeId, Term, WallMs};
 
 use crate::Rng;
 
 const MS: u64 = 1_000_000;
+/// What an operator's changes carry.
+const WISHED: &[u8] = b"wished";
 const BEGIN: u64 = 1_000 * MS;
 /// What true time is in milliseconds when the world begins.
 const WALL: u64 = 1_800_000_000_000;
@@ -84,6 +91,8 @@ pub struct Tally {
     pub refused: u64,
     /// Proofs that somebody lied.
     pub evidence: u64,
+    /// Changes of members.
+    pub epochs: u64,
 }
 
 /// Two honest replicas that executed different things at one index: safety is broken.
@@ -116,6 +125,7 @@ impl Tally {
         self.installs += other.installs;
         self.refused += other.refused;
         self.evidence += other.evidence;
+        self.epochs += other.epochs;
     }
 
     /// True if everything that can happen did.
@@ -152,6 +162,8 @@ struct Node {
     trial: Option<(SnapshotMeta, Vec<Bytes>)>,
     /// The same, once the engine has taken it.
     taken: Option<(SnapshotMeta, Vec<Bytes>)>,
+    /// As of what is applied.
+    members: Members,
     applied: u64,
     term: Term,
     stamp: u64,
@@ -174,7 +186,14 @@ pub struct World {
     start: Start,
     judge: Judge,
     liars: BTreeSet<NodeId>,
+    /// Those that the group began with, and those of the last change that anybody honest executed.
+    founders: Members,
     members: Members,
+    /// Where each change stands, and whom it made members.
+    changes: BTreeMap<u64, Members>,
+    /// What the operator asked for, the latest last; empty without one.
+    wishes: Vec<Members>,
+    operates: bool,
     nodes: BTreeMap<NodeId, Node>,
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Until when nothing gets through here, not even what is on its way.
@@ -239,7 +258,11 @@ impl World {
             judge,
             liars,
             nodes: (1..=count).map(|id| (NodeId(id), Node::default())).collect(),
+            founders: members.clone(),
             members,
+            changes: BTreeMap::new(),
+            wishes: Vec::new(),
+            operates: false,
             cut: BTreeSet::new(),
             dark: BTreeMap::new(),
             window: u64::MAX,
@@ -273,6 +296,20 @@ impl World {
     #[must_use]
     pub fn with_witnesses(mut self) -> Self {
         self.heard = Some(BTreeMap::new());
+        self
+    }
+
+    /// From now on an operator changes the members, who are some of these many.
+    #[must_use]
+    pub fn with_operator(mut self, nodes: u64) -> Self {
+        self.operates = true;
+        for id in (1..=nodes).map(NodeId) {
+            let known = self.nodes.contains_key(&id);
+            self.nodes.entry(id).or_default();
+            if !known {
+                self.boot(id);
+            }
+        }
         self
     }
 
@@ -337,9 +374,11 @@ impl World {
 
     fn boot(&mut self, id: NodeId) {
         let seed = self.rng.bits();
-        let (now, members) = (self.now, self.members.clone());
+        let (now, members) = (self.now, self.founders.clone());
         let node = self.nodes.get_mut(&id).expect("a node of this world");
         node.life += 1;
+        let known = node.snapshot.as_ref().map(|(meta, _)| meta.members.clone());
+        node.members = known.unwrap_or_else(|| members.clone());
         let boot = Boot {
             id,
             members,
@@ -480,10 +519,21 @@ impl World {
                 assert_eq!(index, node.applied + 1, "commits come without gaps");
                 let alone = !self.order.contains_key(&index);
                 (node.applied, node.term) = (index, entry.term);
-                let operations =
-                    if entry.kind == CommittedKind::Noop { Vec::new() } else { split(entry.payload.clone()) };
+                let operations = match &entry.kind {
+                    CommittedKind::Normal => split(entry.payload.clone()),
+                    CommittedKind::Noop => Vec::new(),
+                    CommittedKind::Members(members) => {
+                        node.members = members.clone();
+                        vec![entry.payload.clone()]
+                    }
+                };
                 node.machine.extend(operations.iter().cloned());
                 if !self.liars.contains(&id) {
+                    let (operations, changed) = match entry.kind {
+                        CommittedKind::Members(members) => (Vec::new(), Some(members)),
+                        _ => (operations, None),
+                    };
+                    self.judge_members(id, index, changed, &entry.payload);
                     self.judge_entry(id, index, entry.payload, entry.time, &operations);
                     if alone {
                         self.maybe_ambush(id);
@@ -497,8 +547,12 @@ impl World {
                 let (held, machine) = node.trial.take().expect("the driver has what it said it has");
                 node.taken = Some((held.clone(), machine.clone()));
                 assert_eq!(held.index, meta.index);
-                // The state may be older than one that was found to be a lie: what follows is executed again.
-                (node.machine, node.applied, node.term, node.stamp) = (machine, meta.index.0, meta.term, 0);
+                // Whose state was a lie may have to take an older one, and executes again what is behind it.
+                if meta.index.0 < node.applied {
+                    node.stamp = 0;
+                }
+                (node.machine, node.applied, node.term) = (machine, meta.index.0, meta.term);
+                node.members = meta.members;
                 node.forget_done();
                 self.tally.installs += 1;
             }
@@ -526,6 +580,23 @@ impl World {
                 self.tally.evidence += 1;
             }
             _ => {}
+        }
+    }
+
+    /// Members change where they do for all, and to what the operator asked for.
+    fn judge_members(&mut self, id: NodeId, index: u64, changed: Option<Members>, context: &Bytes) {
+        let known = self.order.contains_key(&index);
+        let Some(members) = changed else {
+            assert!(!known || !self.changes.contains_key(&index), "node {id} executes no change at {index}");
+            return;
+        };
+        let held = self.changes.entry(index).or_insert_with(|| members.clone());
+        assert_eq!(*held, members, "node {id} has other members behind {index}");
+        assert_eq!(*context, WISHED, "a change at {index} that nobody honest asked for");
+        assert!(self.wishes.contains(&members), "members at {index} that the operator did not ask for: {members:?}");
+        if !known {
+            self.members = members;
+            self.tally.epochs += 1;
         }
     }
 
@@ -585,7 +656,7 @@ impl World {
             && self.rng.chance(chance)
         {
             let node = self.nodes.get_mut(&id).expect("a node of this world");
-            let meta = SnapshotMeta { index, term: node.term, members: self.members.clone(), context };
+            let meta = SnapshotMeta { index, term: node.term, members: node.members.clone(), context };
             node.snapshot = Some((meta.clone(), node.machine.clone()));
             node.wants_snapshot = false;
             self.input(id, Input::SnapshotSaved { meta, compact_to: index });
@@ -609,7 +680,7 @@ impl World {
 
     /// An honest client asks for something.
     fn propose(&mut self) {
-        let honest = self.honest();
+        let honest: Vec<NodeId> = self.honest().into_iter().filter(|id| self.members.contains(*id)).collect();
         let id = honest[usize::try_from(self.rng.below(honest.len() as u64)).expect("a small number")];
         if self.nodes[&id].engine.is_none() {
             return;
@@ -725,7 +796,50 @@ impl World {
     fn is_done(&self) -> bool {
         let last = self.order.last_key_value().map_or(0, |(index, _)| *index);
         let done = |id: &NodeId| self.nodes[id].applied >= last && self.nodes[id].asked.is_empty();
-        self.honest().iter().all(done)
+        let settled = self.wishes.last().is_none_or(|wish| *wish == self.members);
+        settled && self.honest().iter().filter(|id| self.members.contains(**id)).all(done)
+    }
+
+    /// The operator's next wish, with no more liars than may lie, or the last one again: to each of the members, as long as
+    /// it is not fulfilled.
+    fn operate(&mut self, wishes: bool) {
+        let idle = self.wishes.last().is_none_or(|wish| *wish == self.members);
+        if !self.operates || idle && !wishes {
+            return;
+        }
+        if idle || wishes && self.rng.chance(5) {
+            let wish = self.new_wish();
+            self.wishes.push(wish);
+        }
+        let voters = self.wishes.last().expect("there is one").voters.clone();
+        let change = Change { voters, learners: BTreeSet::new(), context: Bytes::from_static(WISHED) };
+        let now = Mono(self.now);
+        for id in self.honest().into_iter().filter(|id| self.members.contains(*id)).collect::<Vec<_>>() {
+            if self.rng.chance(50) {
+                let change = change.clone();
+                self.with(id, |engine, out| {
+                    // What is refused now is asked for again.
+                    let _ = engine.reconfigure().expect("it changes members").on_reconfigure(now, change, out);
+                });
+            }
+        }
+    }
+
+    fn new_wish(&mut self) -> Members {
+        loop {
+            let all: Vec<NodeId> = self.nodes.keys().copied().collect();
+            let mut voters = self.members.voters.clone();
+            for _ in 0..=self.rng.below(3) {
+                let node = all[usize::try_from(self.rng.below(all.len() as u64)).expect("a small number")];
+                if !voters.remove(&node) {
+                    voters.insert(node);
+                }
+            }
+            let lie = voters.iter().filter(|node| self.liars.contains(node)).count();
+            if voters.len() >= 4 && voters != self.members.voters && lie <= (voters.len() - 1) / 3 {
+                return Members::of_voters(voters);
+            }
+        }
     }
 
     /// Faults while clients ask for `operations` things, then none until `least` are executed, and a deadline.
@@ -745,6 +859,8 @@ impl World {
             if self.trouble.crashes && self.rng.chance(20) {
                 self.break_something();
             }
+            let wishes = self.operates && self.rng.chance(10);
+            self.operate(wishes);
         }
         (self.trouble.drop, self.trouble.double, self.trouble.late) = (0, 0, 0);
         self.trouble.ambushes = 0;
@@ -757,7 +873,9 @@ impl World {
             assert!(self.now < deadline, "no progress a minute after the heal: {}", self.table());
             let until = self.now + 50 * MS;
             self.run(until);
-            let waits: usize = self.nodes.values().map(|node| node.asked.len()).sum();
+            self.operate(false);
+            let within = |(id, _): &(&NodeId, &Node)| self.members.contains(**id);
+            let waits: usize = self.nodes.iter().filter(within).map(|(_, node)| node.asked.len()).sum();
             if self.tally.executed < least && waits < WAITING_MAX {
                 self.propose();
             }
@@ -770,10 +888,11 @@ impl World {
         let line = |(id, node): (&NodeId, &Node)| {
             let status = node.engine.as_ref().map(|engine| engine.status()).unwrap_or_default();
             let lies = if self.liars.contains(id) { " lies" } else { "" };
+            let out = if self.members.contains(*id) { "" } else { " is out" };
             let (waits, applied) = (node.asked.len(), node.applied);
             let (term, leader) = (status.term, status.leader);
             format!(
-                "\nnode {id}{lies}: term {term}, leader {leader:?}, applied {applied}, last {}, waits {waits}",
+                "\nnode {id}{lies}{out}: term {term}, leader {leader:?}, applied {applied}, last {}, waits {waits}",
                 status.last
             )
         };

@@ -14,8 +14,8 @@ use verity_pbft::liar::{Liar, Lie, Twin};
 use verity_pbft::{Config, Evidence, Keys, Mutant, Pbft, Quorum, Scope};
 use verity_types::{Mono, Nanos, NodeId};
 
-/// Replicas of the largest world.
-const COUNT_MAX: u64 = 7;
+/// Nodes of the largest world, members or not.
+const NODES_MAX: u64 = 9;
 /// How far the order may run ahead of a checkpoint.
 const WINDOW: u64 = 16;
 
@@ -26,13 +26,13 @@ fn config(seed: u64, mutant: Option<Mutant>) -> Config {
 }
 
 fn honest(boot: Boot, seed: u64, mutant: Option<Mutant>, now: Mono) -> Pbft {
-    let keys = Keys::seals(boot.id, (1..=COUNT_MAX).map(NodeId));
+    let keys = Keys::seals(boot.id, (1..=NODES_MAX).map(NodeId));
     Pbft::start(boot, config(seed, mutant), keys, now).expect("a replica starts from what it wrote")
 }
 
 fn judge(bytes: &Bytes) -> Option<NodeId> {
     let evidence = Evidence::decode(bytes.clone()).ok()?;
-    let keys = Keys::seals(NodeId(1), (1..=COUNT_MAX).map(NodeId));
+    let keys = Keys::seals(NodeId(1), (1..=NODES_MAX).map(NodeId));
     evidence.verify_with(&keys).then_some(evidence.culprit)
 }
 
@@ -72,9 +72,21 @@ fn world(seed: u64, count: u64, liars: Vec<(NodeId, Kind)>, trouble: Trouble, mu
 }
 
 /// One run of the swarm over so many replicas: liars and faults follow from the seed, or all liars do `only` this.
-fn swarm(seed: u64, count: u64, mut rng: Rng, mutant: Option<Mutant>, only: Option<Kind>) -> World {
+fn swarm(seed: u64, count: u64, rng: Rng, mutant: Option<Mutant>, only: Option<Kind>) -> World {
+    swarm_with(seed, count, rng, mutant, only, None)
+}
+
+/// The same, with an operator who changes the members in it, as this chance has it.
+fn swarm_with(
+    seed: u64,
+    count: u64,
+    mut rng: Rng,
+    mutant: Option<Mutant>,
+    only: Option<Kind>,
+    operator: Option<Rng>,
+) -> World {
     let mut nodes: Vec<u64> = (1..=count).collect();
-    let liars: Vec<(NodeId, Kind)> = (0..(count - 1) / 3)
+    let mut liars: Vec<(NodeId, Kind)> = (0..(count - 1) / 3)
         .map(|_| {
             // Whoever leads first has the most to lie about.
             let at = if rng.chance(40) { 0 } else { rng.below(nodes.len() as u64) };
@@ -90,15 +102,27 @@ fn swarm(seed: u64, count: u64, mut rng: Rng, mutant: Option<Mutant>, only: Opti
         ambushes: if rng.chance(70) { rng.below(60) } else { 0 },
         snapshots: some(&mut rng, 100),
     };
+    if let Some(mut chance) = operator {
+        // One more may lie among those who may become members: the operator never makes it one too many.
+        if chance.chance(40) {
+            liars.push((NodeId(NODES_MAX), draw(&mut chance)));
+        }
+        let usurped = liars.iter_mut().filter(|_| chance.chance(40));
+        usurped.for_each(|(_, kind)| *kind = Kind::Lie(Lie::Usurp));
+        println!("seed {seed}: {count} replicas and an operator, {liars:?}, {trouble:?}");
+        return world(seed, count, liars, trouble, mutant).with_operator(NODES_MAX);
+    }
     println!("seed {seed}: {count} replicas, {liars:?}, {trouble:?}");
     world(seed, count, liars, trouble, mutant)
 }
 
-/// One run among four to seven.
+/// One run among four to seven, in two of five of which members come and go.
 fn run(seed: u64, mutant: Option<Mutant>) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let count = [4, 5, 6, 7][usize::try_from(rng.below(4)).expect("a small number")];
-    let mut world = swarm(seed, count, rng, mutant, None);
+    let mut chance = Rng::new(seed ^ 0xe90c);
+    let operator = chance.chance(40).then_some(chance);
+    let mut world = swarm_with(seed, count, rng, mutant, None, operator);
     world.play(80, 50);
     world
 }
@@ -151,7 +175,7 @@ fn small_changes_of_messages_break_nothing() {
 /// without being replaced by a timeout.
 fn with_slow_primary(pace_window: Nanos) -> Vec<u64> {
     let start = move |boot: Boot, now: Mono| -> Box<dyn Agreement> {
-        let keys = Keys::seals(boot.id, (1..=COUNT_MAX).map(NodeId));
+        let keys = Keys::seals(boot.id, (1..=NODES_MAX).map(NodeId));
         let id = boot.id;
         let config = Config { pace_window, pace_rise_percent: 3, ..config(0, None) };
         let pbft = Pbft::start(boot, config, keys, now).expect("a replica starts from what it wrote");
@@ -202,7 +226,28 @@ fn liars_break_nothing() {
         total.add(&tally);
     }
     println!("{total:?}");
-    assert!(total.is_full(), "a swarm in which nothing happens: {total:?}");
+    assert!(total.is_full() && total.epochs > 0, "a swarm in which nothing happens: {total:?}");
+}
+
+/// Members come and go in every run, in some of them often.
+#[test]
+fn members_come_and_go_among_liars() {
+    let mut total = Tally::default();
+    for seed in seeds(0, 20) {
+        let run = || {
+            let mut rng = Rng::new(seed ^ 0x0e90);
+            let count = 4 + rng.below(4);
+            let operator = Some(Rng::new(seed ^ 0x90e0));
+            let mut world = swarm_with(seed, count, rng, None, None, operator);
+            world.play(160, 80);
+            world.tally
+        };
+        let tally = catch_unwind(run).unwrap_or_else(|_| panic!("seed {seed} fails"));
+        assert!(tally.executed >= 80, "seed {seed}: {tally:?}");
+        total.add(&tally);
+    }
+    println!("{total:?}");
+    assert!(total.is_full() && 2 * total.epochs > seeds(0, 20).count() as u64, "members who stay: {total:?}");
 }
 
 #[test]
@@ -221,14 +266,16 @@ const BASES: [u64; 3] = [0, 10_000, 20_000];
 ///
 /// | mutant | seeds from each base |
 /// | --- | --- |
-/// | prepares-not-counted | 2, 1, 1 |
-/// | certificate-dropped | 1, 1, 9 |
-/// | watermark-not-enforced | 19, 5, 5 |
-/// | unsigned-request | 2, 8, 16 |
-/// | vote-not-persisted | 10, 4, 11 |
-/// | digest-not-compared | 4, 8, 44 |
-/// | checkpoint-without-certificate | 1, 8, 13 |
-/// | quorum-of-two-thirds | 4, 2, 56 |
+/// | prepares-not-counted | 1, 1, 1 |
+/// | certificate-dropped | 1, 1, 1 |
+/// | watermark-not-enforced | 43, 25, 19 |
+/// | unsigned-request | 8, 6, 2 |
+/// | vote-not-persisted | 21, 21, 15 |
+/// | digest-not-compared | 116, 28, 40 |
+/// | checkpoint-without-certificate | 1, 4, 5 |
+/// | quorum-of-two-thirds | 1, 1, 5 |
+/// | epoch-ends-at-once | 1, 4, 11 |
+/// | one-endorsement | 3, 6, 5 |
 fn catches(name: &str) {
     let mutant = Mutant::named(name).expect("a mutant of this name");
     let hunt = |base: u64| {
@@ -279,9 +326,19 @@ fn the_swarm_catches_a_quorum_of_two_thirds() {
     catches("quorum-of-two-thirds");
 }
 
+#[test]
+fn the_swarm_catches_epochs_that_end_at_once() {
+    catches("epoch-ends-at-once");
+}
+
+#[test]
+fn the_swarm_catches_members_that_change_by_one_endorsement() {
+    catches("one-endorsement");
+}
+
 /// What a replica was sent, as a witness hears it.
 fn witness(world: &World, count: u64, node: NodeId) -> Witness {
-    let keys = Keys::seals(node, (1..=COUNT_MAX).map(NodeId));
+    let keys = Keys::seals(node, (1..=NODES_MAX).map(NodeId));
     let mut witness = Witness::new(keys, Scope::default(), (1..=count).map(NodeId).collect(), 0);
     world.heard(node).iter().for_each(|(from, bytes)| witness.hear(*from, bytes));
     witness

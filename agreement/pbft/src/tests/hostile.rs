@@ -287,6 +287,13 @@ fn a_snapshot_that_f_plus_one_vouch_for_is_offered_and_taken_though_no_quorum_do
     let offered = offers(&mut one);
     assert_eq!(offered.len(), 1);
     let mut behind = One::start(4, Vec::new());
+    let status = Status { view: 0, entered: true, executed: 10, stable: 0, first: 9 };
+    for from in [1, 2] {
+        let out = behind.input(Input::Message { from: NodeId(2), bytes: offered[0].clone() });
+        let installs = out.iter().any(|output| matches!(output, Output::InstallSnapshot(_)));
+        assert!(!installs, "it may still be that all honest have the log, and nothing to put into a lie's place");
+        behind.hear(from, &Message::Status(status));
+    }
     let out = behind.input(Input::Message { from: NodeId(2), bytes: offered[0].clone() });
     assert!(out.iter().any(|output| matches!(output, Output::InstallSnapshot(installed) if *installed == meta)));
     assert_eq!((behind.pbft.handed, behind.pbft.low()), (8, 0), "f + 1 move no watermark");

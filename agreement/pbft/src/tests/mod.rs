@@ -1,5 +1,6 @@
 //! Tests of the whole engine.
 
 mod codec;
+mod epoch;
 mod hostile;
 mod scenarios;

@@ -9,9 +9,12 @@ use bitcoin::hashes::{Hash, hash160, sha256};
 use bitcoin::secp256k1::{Keypair, Message, PublicKey, Scalar, Secp256k1, SecretKey, SignOnly};
 use bitcoin::taproot::{LeafVersion, TapLeafHash, TapTweakHash};
 use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness};
-use verity_bitcoin::script::{Flags, Leaf, SharedHashes};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, consensus};
+use bitcoinconsensus::{Utxo, verify_with_flags};
+use verity_bitcoin::script::{Flags, Leaf, ScriptError, SharedHashes};
 
+/// The rules that the library knows.
+const KNOWN: u32 = bitcoinconsensus::VERIFY_ALL_PRE_TAPROOT | bitcoinconsensus::VERIFY_TAPROOT;
 /// Scripts have no more atoms.
 const ATOMS_MAX: u8 = 24;
 /// The secrets.
@@ -138,8 +141,90 @@ fn element(bytes: &mut Bytes<'_>) -> Vec<u8> {
     }
 }
 
+/// A script, and whose signatures it asks for in which order, if that is known.
+struct Plan {
+    script: Vec<u8>,
+    signers: Vec<u8>,
+    /// Whether `OP_CHECKMULTISIG` takes one element more.
+    dummy: bool,
+    /// Behind the last `OP_CODESEPARATOR` that runs, and at which opcode that stands.
+    code_from: usize,
+    separator: u32,
+}
+
+/// Half of them are atoms, half of them ask for signatures.
+fn plan(bytes: &mut Bytes<'_>, kind: Kind) -> Plan {
+    let mut plan = Plan { script: Vec::new(), signers: Vec::new(), dummy: false, code_from: 0, separator: u32::MAX };
+    if bytes.below(2) == 0 {
+        plan.script = atoms(bytes);
+        return plan;
+    }
+    let script = &mut plan.script;
+    match bytes.below(5) {
+        0 => {
+            script.push(0xab);
+            plan.separator = 0;
+        }
+        1 => {
+            script.extend([0x51, 0x75, 0xab]);
+            plan.separator = 2;
+        }
+        2 => {
+            push(script, &one_signature(bytes.byte()));
+            script.push(0x75);
+        }
+        _ => {}
+    }
+    if plan.separator != u32::MAX {
+        plan.code_from = script.len();
+    }
+    let (first, count) = (bytes.below(KEYS), 1 + bytes.below(KEYS));
+    let ask = |script: &mut Vec<u8>, bytes: &mut Bytes<'_>, number: u8| push(script, &form(bytes, number, kind));
+    if kind == Kind::Tapscript {
+        script.push(0);
+        for number in first..first + count {
+            ask(script, bytes, number);
+            script.push(0xba);
+        }
+        script.extend([0x50 + count, 0x9c]);
+        plan.signers.extend((first..first + count).rev());
+    } else if bytes.below(2) == 0 {
+        ask(script, bytes, first);
+        script.push(0xac);
+        plan.signers.push(first);
+    } else {
+        let (signatures, skipped) = (1 + bytes.below(count), bytes.below(count));
+        script.push(0x50 + signatures);
+        (first..first + count).for_each(|number| ask(script, bytes, number));
+        script.extend([0x50 + count, 0xae]);
+        plan.dummy = true;
+        plan.signers.extend((0..count).filter(|at| signatures == count || *at != skipped).map(|at| first + at));
+        plan.signers.truncate(usize::from(signatures));
+    }
+    if bytes.below(6) == 1 {
+        // Behind all signatures, and signed before it runs.
+        plan.script.extend([0xab, 0x61]);
+    }
+    plan
+}
+
+/// The key of this number, in a form that is right most times.
+fn form(bytes: &mut Bytes<'_>, number: u8, kind: Kind) -> Vec<u8> {
+    let key = PublicKey::from_secret_key(&signer(), &secret(number));
+    let mut long = key.serialize_uncompressed();
+    match bytes.below(10) {
+        _ if kind == Kind::Tapscript => key.serialize()[1..].to_vec(),
+        0 => long.to_vec(),
+        1 | 2 => {
+            long[0] = 6 + ((long[64] ^ (bytes.below(3) / 2)) & 1);
+            long.to_vec()
+        }
+        _ => key.serialize().to_vec(),
+    }
+}
+
 /// A script of some atoms.
-fn script(bytes: &mut Bytes<'_>) -> Vec<u8> {
+fn atoms(bytes: &mut Bytes<'_>) -> Vec<u8> {
     let mut script = Vec::new();
     for _ in 0..bytes.below(ATOMS_MAX) {
         match bytes.below(12) {
@@ -210,9 +295,9 @@ fn encode(bytes: &mut Bytes<'_>, compact: [u8; 64]) -> Vec<u8> {
 }
 
 /// A signature over what the digest function says about a hash type.
-fn ecdsa(bytes: &mut Bytes<'_>, digest: impl Fn(u8) -> [u8; 32]) -> Vec<u8> {
+fn ecdsa(bytes: &mut Bytes<'_>, who: u8, digest: impl Fn(u8) -> [u8; 32]) -> Vec<u8> {
     let hash_type = if bytes.below(4) == 0 { bytes.byte() } else { bytes.pick(&[1, 2, 3, 0x81, 0x82, 0x83]) };
-    let signature = signer().sign_ecdsa(&Message::from_digest(digest(hash_type)), &secret(bytes.byte()));
+    let signature = signer().sign_ecdsa(&Message::from_digest(digest(hash_type)), &secret(who));
     let mut der = match bytes.below(8) {
         0 => encode(bytes, signature.serialize_compact()),
         1 => encode(bytes, negated(signature.serialize_compact())),
@@ -235,9 +320,9 @@ fn negated(mut compact: [u8; 64]) -> [u8; 64] {
     compact
 }
 
-fn schnorr(bytes: &mut Bytes<'_>, tweak: Option<Scalar>, digest: impl Fn(u8) -> Option<[u8; 32]>) -> Vec<u8> {
+fn schnorr(bytes: &mut Bytes<'_>, who: u8, tweak: Option<Scalar>, digest: impl Fn(u8) -> Option<[u8; 32]>) -> Vec<u8> {
     let hash_type = if bytes.below(8) == 0 { bytes.byte() } else { bytes.pick(&[0, 1, 2, 3, 0x81, 0x82, 0x83]) };
-    let mut pair = Keypair::from_secret_key(&signer(), &secret(bytes.byte()));
+    let mut pair = Keypair::from_secret_key(&signer(), &secret(who));
     if let Some(tweak) = tweak {
         pair = pair.add_xonly_tweak(&Secp256k1::new(), &tweak).expect("a hash is no key's negative");
     }
@@ -262,18 +347,20 @@ impl Case {
             0 => Flags::from_bits(u32::from_le_bytes([bytes.byte(), bytes.byte(), bytes.byte(), 0])),
             _ => Flags::ALL,
         };
-        let script = script(bytes);
+        let plan = plan(bytes, kind);
+        let script = &plan.script;
         let path = (0..bytes.below(3)).map(|_| [bytes.byte(); 32]).collect::<Vec<_>>().concat();
         let version = if bytes.below(8) == 1 { bytes.byte() & 0xfe } else { 0xc0 };
-        let owner = secret(bytes.byte());
-        let tree = Tree::of(&owner, kind == Kind::Tapscript, &script, version, path);
-        let locking = locking(bytes, kind, &script, &owner, &tree);
+        let number = bytes.below(KEYS);
+        let owner = secret(number);
+        let tree = Tree::of(&owner, kind == Kind::Tapscript, script, version, path);
+        let locking = locking(bytes, kind, script, &owner, &tree);
         let (mut tx, mut spent) = transaction(bytes);
         let input = usize::from(bytes.byte()) % tx.input.len();
         spent[input].script_pubkey = ScriptBuf::from_bytes(locking);
         let annex = (bytes.below(6) == 1).then(|| [&[0x50][..], &bytes.some(4)].concat());
-        let elements = unlock(bytes, kind, &tx, &spent, input, &script, &tree, annex.as_deref());
-        let (script_sig, mut witness) = unlocking(kind, &script, &owner, &tree, elements);
+        let elements = unlock(bytes, kind, number, &tx, &spent, input, &plan, &tree, annex.as_deref());
+        let (script_sig, mut witness) = unlocking(kind, script, &owner, &tree, elements);
         witness.extend(annex.filter(|_| matches!(kind, Kind::TaprootKey | Kind::Tapscript)));
         if bytes.below(24) == 1 {
             witness.push(element(bytes));
@@ -281,6 +368,37 @@ impl Case {
         tx.input[input].script_sig = ScriptBuf::from_bytes(script_sig);
         tx.input[input].witness = Witness::from_slice(&witness);
         Self { tx, spent, input, flags: flags.supported() }
+    }
+
+    /// What we say, by these rules.
+    fn ours(&self, flags: Flags) -> Result<(), ScriptError> {
+        let shared = SharedHashes::new(&self.tx, &self.spent).expect("an output for each input");
+        shared.spend(self.input).expect("the input is there").verify(flags)
+    }
+
+    /// What Bitcoin Core's library says.
+    fn theirs(&self, flags: Flags) -> bool {
+        let utxos = self.spent.iter().map(|output| Utxo {
+            script_pubkey: output.script_pubkey.as_bytes().as_ptr(),
+            script_pubkey_len: u32::try_from(output.script_pubkey.len()).expect("a script is short"),
+            value: i64::try_from(output.value.to_sat()).expect("an amount is small"),
+        });
+        let utxos: Vec<Utxo> = utxos.collect();
+        let (spent, tx) = (&self.spent[self.input], consensus::serialize(&self.tx));
+        let (script, amount) = (spent.script_pubkey.as_bytes(), spent.value.to_sat());
+        verify_with_flags(script, amount, &tx, Some(&utxos), self.input, flags.bits()).is_ok()
+    }
+
+    /// What both say by those of the rules that the library knows, which are the rules of blocks.
+    ///
+    /// # Panics
+    /// If the two differ, or if a policy lets something pass that the rules of blocks do not.
+    pub(crate) fn agreed(&self) -> Result<(), ScriptError> {
+        let flags = Flags::from_bits(self.flags.bits() & KNOWN).supported();
+        let ours = self.ours(flags);
+        assert_eq!(ours.is_ok(), self.theirs(flags), "ours is {ours:?}: {self:?}");
+        assert!(ours.is_ok() || self.ours(self.flags).is_err(), "{self:?}");
+        ours
     }
 }
 
@@ -368,34 +486,58 @@ fn transaction(bytes: &mut Bytes<'_>) -> (Transaction, Vec<TxOut>) {
 fn unlock(
     bytes: &mut Bytes<'_>,
     kind: Kind,
+    owner: u8,
     tx: &Transaction,
     spent: &[TxOut],
     input: usize,
-    script: &[u8],
+    plan: &Plan,
     tree: &Tree,
     annex: Option<&[u8]>,
 ) -> Vec<Vec<u8>> {
     let shared = SharedHashes::new(tx, spent).expect("an output for each input");
     let spend = shared.spend(input).expect("the input is there");
     let annex = annex.map(|annex| sha256::Hash::hash(&[&[annex.len() as u8], annex].concat()).to_byte_array());
-    let own = |bytes: &mut Bytes<'_>| match kind {
-        Kind::Bare | Kind::ScriptHash | Kind::Unknown => ecdsa(bytes, |kind| spend.legacy(script, kind.into())),
-        Kind::WitnessScript | Kind::NestedWitnessScript => ecdsa(bytes, |kind| spend.witness_v0(script, kind.into())),
-        Kind::WitnessKey | Kind::NestedWitnessKey => {
-            let hash = bytes.byte();
-            let code = [&[0x76, 0xa9, 20][..], &key_hash(&secret(hash)), &[0x88, 0xac]].concat();
-            ecdsa(bytes, |kind| spend.witness_v0(&code, kind.into()))
+    let code = &plan.script[plan.code_from..];
+    let own = |bytes: &mut Bytes<'_>, who: u8| match kind {
+        Kind::Bare | Kind::ScriptHash | Kind::Unknown => ecdsa(bytes, who, |kind| spend.legacy(code, kind.into())),
+        Kind::WitnessScript | Kind::NestedWitnessScript => {
+            ecdsa(bytes, who, |kind| spend.witness_v0(code, kind.into()))
         }
-        Kind::TaprootKey => schnorr(bytes, Some(tree.tweak), |kind| spend.taproot(kind, annex, None)),
+        Kind::WitnessKey | Kind::NestedWitnessKey => {
+            let code = [&[0x76, 0xa9, 20][..], &key_hash(&secret(owner)), &[0x88, 0xac]].concat();
+            ecdsa(bytes, who, |kind| spend.witness_v0(&code, kind.into()))
+        }
+        Kind::TaprootKey => schnorr(bytes, who, Some(tree.tweak), |kind| spend.taproot(kind, annex, None)),
         Kind::Tapscript => {
-            let leaf = Leaf { hash: tree.leaf, code_separator: u32::MAX };
-            schnorr(bytes, None, |kind| spend.taproot(kind, annex, Some(leaf)))
+            let leaf = Leaf { hash: tree.leaf, code_separator: plan.separator };
+            schnorr(bytes, who, None, |kind| spend.taproot(kind, annex, Some(leaf)))
         }
     };
     match kind {
-        Kind::WitnessKey | Kind::NestedWitnessKey if bytes.below(6) != 1 => vec![own(bytes)],
-        Kind::TaprootKey if bytes.below(8) != 1 => vec![own(bytes)],
-        _ => (0..bytes.below(6)).map(|_| if bytes.below(2) == 0 { own(bytes) } else { element(bytes) }).collect(),
+        Kind::WitnessKey | Kind::NestedWitnessKey | Kind::TaprootKey if bytes.below(8) != 1 => {
+            let who = if bytes.below(8) == 1 { bytes.byte() } else { owner };
+            vec![own(bytes, who)]
+        }
+        _ if !plan.signers.is_empty() && bytes.below(8) != 1 => {
+            let dummy = plan.dummy.then(|| if bytes.below(8) == 1 { element(bytes) } else { Vec::new() });
+            let mut signature = |who: &u8| match bytes.below(16) {
+                1 => element(bytes),
+                2 => one_signature(*who),
+                _ => own(bytes, *who),
+            };
+            let signatures: Vec<_> = plan.signers.iter().map(&mut signature).collect();
+            dummy.into_iter().chain(signatures).collect()
+        }
+        _ => {
+            let some = |bytes: &mut Bytes<'_>| match bytes.below(2) {
+                0 => {
+                    let who = bytes.byte();
+                    own(bytes, who)
+                }
+                _ => element(bytes),
+            };
+            (0..bytes.below(6)).map(|_| some(bytes)).collect()
+        }
     }
 }
 

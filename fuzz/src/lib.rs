@@ -1,9 +1,9 @@
 //! What the fuzz targets do with the bytes that libFuzzer makes up.
 //!
 //! A target takes its bytes apart with a [`Script`] and hands them to the code that ships, as the file of the target's
-//! room says: [`http`], [`zookeeper`], [`kafka`] and [`ledger`] for what clients send, [`storage`] for what a disk gives
-//! back, [`engine`], [`pbft`] and [`replica`] for what peers send. Nothing may panic, and what each file promises beyond that
-//! must hold.
+//! room says: [`http`], [`zookeeper`], [`kafka`], [`ledger`] and [`bitcoin`] for what clients send, [`storage`] for what a
+//! disk gives back, [`engine`], [`pbft`] and [`replica`] for what peers send. Nothing may panic, and what each file promises
+//! beyond that must hold.
 //!
 //! Each target has a canary: a state that its seeds do not reach. With `FUZZ_CANARY` set, to reach it is a panic, so that
 //! a run can show that the target finds what there is to find.
@@ -16,6 +16,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+pub mod bitcoin;
 pub mod engine;
 pub mod http;
 pub mod kafka;

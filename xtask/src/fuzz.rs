@@ -14,10 +14,10 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::install;
-use crate::shell::{cargo, command, has, root, run, target};
+use crate::shell::{cargo, command, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 17] = [
+const TARGETS: [&str; 18] = [
     "replica",
     "kafka_session",
     "zookeeper_session",
@@ -28,6 +28,7 @@ const TARGETS: [&str; 17] = [
     "kafka_machines",
     "ledger_session",
     "ledger_machine",
+    "bitcoin_script",
     "log",
     "zookeeper_tree",
     "snapshot",
@@ -48,9 +49,7 @@ const MEMORY_MIB: u64 = 2048;
 
 /// Builds and runs all of them, as many at once as there are processors.
 pub(crate) fn run_suite() -> Result<()> {
-    if !has("c++") {
-        install::apt(&["g++"])?;
-    }
+    install::cpp()?;
     run(&mut cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]))?;
     let build = target().join("fuzz");
     let dir = build.to_string_lossy().into_owned();

@@ -94,6 +94,11 @@ pub(crate) fn stand_alone(manifest: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A C++ compiler, which libFuzzer and the library that our scripts are compared with are built by.
+pub(crate) fn cpp() -> Result<()> {
+    if has("c++") { Ok(()) } else { apt(&["g++"]) }
+}
+
 /// Installs Debian packages that are not there yet.
 pub(crate) fn apt(packages: &[&str]) -> Result<()> {
     let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();

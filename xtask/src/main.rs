@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bitcoin;
 mod chaos;
 mod fuzz;
 mod install;

@@ -75,6 +75,12 @@ pub(crate) const ALL: &[Suite] = &[
         fast: false,
         run: crate::ledger::abci,
     },
+    Suite {
+        name: "bitcoin-vectors",
+        about: "scripts and transactions on which Bitcoin's nodes have said their verdict",
+        fast: false,
+        run: crate::bitcoin::vectors,
+    },
     Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
     Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
     Suite { name: "models", about: "every state of single-decree Paxos, within bounds", fast: false, run: models },
@@ -121,10 +127,12 @@ pub(crate) fn run_suites(names: &[String], fast: bool) -> Result<bool> {
 }
 
 fn lints() -> Result<()> {
+    install::cpp()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
 
 fn unit() -> Result<()> {
+    install::cpp()?;
     run(&mut cargo(&["test", "--workspace", "--quiet", "--no-fail-fast"]))
 }
 

@@ -28,6 +28,7 @@ mod laws;
 mod mutants;
 mod sharer;
 mod subscriber;
+mod topics;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_contract::{Door, Members, Spawn};
-use verity_kafka::machine::cluster::{AGREEMENT, Agreement, Blueprint, Cluster, ClusterDuty};
+use verity_kafka::machine::cluster::{Blueprint, Cluster, ClusterDuty};
 use verity_kafka::machine::coordinator::{Coordinator, CoordinatorConfig, CoordinatorDuty};
 use verity_kafka::machine::partition::{Partition, PartitionDuty};
 use verity_kafka::session::{Config, Kafka};
@@ -54,6 +55,7 @@ use keeper::{Chore, Keeper, Keepers};
 use laws::{Fate, Laws};
 use sharer::{Errand, Sharer, Shares};
 use subscriber::Subscriber;
+use topics::Topics;
 use wire::{Producer, next_answer, put_string, request, take_fetched, take_string};
 
 const CLUSTER: GroupId = GroupId(2);
@@ -230,10 +232,7 @@ struct Client {
 /// The clients of a world, and what they saw.
 pub struct KafkaClients {
     engine: EngineFn,
-    own: Option<(Agreement, EngineFn)>,
-    /// Which topics are on it, and which of all are as they are to be.
-    own_topics: [bool; PLACES],
-    made: [bool; TOPICS],
+    topics: Topics,
     nodes: u64,
     pace: u64,
     clients: Vec<Client>,
@@ -332,9 +331,7 @@ impl KafkaClients {
         let clients = clients.chain((0..KEEPERS).map(|_| Client::new(Part::Trimmer)));
         Self {
             engine,
-            own: None,
-            own_topics: [false; PLACES],
-            made: [true; TOPICS],
+            topics: Topics::default(),
             nodes: nodes as u64,
             pace,
             clients: clients.collect(),
@@ -357,26 +354,6 @@ impl KafkaClients {
         self
     }
 
-    /// The same in which some topics are on another agreement than the cluster.
-    #[must_use]
-    pub fn with_own_agreement(mut self, agreement: Agreement, engine: EngineFn) -> Self {
-        self.own = Some((agreement, engine));
-        self.made = [false; TOPICS];
-        self
-    }
-
-    /// The agreement of a topic's own.
-    fn own_agreement(&self, topic: usize) -> Option<Agreement> {
-        self.own.map(|(agreement, _)| agreement).filter(|_| self.own_topics[topic])
-    }
-
-    /// How many replicas a topic is made with.
-    fn replicas_of(&self, topic: usize) -> i16 {
-        let least = self.own_agreement(topic).map_or(1, |agreement| agreement.replicas_min(usize::MAX));
-        let usual = i16::try_from(REPLICAS).expect("they are few").max(least);
-        usual.min(i16::try_from(self.nodes).unwrap_or(i16::MAX))
-    }
-
     /// Draws what kind of a world it is.
     fn draw(&mut self, rng: &mut Rng) {
         let cast = Cast::draw(rng);
@@ -385,11 +362,7 @@ impl KafkaClients {
         for client in &mut self.clients {
             client.done = !cast.has(client.part);
         }
-        if self.own.is_some() {
-            self.own_topics = std::array::from_fn(|_| rng.bool());
-            // A world without any would be like one that was asked for nothing.
-            self.own_topics[rng.usize(0..TOPICS)] = true;
-        }
+        self.topics.draw(rng);
     }
 
     fn produced_all(&self) -> bool {
@@ -398,7 +371,7 @@ impl KafkaClients {
 
     /// What a client does next; `None` if it is done.
     fn next(&mut self, id: usize, rng: &mut Rng) -> Option<Ask> {
-        if let (0, Some(topic)) = (id, self.made.iter().position(|made| !made)) {
+        if let (0, Some(topic)) = (id, self.topics.unmade()) {
             return Some(Ask::Make(topic));
         }
         let (winding_down, over) = (self.winding_down, self.produced_all());
@@ -509,9 +482,7 @@ impl KafkaClients {
                 out.put_i32(1);
                 put_string(out, &topic_name(topic));
             }),
-            Ask::Make(topic) => {
-                keeper::create(topic, &self.agreement_setting(topic), self.replicas_of(topic), correlation)
-            }
+            Ask::Make(topic) => self.create(topic, Vec::new(), correlation),
             Ask::Coordinator => request(wire::FIND_COORDINATOR, correlation, |out| {
                 let (key, kind) = match client.part {
                     Part::Member => (GROUP, 0),
@@ -679,8 +650,8 @@ impl KafkaClients {
                 self.settle(id, ask, error);
             }
             Ask::Make(topic) => {
-                let error = keeper::take_created(&mut body);
-                self.made[topic] |= error == code::NONE || error == keeper::TOPIC_ALREADY_EXISTS;
+                let error = topics::take_created(&mut body);
+                self.topics.on_made(topic, error);
                 self.settle(id, ask, error);
             }
             Ask::Move { .. } => {
@@ -761,13 +732,8 @@ impl KafkaClients {
         let first = self.clients.iter().position(|client| client.part == Part::Sharer && !client.done);
         match first.filter(|_| !self.shares.configured) {
             Some(first) => first != id,
-            None => id != 0 && self.made.contains(&false),
+            None => id != 0 && self.topics.unmade().is_some(),
         }
-    }
-
-    /// What makes a topic be on an agreement of its own.
-    fn agreement_setting(&self, topic: usize) -> Vec<(&'static str, String)> {
-        self.own_agreement(topic).map(|agreement| (AGREEMENT, agreement.name().to_owned())).into_iter().collect()
     }
 
     fn act(&mut self, id: usize, now: u64, rng: &mut Rng, out: &mut Vec<ClientOutput>) {
@@ -883,9 +849,8 @@ fn take_text(body: &mut Bytes) {
 
 impl Workload for KafkaClients {
     fn setup(&self, disk: &Arc<dyn Disk>, node: NodeId, members: &Members, mutant: Option<Mutant>) -> NodeSetup {
-        let (engine, own) = (self.engine, self.own);
-        let spec = move |id: GroupId, members: Members, machine, duty, agreement: Option<Agreement>| {
-            let engine = own.filter(|(own, _)| Some(*own) == agreement).map_or(engine, |(_, engine)| engine);
+        let (cluster, topics) = (self.engine, self.topics);
+        let spec = move |id: GroupId, members: Members, machine, duty, engine: EngineFn| {
             let began = Began::default();
             let machine = mutate_machine(machine, mutant, &began);
             // Some partitions take snapshots all the time; of the others the world says it.
@@ -915,8 +880,8 @@ impl Workload for KafkaClients {
         let coordinator = CoordinatorDuty::new(config);
         let machine = mutants::coordinator(Box::new(Coordinator::new()), mutant);
         let groups = vec![
-            spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _, None),
-            spec(COORDINATOR, members.clone(), machine, Box::new(coordinator) as _, None),
+            spec(CLUSTER, members.clone(), Box::new(Cluster::new()) as _, Box::new(ClusterDuty::new()) as _, cluster),
+            spec(COORDINATOR, members.clone(), machine, Box::new(coordinator) as _, cluster),
         ];
         let disk = Arc::clone(disk);
         let founder = move |spawn: &Spawn| {
@@ -924,7 +889,8 @@ impl Workload for KafkaClients {
             let machine = Box::new(Partition::new(Arc::clone(&disk), spawn.group, blueprint.config));
             let machine = mutants::partition(machine, mutant);
             let duty = PartitionDuty::new(Nanos::from_millis(1_000));
-            Ok(spec(spawn.group, spawn.members.clone(), machine, Box::new(duty) as _, blueprint.agreement))
+            let engine = topics.engine(blueprint.agreement, cluster);
+            Ok(spec(spawn.group, spawn.members.clone(), machine, Box::new(duty) as _, engine))
         };
         let founders = members.all().len();
         // The engines sign by seals: it is enough that there are some.

@@ -53,8 +53,8 @@ fn the_default_swarm_holds_with_topics_on_an_agreement_of_their_own() {
         (raft, Agreement::Pbft, pbft, 4),
     ];
     for (engine, agreement, own, nodes) in all {
-        for seed in 0..3 {
-            let options = Options { seed, nodes, fault_ms: 5_000, ..Options::default() };
+        for seed in 0..2 {
+            let options = Options { seed, nodes, fault_ms: 3_000, ..Options::default() };
             let workload = KafkaClients::new(engine, options.nodes, 4, 10_000_000);
             let mut workload = workload.with_own_agreement(agreement, own).with_operator();
             let report = run(&options, &mut workload);

@@ -16,7 +16,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 
 use super::wire::{self, Entry, Fetched, Producer, put_string, request, take_fetched, take_string};
-use super::{Ask, Client, END_STANDS, KafkaClients, PLACES, Part, Place, TOPICS, code, topic_name};
+use super::{Ask, Client, END_STANDS, KafkaClients, PLACES, Part, Place, TOPICS, code, topic_name, topics};
 use laws::{CompactedLaws, Sweep, TrimmedLaws};
 
 /// The topics, behind those that everybody uses.
@@ -25,7 +25,6 @@ pub(super) const TRIMMED: usize = TOPICS + 1;
 /// How many keys there are. Some are written seldom.
 const KEYS: u64 = 24;
 const EARLIEST: i64 = -2;
-pub(super) const TOPIC_ALREADY_EXISTS: i16 = 36;
 /// What lies below the start of a log is asked for so often, and then it must be gone.
 const TRIES_MAX: u32 = 200;
 
@@ -131,31 +130,6 @@ impl Keepers {
     }
 }
 
-/// Makes a topic of one partition.
-pub(super) fn create(topic: usize, settings: &[(&str, String)], replicas: i16, correlation: i32) -> Bytes {
-    request(wire::CREATE_TOPICS, correlation, |out| {
-        out.put_i32(1);
-        put_string(out, &topic_name(topic));
-        out.put_i32(1);
-        out.put_i16(replicas);
-        out.put_i32(0);
-        out.put_i32(i32::try_from(settings.len()).expect("they are few"));
-        for (name, value) in settings {
-            put_string(out, name);
-            put_string(out, value);
-        }
-        out.put_i32(5_000);
-        out.put_u8(0);
-    })
-}
-
-/// What came of it.
-pub(super) fn take_created(body: &mut Bytes) -> i16 {
-    body.advance(8);
-    take_string(body);
-    body.get_i16()
-}
-
 /// One partition of one topic, in the manner of versions that are not flexible.
 fn one(out: &mut BytesMut, topic: usize) {
     out.put_i32(1);
@@ -238,11 +212,7 @@ impl KafkaClients {
     pub(super) fn chore_bytes(&self, id: usize, chore: Chore, correlation: i32) -> Bytes {
         let client = &self.clients[id];
         match chore {
-            Chore::Create(topic) => {
-                let mut settings = self.keepers.settings(topic);
-                settings.extend(self.agreement_setting(topic));
-                create(topic, &settings, self.replicas_of(topic), correlation)
-            }
+            Chore::Create(topic) => self.create(topic, self.keepers.settings(topic), correlation),
             Chore::Put { topic, entry } => request(wire::PRODUCE, correlation, |out| {
                 out.put_i16(-1);
                 out.put_i16(-1);
@@ -271,8 +241,8 @@ impl KafkaClients {
         let asked = self.clients[id].since;
         let error = match chore {
             Chore::Create(topic) => {
-                let error = take_created(&mut body);
-                self.keepers.made[topic - TOPICS] |= error == code::NONE || error == TOPIC_ALREADY_EXISTS;
+                let error = topics::take_created(&mut body);
+                self.keepers.made[topic - TOPICS] |= topics::is_there(error);
                 error
             }
             Chore::Put { topic, entry } => {

@@ -40,6 +40,9 @@
 //! HAZARD: an epoch that ended without the window between the change and its end would have two quorums for what lies
 //! between: those who executed the change, in the new epoch, and those who did not, in the old one.
 //!
+//! HAZARD: a member that leaves is needed until those that stay or come have what it has: a quorum of the new members may be
+//! none without them. An operator stops it once they are through.
+//!
 //! HAZARD: f + 1 honest members that lack a newcomer's key would take its signatures for lies. An operator gives every
 //! member the key before anybody endorses.
 //!

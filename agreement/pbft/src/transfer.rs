@@ -18,7 +18,7 @@
 
 use std::cmp::Ordering;
 
-use verity_contract::{Output, SnapshotMeta};
+use verity_contract::{Members, Output, SnapshotMeta};
 use verity_types::{Digest, LogIndex, Nanos, NodeId};
 
 use crate::Error;
@@ -335,15 +335,20 @@ impl Pbft {
         Ok(())
     }
 
-    /// True if f + 1 of the latest members that are known say that they cannot send what is next here.
+    /// True if f + 1 members of an epoch, of this one or of a later one that is known, say that they cannot send what is next
+    /// here. Those who committed it are q, f + 1 of them honest at least: one has it in its log, or all of them say so.
     fn lacks_log(&self, chain: &Chain, links: Vec<Link>) -> bool {
         let (mut latest, next) = (chain.clone(), self.decided() + 1);
         // Those that do not follow name nobody.
         let _ = latest.follow(links, u64::MAX, &self.keys, &self.scope.group);
-        let voters = &latest.members().voters;
-        let others = self.peers.iter().filter(|(node, peer)| voters.contains(node) && peer.heard_at.is_some());
-        let lacking = others.filter(|(_, peer)| peer.status.first > next).count();
-        self.voters.is_empty() || lacking >= Quorum::of(voters.len()).weak()
+        let lacks = |node: &NodeId| {
+            self.peers.get(node).is_some_and(|peer| peer.heard_at.is_some() && peer.status.first > next)
+        };
+        let say_so = |members: &Members| {
+            members.voters.iter().filter(|node| lacks(node)).count() >= Quorum::of(members.voters.len()).weak()
+        };
+        let mut known = (self.chain.epoch_of(next)..=latest.epoch()).filter_map(|epoch| latest.members_of(epoch));
+        self.voters.is_empty() || known.any(say_so)
     }
 
     /// The state that was installed is not the one that its proof speaks of.

@@ -3,18 +3,14 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use verity_contract::{Agreement, Boot, Change, Input, Members, Output, PersistId, Record, Verdict};
-use verity_types::{Digest, Incarnation, LogIndex, Mono, NodeId};
+use verity_contract::{Agreement, Change, Input, Members, Output, Verdict};
+use verity_types::{Digest, LogIndex, NodeId};
 
+use super::rig::{One, config, keys};
 use crate::epoch::{Chain, Link, Rules, Wish};
-use crate::keys::{Keys, Sig};
-use crate::message::{Batch, Content, Message, Proof, Request, Scope, Stable, encode, parse};
+use crate::keys::Sig;
+use crate::message::{Batch, Content, Message, Proof, Request, Scope, Stable, parse};
 use crate::state::Context;
-use crate::{Config, Pbft};
-
-fn keys(id: u64) -> Keys {
-    Keys::seals(NodeId(id), (1..=7).map(NodeId))
-}
 
 fn voters(ids: &[u64]) -> BTreeSet<NodeId> {
     ids.iter().copied().map(NodeId).collect()
@@ -22,10 +18,6 @@ fn voters(ids: &[u64]) -> BTreeSet<NodeId> {
 
 fn wish(epoch: u64, ids: &[u64]) -> Wish {
     Wish { epoch, voters: voters(ids), context: Bytes::from_static(b"c") }
-}
-
-fn config() -> Config {
-    Config { checkpoint_every: 8, window: 16, ..Config::default() }
 }
 
 fn request(client: u64, seq: u64, endorses: bool, op: Bytes) -> Request {
@@ -155,48 +147,7 @@ fn only_a_quorum_of_an_epoch_says_who_the_next_members_are() {
     assert!(!chain.clone().follow(forged, 2, &keys(5), &group_name), "4 is no member there any more");
 }
 
-/// One of four replicas, alone with what a test tells it.
-struct One {
-    pbft: Pbft,
-    now: Mono,
-    written: Vec<(PersistId, Vec<Record>)>,
-}
-
 impl One {
-    fn start(id: u64, records: Vec<Record>) -> Self {
-        let members = Members::of_voters((1..=4).map(NodeId));
-        let boot = Boot { id: NodeId(id), members, records, incarnation: Incarnation(1), ..Boot::default() };
-        let pbft = Pbft::start(boot, config(), keys(id), Mono(1)).expect("a replica starts");
-        Self { pbft, now: Mono(1), written: Vec::new() }
-    }
-
-    fn input(&mut self, input: Input) -> Vec<Output> {
-        self.now.0 += 1_000;
-        let mut out = Vec::new();
-        self.pbft.on(self.now, input, &mut out);
-        self.pbft.invariants();
-        for output in &out {
-            if let Output::Persist { id, records } = output {
-                self.written.push((*id, records.clone()));
-            }
-        }
-        out
-    }
-
-    fn hear(&mut self, from: u64, epoch: u64, message: &Message) -> Vec<Output> {
-        self.input(Input::Message { from: NodeId(from), bytes: encode(epoch, message) })
-    }
-
-    fn sync(&mut self) -> Vec<Output> {
-        let last = self.written.last().expect("something was written").0;
-        self.input(Input::Persisted(last))
-    }
-
-    fn restart(self) -> Self {
-        let records = self.written.into_iter().flat_map(|(_, records)| records).collect();
-        Self::start(self.pbft.id.0, records)
-    }
-
     /// The entries 1 to `count` of epoch 0: 3 and 4 endorse a fifth member first.
     fn follow(&mut self, count: u64) {
         let scope = Scope::default();

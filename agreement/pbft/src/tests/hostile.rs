@@ -3,64 +3,16 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use verity_contract::{Agreement, Boot, Input, Members, Output, PersistId, Record, RecordKind, SnapshotMeta, Verdict};
-use verity_types::{Digest, Incarnation, LogIndex, Mono, Nanos, NodeId, Term, WallMs};
+use verity_contract::{Agreement, Boot, Input, Output, PersistId, Record, RecordKind, SnapshotMeta, Verdict};
+use verity_types::{Digest, LogIndex, Mono, NodeId, Term, WallMs};
 
-use crate::keys::{Keys, Sig};
-use crate::message::{Batch, Content, Message, Proof, Request, Status, encode, parse};
+use super::rig::{One, keys};
+use crate::keys::Sig;
+use crate::message::{Batch, Content, Message, Proof, Request, Status, parse};
 use crate::state::Context;
 use crate::{Config, Pbft};
 
-fn keys(id: u64) -> Keys {
-    Keys::seals(NodeId(id), (1..=4).map(NodeId))
-}
-
-/// One of four replicas, alone with what a test tells it.
-struct One {
-    pbft: Pbft,
-    now: Mono,
-    written: Vec<(PersistId, Vec<Record>)>,
-}
-
 impl One {
-    fn start(id: u64, records: Vec<Record>) -> Self {
-        let members = Members::of_voters((1..=4).map(NodeId));
-        let boot = Boot { id: NodeId(id), members, records, incarnation: Incarnation(1), ..Boot::default() };
-        let config = Config { checkpoint_every: 8, window: 16, gather: Nanos(2_500), ..Config::default() };
-        let pbft = Pbft::start(boot, config, keys(id), Mono(1)).expect("a replica starts");
-        Self { pbft, now: Mono(1), written: Vec::new() }
-    }
-
-    /// Hands it an input; what it writes is kept aside.
-    fn input(&mut self, input: Input) -> Vec<Output> {
-        self.now.0 += 1_000;
-        let mut out = Vec::new();
-        self.pbft.on(self.now, input, &mut out);
-        self.pbft.invariants();
-        for output in &out {
-            if let Output::Persist { id, records } = output {
-                self.written.push((*id, records.clone()));
-            }
-        }
-        out
-    }
-
-    fn hear(&mut self, from: u64, message: &Message) -> Vec<Output> {
-        self.input(Input::Message { from: NodeId(from), bytes: encode(0, message) })
-    }
-
-    /// The disk is done with all of it.
-    fn sync(&mut self) -> Vec<Output> {
-        let last = self.written.last().expect("something was written").0;
-        self.input(Input::Persisted(last))
-    }
-
-    /// It crashes after everything that it wrote is stable.
-    fn restart(self) -> Self {
-        let records = self.written.into_iter().flat_map(|(_, records)| records).collect();
-        Self::start(self.pbft.id.0, records)
-    }
-
     fn request(&self, client: u64, seq: u64) -> Request {
         let op = Bytes::from_static(b"op");
         let unsigned = Request { client: NodeId(client), incarnation: 1, seq, endorses: false, op, sig: Sig([0; 64]) };
@@ -121,7 +73,7 @@ fn a_primary_assigns_nothing_before_its_view_is_on_its_disk() {
 fn what_comes_late_is_not_voted_for_in_the_next_view() {
     let mut one = One::start(2, Vec::new());
     let (_, message) = one.pre_prepare(1);
-    let out = one.hear(1, &message);
+    let out = one.hear(1, 0, &message);
     assert!(out.iter().any(|output| matches!(output, Output::Judge { .. })));
     // A digest whose content is missing, as a new view names it.
     let (digest, other) = one.pre_prepare(2);
@@ -130,7 +82,7 @@ fn what_comes_late_is_not_voted_for_in_the_next_view() {
     one.pbft.change_view(2);
     let out = one.input(Input::Verdict { index: LogIndex(1), verdict: Verdict::Accept });
     assert_eq!(prepares(&out), 0, "the machine's answer is about the last view");
-    let out = one.hear(3, &Message::Batch { n: 2, batch });
+    let out = one.hear(3, 0, &Message::Batch { n: 2, batch });
     assert_eq!(prepares(&out), 0, "so is the content");
     let own = one.pbft.slots.values().filter(|slot| slot.prepares.of(NodeId(2)).is_some()).count();
     assert_eq!(own, 0, "it has voted for nothing in view 2");
@@ -140,7 +92,7 @@ fn what_comes_late_is_not_voted_for_in_the_next_view() {
 fn what_the_machine_has_not_judged_is_not_voted_for_after_a_crash() {
     let mut one = One::start(2, Vec::new());
     let (_, message) = one.pre_prepare(1);
-    one.hear(1, &message);
+    one.hear(1, 0, &message);
     one.sync();
     let again = one.restart();
     assert!(again.pbft.slots.get(&1).is_none_or(|slot| slot.prepares.of(NodeId(2)).is_none()));
@@ -150,11 +102,11 @@ fn what_the_machine_has_not_judged_is_not_voted_for_after_a_crash() {
 fn what_others_commit_is_written_down_before_it_is_handed_out_though_nobody_judged_it() {
     let mut one = One::start(2, Vec::new());
     let (digest, message) = one.pre_prepare(1);
-    one.hear(1, &message);
+    one.hear(1, 0, &message);
     one.sync();
     let commits = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Commit(_)));
     let votes = [1, 3, 4].map(|id| (id, one.commit(id, 1, digest)));
-    let out: Vec<Output> = votes.iter().flat_map(|(id, vote)| one.hear(*id, vote)).collect();
+    let out: Vec<Output> = votes.iter().flat_map(|(id, vote)| one.hear(*id, 0, vote)).collect();
     assert!(!commits(&out), "it is on no disk here");
     assert!(commits(&one.sync()));
     let again = one.restart();
@@ -175,7 +127,7 @@ fn entries(one: &One, count: u64) -> Message {
 fn entries_fetched_from_beyond_the_window_survive_a_crash() {
     let mut one = One::start(2, Vec::new());
     let message = entries(&one, 20);
-    one.hear(3, &message);
+    one.hear(3, 0, &message);
     one.sync();
     let mut again = one.restart();
     again.input(Input::Tick);
@@ -196,12 +148,12 @@ fn a_log_is_trimmed_to_a_stable_checkpoint_and_no_further() {
     assert_eq!((again.status().first, again.handed), (LogIndex(1), 8), "what is behind the snapshot is found again");
     for id in [1, 3] {
         let sig = keys(id).sign(one.pbft.scope.checkpoint(8, digest));
-        one.hear(id, &Message::Checkpoint { n: 8, digest, sig });
+        one.hear(id, 0, &Message::Checkpoint { n: 8, digest, sig });
     }
     one.input(saved.clone());
     assert_eq!(one.pbft.status().first, LogIndex(1), "nor is the proof on the disk");
     let (_, message) = one.pre_prepare(11);
-    one.hear(1, &message);
+    one.hear(1, 0, &message);
     one.input(Input::Verdict { index: LogIndex(11), verdict: Verdict::Accept });
     one.sync();
     one.input(saved);
@@ -217,7 +169,7 @@ fn one_who_says_that_it_has_more_and_sends_nothing_holds_nobody_up() {
         one.now.0 += 50_000_000;
         // It is always the first to speak.
         for from in [1, 3] {
-            let out = one.hear(from, &Message::Status(status));
+            let out = one.hear(from, 0, &Message::Status(status));
             let fetches = said(&out).into_iter().filter(|(_, message, _)| matches!(message, Message::Fetch { .. }));
             asked.extend(fetches.map(|(to, ..)| to));
         }
@@ -233,7 +185,7 @@ fn a_stamp_that_was_executed_bears_out_the_next_one() {
     let (n, scope) = (1, one.pbft.scope.clone());
     let batch = Batch { term: 1, time: 10_000, content: Content::Requests(vec![one.request(3, 1)]) };
     let sig = keys(1).sign(scope.pre_prepare(0, n, scope.batch(&batch)));
-    let out = one.hear(1, &Message::PrePrepare { view: 0, n, batch, sig });
+    let out = one.hear(1, 0, &Message::PrePrepare { view: 0, n, batch, sig });
     let judged = out.iter().any(|output| matches!(output, Output::Judge { .. }));
     assert!(judged, "a primary never stamps lower than what is executed, whatever the clock of one backup");
 }
@@ -242,7 +194,7 @@ fn a_stamp_that_was_executed_bears_out_the_next_one() {
 fn with_snapshot() -> (One, SnapshotMeta, Digest) {
     let mut one = One::start(2, Vec::new());
     let message = entries(&one, 10);
-    one.hear(3, &message);
+    one.hear(3, 0, &message);
     one.sync();
     let context = one.pbft.snapshot_context(LogIndex(8)).expect("a snapshot may be taken at a checkpoint");
     let digest = Context::decode(context.clone()).expect("it wrote it").digest(Digest([1; 32]));
@@ -276,14 +228,14 @@ fn a_snapshot_that_f_plus_one_vouch_for_is_offered_and_taken_though_no_quorum_do
     let offers = |one: &mut One| -> Vec<Bytes> {
         one.pbft.base = 8;
         one.pbft.entries = one.pbft.entries.split_off(&9);
-        let out = one.hear(4, &Message::Fetch { from: 1 });
+        let out = one.hear(4, 0, &Message::Fetch { from: 1 });
         let offer =
             |output: Output| if let Output::OfferSnapshot { message, .. } = output { Some(message) } else { None };
         out.into_iter().filter_map(offer).collect()
     };
     assert!(offers(&mut one).is_empty(), "its own word is nobody's proof");
     let sig = keys(3).sign(one.pbft.scope.checkpoint(8, digest));
-    one.hear(3, &Message::Checkpoint { n: 8, digest, sig });
+    one.hear(3, 0, &Message::Checkpoint { n: 8, digest, sig });
     let offered = offers(&mut one);
     assert_eq!(offered.len(), 1);
     let mut behind = One::start(4, Vec::new());
@@ -292,7 +244,7 @@ fn a_snapshot_that_f_plus_one_vouch_for_is_offered_and_taken_though_no_quorum_do
         let out = behind.input(Input::Message { from: NodeId(2), bytes: offered[0].clone() });
         let installs = out.iter().any(|output| matches!(output, Output::InstallSnapshot(_)));
         assert!(!installs, "it may still be that all honest have the log, and nothing to put into a lie's place");
-        behind.hear(from, &Message::Status(status));
+        behind.hear(from, 0, &Message::Status(status));
     }
     let out = behind.input(Input::Message { from: NodeId(2), bytes: offered[0].clone() });
     assert!(out.iter().any(|output| matches!(output, Output::InstallSnapshot(installed) if *installed == meta)));

@@ -3,4 +3,5 @@
 mod codec;
 mod epoch;
 mod hostile;
+mod rig;
 mod scenarios;

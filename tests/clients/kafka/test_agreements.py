@@ -1,8 +1,6 @@
 """Topics on an agreement of their own: four processes on Raft, with topics on PBFT, and a node that lies."""
 
 import json
-import os
-import signal
 import subprocess
 import time
 
@@ -10,9 +8,8 @@ import clusters
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource, NewTopic, ResourceType
+from servers import LIAR, NODES, Servers, verity
 
-NODES = range(1, 5)
-LIAR = 1
 AGREEMENT = "verity.agreement"
 PARTITIONS = 4
 
@@ -33,64 +30,17 @@ def await_nodes(servers):
         time.sleep(0.01)
 
 
-def verity(*arguments, check=True):
-    done = subprocess.run([os.environ["VERITY"], *map(str, arguments)], capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, f"{arguments}: {done.stderr}"
-    return done
+class Brokers(Servers):
+    lines = ['cluster = "topics"', 'systems = ["kafka"]']
+    port_of_clients = 9092
 
-
-class Servers:
-    """A process for each node, ended by its own process id."""
-
-    def __init__(self, folder, lie=None, keys=True):
-        self.folder, self.lie, self.processes = folder, lie, {}
-        self.offset = clusters.free_offset()
-        self.keys = {node: verity("node", "key", "--data-dir", self.data(node)).stdout.strip() for node in NODES}
-        for node in NODES:
-            self.write(node, keys)
-
-    def data(self, node):
-        return self.folder / f"data-{node}"
-
-    def port(self, base, node):
-        return base + self.offset + 1000 * (node - 1)
-
-    def admin(self, node):
-        return f"127.0.0.1:{self.port(7070, node)}"
-
-    def hosts(self, *nodes):
-        return ",".join(f"127.0.0.1:{self.port(9092, node)}" for node in nodes)
-
-    def write(self, node, keys):
-        lines = ['cluster = "topics"', "voters = [1, 2, 3, 4]", 'systems = ["kafka"]']
-        lines += ["[node]", f"id = {node}", f'data_dir = "{self.data(node)}"']
-        lines += [f'peer = "127.0.0.1:{self.port(7071, node)}"', f'admin = "{self.admin(node)}"']
-        lines += ["[kafka]", f"port = {self.port(9092, node)}", "[lab]", "enabled = true"]
-        lines += ["[peers]", *(f'{other} = "127.0.0.1:{self.port(7071, other)}"' for other in NODES)]
-        if keys:
-            lines += ["[pbft.keys]", *(f'{other} = "{key}"' for other, key in self.keys.items())]
-        (self.folder / f"{node}.toml").write_text("\n".join(lines) + "\n")
-
-    def command(self, node):
-        command = [os.environ["VERITY"], "--json", "server", "--config", str(self.folder / f"{node}.toml")]
-        return command + (["--byzantine", self.lie] if self.lie and node == LIAR else [])
+    def system(self, node):
+        return ["[kafka]", f"port = {self.port(9092, node)}"]
 
     def start(self, *nodes):
-        for node in nodes or NODES:
-            process = subprocess.Popen(self.command(node), stdout=subprocess.PIPE, text=True)
-            self.processes[node] = process
-            assert process.stdout.readline(), f"node {node} printed nothing; exit status {process.wait()}"
+        super().start(*nodes)
         await_nodes(self)
         return self
-
-    def stop(self, *nodes, how=signal.SIGTERM):
-        for node in nodes or list(self.processes):
-            self.processes[node].send_signal(how)
-        for node in nodes or list(self.processes):
-            self.processes.pop(node).wait(timeout=30)
-
-    def evidence(self, node):
-        return json.loads(verity("--json", "evidence", "--admin", self.admin(node)).stdout)["proofs"]
 
     def topics(self):
         """What `verity kafka topics list` says, by topic."""
@@ -103,7 +53,7 @@ def servers(tmp_path):
     running = []
 
     def run(**how):
-        running.append(Servers(tmp_path, **how))
+        running.append(Brokers(tmp_path, **how))
         return running[0].start()
 
     yield run

@@ -2,17 +2,10 @@
 
 import base64
 import json
-import os
-import subprocess
 
 from clusters import Cluster
 from confluent_kafka import Producer
-
-
-def verity(*arguments, check=True):
-    done = subprocess.run([os.environ["VERITY"], *map(str, arguments)], capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, f"{arguments}: {done.stderr}"
-    return done
+from servers import verity
 
 
 def test_a_record_is_signed_by_nodes_of_which_one_is_honest(tmp_path):

@@ -2,81 +2,29 @@
 
 import base64
 import json
-import os
 import signal
-import subprocess
 import time
 
-import clusters
 import pytest
 from kazoo.client import KazooClient
-
-NODES = range(1, 5)
-LIAR = 1
+from servers import LIAR, Servers, verity
 
 
-def verity(*arguments, check=True):
-    done = subprocess.run([os.environ["VERITY"], *map(str, arguments)], capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, f"{arguments}: {done.stderr}"
-    return done
+class Ensemble(Servers):
+    lines = ['cluster = "liars"', 'systems = ["zookeeper"]', 'agreement = "pbft"']
+    port_of_clients = 2181
 
-
-class Servers:
-    """A process for each node, ended by its own process id."""
-
-    def __init__(self, folder, lie):
-        self.folder, self.lie, self.processes = folder, lie, {}
-        self.offset = clusters.free_offset()
-        self.keys = {node: verity("node", "key", "--data-dir", self.data(node)).stdout.strip() for node in NODES}
-        for node in NODES:
-            self.write(node)
-
-    def data(self, node):
-        return self.folder / f"data-{node}"
-
-    def port(self, base, node):
-        return base + self.offset + 1000 * (node - 1)
-
-    def admin(self, node):
-        return f"127.0.0.1:{self.port(7070, node)}"
-
-    def hosts(self, *nodes):
-        return ",".join(f"127.0.0.1:{self.port(2181, node)}" for node in nodes)
-
-    def write(self, node):
-        lines = ['cluster = "liars"', "voters = [1, 2, 3, 4]", 'systems = ["zookeeper"]', 'agreement = "pbft"']
-        lines += ["[node]", f"id = {node}", f'data_dir = "{self.data(node)}"']
-        lines += [f'peer = "127.0.0.1:{self.port(7071, node)}"', f'admin = "{self.admin(node)}"']
-        lines += ["[zookeeper]", f"port = {self.port(2181, node)}", "admin_port = 0", "[lab]", "enabled = true"]
-        lines += ["[peers]", *(f'{other} = "127.0.0.1:{self.port(7071, other)}"' for other in NODES)]
-        lines += ["[pbft.keys]", *(f'{other} = "{key}"' for other, key in self.keys.items())]
-        (self.folder / f"{node}.toml").write_text("\n".join(lines) + "\n")
-
-    def start(self, node):
-        command = [os.environ["VERITY"], "--json", "server", "--config", str(self.folder / f"{node}.toml")]
-        command += ["--byzantine", self.lie] if node == LIAR else []
-        self.processes[node] = process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline(), f"{command} printed nothing; exit status {process.wait()}"
-
-    def stop(self, node, how=signal.SIGKILL):
-        process = self.processes.pop(node)
-        process.send_signal(how)
-        process.wait(timeout=30)
-
-    def evidence(self, node):
-        return json.loads(verity("--json", "evidence", "--admin", self.admin(node)).stdout)["proofs"]
+    def system(self, node):
+        return ["[zookeeper]", f"port = {self.port(2181, node)}", "admin_port = 0"]
 
 
 @pytest.fixture
 def servers(tmp_path, request):
-    running = Servers(tmp_path, request.param)
+    running = Ensemble(tmp_path, request.param)
     try:
-        for node in NODES:
-            running.start(node)
-        yield running
+        yield running.start()
     finally:
-        for node in list(running.processes):
-            running.stop(node, signal.SIGTERM)
+        running.stop()
 
 
 def connect(servers, *nodes):
@@ -115,7 +63,7 @@ def test_an_equivocator_is_named_and_clients_go_on(servers, tmp_path):
     refused = verity("verify", answer, "--keys", keys, check=False)
     assert refused.returncode == 1 and "it proves nothing" in refused.stderr
     # The proof outlives the process that has it.
-    servers.stop(2)
+    servers.stop(2, how=signal.SIGKILL)
     servers.start(2)
     assert {proof["culprit"] for proof in servers.evidence(2)} <= {LIAR}
     for client in clients:
@@ -142,7 +90,7 @@ def test_one_that_lies_and_one_that_restarts(servers):
     clients[0].create("/count", b"0")
     for turn in range(1, 4):
         # With one that lies, one that is away leaves too few: it comes back, and what was asked goes on.
-        servers.stop(4)
+        servers.stop(4, how=signal.SIGKILL)
         pending = clients[0].set_async("/count", b"%d" % turn)
         time.sleep(0.2)
         servers.start(4)

@@ -408,7 +408,7 @@ impl World {
         self.conns += 1;
         let conn = ConnId(self.conns);
         self.open.insert(seat, conn);
-        let peer = Peer { addr: ([127, 0, 0, 1], 50_000).into(), door: Door(door), certificate: None };
+        let peer = Peer { addr: ([127, 0, 0, 1], 50_000).into(), local: None, door: Door(door), certificate: None };
         self.work.push_back(SessionInput::Opened { conn, peer });
     }
 
@@ -548,6 +548,7 @@ impl World {
                     Some(ReadOutcome::WaitFor(_)) => completed(Err(Failure::Unavailable)),
                 });
             }
+            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 self.work.push_back(SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) });

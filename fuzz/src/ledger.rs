@@ -192,7 +192,10 @@ impl Node {
         self.conn = ConnId(self.conn.0 + 1);
         self.is_open = true;
         let addr: SocketAddr = "127.0.0.1:9".parse().expect("an address");
-        self.input(SessionInput::Opened { conn: self.conn, peer: Peer { addr, door: Door(0), certificate: None } });
+        self.input(SessionInput::Opened {
+            conn: self.conn,
+            peer: Peer { addr, local: None, door: Door(0), certificate: None },
+        });
     }
 
     fn bytes(&mut self, bytes: &[u8]) {

@@ -336,7 +336,7 @@ impl World {
         self.open.insert(seat, conn);
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 50_000));
         let certificate = (door == 1).then(|| "CN=client".to_owned());
-        self.input(SessionInput::Opened { conn, peer: Peer { addr, door: Door(door), certificate } });
+        self.input(SessionInput::Opened { conn, peer: Peer { addr, local: None, door: Door(door), certificate } });
     }
 
     fn send(&mut self, seat: u8, bytes: &[u8]) {
@@ -403,6 +403,7 @@ impl World {
                     Consistency::AtLeast(_) => panic!("not used"),
                 }
             }
+            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 assert!(self.tokens.insert(token), "a token names one question");

@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use verity_clock::Now;
 use verity_contract::{
-    self as contract, Channel, Consistency, DutyInput, Effect, Effects, Failure, Gather, GroupRole, PersistId, Pieces,
-    Service, SessionInput, SessionOutput, SnapshotMeta, Witness,
+    self as contract, Channel, Consistency, Door, DutyInput, Effect, Effects, Failure, Gather, GroupRole, PersistId,
+    Pieces, Service, SessionInput, SessionOutput, SnapshotMeta, Witness,
 };
 use verity_types::{ConnId, Digest, GroupId, Incarnation, LogIndex, Mono, Nanos, NodeId, Token};
 
@@ -218,6 +218,19 @@ pub enum Output {
         /// The system's own bytes.
         ask: Bytes,
     },
+    /// Connect to somebody for a service; its `Dialed` answers.
+    Dial {
+        /// Which service.
+        service: ServiceId,
+        /// Comes back.
+        token: Token,
+        /// Where.
+        addr: String,
+        /// Which of its doors the connection is counted to.
+        door: Door,
+    },
+    /// A service asks for the node's end, in order.
+    Stop,
     /// A proof that a member misbehaved.
     Evidence {
         /// The group.
@@ -351,6 +364,12 @@ impl Replica {
     pub fn next_wake(&self) -> Mono {
         let tick = self.ticks.first().map_or(Mono(u64::MAX), |(at, _)| *at);
         self.wakes.first().map_or(tick, |(at, _)| tick.min(*at))
+    }
+
+    /// How many services there are.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.services.len()
     }
 
     /// True if committed entries wait to be applied: call [`Replica::flush`] again without waiting for input.
@@ -886,6 +905,11 @@ impl Replica {
                     let result = facts.ok_or(Failure::NoSuchGroup);
                     self.work.push_back(Work::Service(id, SessionInput::Completed { token, result }));
                 }
+                SessionOutput::Dial { token, addr, door } => {
+                    self.out.push(Output::Dial { service: id, token, addr, door });
+                }
+                SessionOutput::Stop => self.out.push(Output::Stop),
+                SessionOutput::Fatal(reason) => self.out.push(Output::Fatal(reason)),
                 SessionOutput::Whisper { group, bytes } => self.on_whisper(now, group, bytes),
                 SessionOutput::Wake(at) => {
                     self.wakes.insert((at, Waker::Service(id)));

@@ -303,7 +303,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         disk: place.disk,
         seed: plan.seed,
         log_bytes: place.log_bytes,
-        peer_addr: place.peer_addr,
+        peer_addr: Some(place.peer_addr),
         peers: place.seats.into_iter().map(|(node, seat)| (node, seat.peer)).collect(),
         peer_tls: place.peer_tls,
         groups,

@@ -145,7 +145,7 @@ impl Cluster {
             disk: Arc::new(RealDisk::new(folder)?),
             seed: id.0,
             log_bytes: LOG_BYTES,
-            peer_addr: self.address(id),
+            peer_addr: Some(self.address(id)),
             peers: others.map(|other| (other, self.address(other).to_string())).collect(),
             peer_tls: None,
             groups: vec![group],

@@ -29,6 +29,8 @@ pub struct Door(pub u16);
 pub struct Peer {
     /// Its address.
     pub addr: SocketAddr,
+    /// Our own end's, where the host tells.
+    pub local: Option<SocketAddr>,
     /// Which listener it came in by.
     pub door: Door,
     /// The subject of its verified TLS certificate, as RFC 2253 writes it, if it showed one.
@@ -92,6 +94,13 @@ pub enum SessionInput {
         /// The connection.
         conn: ConnId,
     },
+    /// A `Dial` is answered. Upon success the connection is open from here on, as if it had come in by the door that was named.
+    Dialed {
+        /// Which.
+        token: Token,
+        /// The connection and its other end, or why there is none.
+        result: Result<(ConnId, Peer), String>,
+    },
     /// A `Propose`, `Read`, `Inspect` or `Call` is answered.
     Completed {
         /// Which.
@@ -131,6 +140,8 @@ pub enum SessionInput {
     },
     /// The moment asked for by `Wake` has come.
     Wake,
+    /// The node is about to stop, in order. What a service keeps by itself is to be on stable storage when it returns.
+    Stopping,
 }
 
 /// What a service wants.
@@ -195,6 +206,19 @@ pub enum SessionOutput {
     },
     /// Call [`Service::on`] with `Wake` at this moment or soon after. A later `Wake` does not cancel an earlier one.
     Wake(Mono),
+    /// Connect to somebody. Systems that have peers beyond the cluster's own nodes do.
+    Dial {
+        /// Comes back in `Dialed`.
+        token: Token,
+        /// Where: a name or an address, and a port.
+        addr: String,
+        /// Which of the service's doors the connection is counted to.
+        door: Door,
+    },
+    /// The node is to stop, in order: a client that may asked for it.
+    Stop,
+    /// The node must stop: what the service stands on is broken. The text says why.
+    Fatal(String),
     /// Read no further from this connection until `Resume`: its queue is full.
     Pause(ConnId),
     /// Read again.

@@ -17,7 +17,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use verity_contract::{Door, FileRange, Peer, SessionInput};
 use verity_replica::{Input, ServiceId};
-use verity_types::ConnId;
+use verity_types::{ConnId, Token};
 
 use crate::core::Shared;
 use crate::figures::{Traffic, count};
@@ -167,19 +167,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 /// Serves one connection until either side closes it.
 pub(crate) async fn serve(shared: Shared, service: ServiceId, door: Door, stream: ClientStream, peer: PeerAddr) {
-    let peer = Peer { addr: peer.addr, door, certificate: peer.certificate };
+    let PeerAddr { addr, local, certificate, dialed } = peer;
+    let peer = Peer { addr, local, door, certificate };
     match stream {
         ClientStream::Plain(tcp) => {
             let (read, write) = tcp.into_split();
             let handle = ConnHandle::new(service, Some(write), &shared.traffic);
-            let conn = shared.open(Rc::clone(&handle), peer);
+            let conn = shared.open(Rc::clone(&handle), peer, dialed);
             until_both_ended(read_loop(&shared, conn, &handle, read), write_plain(&handle)).await;
             shared.closed(conn);
         }
         ClientStream::Tls(tls) => {
             let (read, write) = tokio::io::split(tls);
             let handle = ConnHandle::new(service, None, &shared.traffic);
-            let conn = shared.open(Rc::clone(&handle), peer);
+            let conn = shared.open(Rc::clone(&handle), peer, dialed);
             until_both_ended(read_loop(&shared, conn, &handle, read), write_tls(&handle, write)).await;
             shared.closed(conn);
         }
@@ -202,7 +203,11 @@ async fn until_both_ended(reading: impl Future<Output = ()>, writing: impl Futur
 /// Where a client came from, and the subject of its certificate if it showed one.
 pub(crate) struct PeerAddr {
     pub(crate) addr: std::net::SocketAddr,
+    /// Our own end.
+    pub(crate) local: Option<std::net::SocketAddr>,
     pub(crate) certificate: Option<String>,
+    /// It did not come: a service asked for it.
+    pub(crate) dialed: Option<Token>,
 }
 
 async fn read_loop(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut stream: impl AsyncRead + Unpin) {

@@ -15,13 +15,14 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use verity_clock::Now;
 use verity_contract::{Consistency, Failure, Peer, SessionInput, SessionOutput};
-use verity_replica::{Input, Output, Replica};
+use verity_replica::{Input, Output, Replica, ServiceId};
 use verity_storage::Identity;
 use verity_types::{ConnId, GroupId, Mono, NodeId, Token};
 
 use crate::book::{Book, Moves};
 use crate::clock::HostClock;
 use crate::conn::ConnHandle;
+use crate::dial::{self, Dial};
 use crate::evidence::Evidence;
 use crate::faults::Faults;
 use crate::figures::{Figures, Traffic};
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) book: Book,
     evidence: Evidence,
     moves: Vec<Moves>,
+    /// Whom services want connections to, since the last look.
+    dials: Vec<Dial>,
     asked: BTreeMap<Token, oneshot::Sender<Result<Bytes, Failure>>>,
     next_token: u64,
     conns: BTreeMap<ConnId, Rc<ConnHandle>>,
@@ -66,6 +69,7 @@ pub(crate) struct Core {
     next_conn: u64,
     outputs: Vec<Output>,
     alarm: Rc<Alarm>,
+    stopping: Rc<Notify>,
 }
 
 impl Shared {
@@ -87,6 +91,7 @@ impl Shared {
             book,
             evidence,
             moves: Vec::new(),
+            dials: Vec::new(),
             asked: BTreeMap::new(),
             next_token: 0,
             conns: BTreeMap::new(),
@@ -94,6 +99,7 @@ impl Shared {
             next_conn: 0,
             outputs: Vec::new(),
             alarm: Rc::clone(&alarm),
+            stopping: Rc::default(),
         };
         Self {
             core: Rc::new(RefCell::new(core)),
@@ -130,7 +136,10 @@ impl Shared {
 
     /// Connects to who joined and lets go who left.
     fn follow_members(&self) {
-        let moves = self.with(|core| std::mem::take(&mut core.moves));
+        let (moves, dials) = self.with(|core| (std::mem::take(&mut core.moves), std::mem::take(&mut core.dials)));
+        for dial in dials {
+            dial::start(self, dial);
+        }
         for Moves { connect, disconnect } in moves {
             connect.into_iter().for_each(|(node, addr)| peer::connect(self, node, addr));
             disconnect.into_iter().for_each(|node| peer::disconnect(self, node));
@@ -195,8 +204,8 @@ impl Shared {
         }
     }
 
-    /// Takes a new connection in.
-    pub(crate) fn open(&self, handle: Rc<ConnHandle>, peer: Peer) -> ConnId {
+    /// Takes a new connection in; `dialed` if a service asked for it.
+    pub(crate) fn open(&self, handle: Rc<ConnHandle>, peer: Peer, dialed: Option<Token>) -> ConnId {
         let service = handle.service;
         let conn = self.with(|core| {
             core.next_conn += 1;
@@ -204,8 +213,25 @@ impl Shared {
             core.conns.insert(conn, handle);
             conn
         });
-        self.input(Input::Session { service, input: SessionInput::Opened { conn, peer } });
+        let input = match dialed {
+            None => SessionInput::Opened { conn, peer },
+            Some(token) => SessionInput::Dialed { token, result: Ok((conn, peer)) },
+        };
+        self.input(Input::Session { service, input });
         conn
+    }
+
+    /// Lets the services write what they keep by themselves.
+    pub(crate) fn stop_services(&self) {
+        let count = self.with(|core| core.replica.service_count());
+        for service in 0..count {
+            self.input(Input::Session { service: ServiceId(service), input: SessionInput::Stopping });
+        }
+    }
+
+    /// Told once a service asks for the node's end.
+    pub(crate) fn stopping(&self) -> Rc<Notify> {
+        self.with(|core| Rc::clone(&core.stopping))
     }
 
     /// Forgets a connection that ended.
@@ -302,6 +328,8 @@ impl Core {
                     let _ = self.asked.remove(&token).map(|answer| answer.send(result));
                 }
                 Output::Call { caller, channel, ask } => self.outside.call(caller, channel, ask),
+                Output::Dial { service, token, addr, door } => self.dials.push(Dial { service, token, addr, door }),
+                Output::Stop => self.stopping.notify_one(),
                 Output::Evidence { group, bytes } => {
                     if self.evidence.add(group, bytes) {
                         tracing::warn!(%group, "a member lied; `verity evidence` shows which");
@@ -331,6 +359,9 @@ impl Core {
             SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
             SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
             SessionOutput::Propose { .. }
+            | SessionOutput::Dial { .. }
+            | SessionOutput::Stop
+            | SessionOutput::Fatal(_)
             | SessionOutput::Call { .. }
             | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }

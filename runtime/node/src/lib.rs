@@ -12,6 +12,7 @@ mod book;
 mod clock;
 mod conn;
 mod core;
+mod dial;
 mod evidence;
 mod faults;
 mod figures;

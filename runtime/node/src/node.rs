@@ -44,6 +44,8 @@ use crate::{conn, peer, task};
 const TLS_WAIT: Duration = Duration::from_secs(10);
 /// A node answers for itself within this, or is said not to.
 const NODE_WAIT: Duration = Duration::from_secs(5);
+/// Answers that were put out before the node was asked to stop leave within this.
+const STOP_WAIT: Duration = Duration::from_millis(50);
 /// A group has an order and an answer within this, or is said to have none.
 const GROUP_WAIT: Duration = Duration::from_secs(20);
 
@@ -95,8 +97,8 @@ pub struct NodeSpec {
     pub seed: u64,
     /// About so many bytes of all groups' logs are held in memory.
     pub log_bytes: u64,
-    /// Where it listens for peers.
-    pub peer_addr: SocketAddr,
+    /// Where it listens for peers of its cluster, if it has any.
+    pub peer_addr: Option<SocketAddr>,
     /// Where its peers listen.
     pub peers: BTreeMap<NodeId, String>,
     /// Mutual TLS between nodes; without it peers must be on loopback, which whoever starts the node checks.
@@ -359,7 +361,7 @@ struct Bound {
 pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
     let _span = tracing::info_span!(target: TRACE, "start", node = %spec.id).entered();
     let clock = HostClock::new();
-    let peer_listener = bind(spec.peer_addr)?;
+    let peer_listener = spec.peer_addr.map(bind).transpose()?;
     let mut bound = Vec::new();
     for door in spec.doors {
         bound.push(Bound { listener: bind(door.addr)?, spec: door });
@@ -409,7 +411,7 @@ struct Run {
     peer_tls: Option<PeerTls>,
     peers: BTreeMap<NodeId, String>,
     disk: Arc<dyn Disk>,
-    peer_listener: StdListener,
+    peer_listener: Option<StdListener>,
     bound: Vec<Bound>,
     meters: Vec<Meter>,
     counts: Vec<Count>,
@@ -446,9 +448,11 @@ impl Run {
         let book = Book::open(identity.node, self.disk, self.peers);
         let peers = book.peers();
         let shared = Shared::new(replica, self.clock, links, storage, outside, (book, evidence));
-        let peer_listener = TcpListener::from_std(self.peer_listener).map_err(NodeError::Start)?;
         let alarm = shared.alarm();
-        task::spawn(&alarm, peer::accept(shared.clone(), peer_listener));
+        if let Some(listener) = self.peer_listener {
+            let listener = TcpListener::from_std(listener).map_err(NodeError::Start)?;
+            task::spawn(&alarm, peer::accept(shared.clone(), listener));
+        }
         for (node, addr) in peers {
             peer::connect(&shared, node, addr);
         }
@@ -459,11 +463,18 @@ impl Run {
         let flusher = shared.clone();
         task::spawn(&alarm, async move { flusher.flusher().await });
         shared.wake();
-        let mut asked = self.asked;
+        let (mut asked, stopping) = (self.asked, shared.stopping());
         let result = loop {
             tokio::select! {
                 biased;
                 reason = alarm.reason() => break Err(NodeError::Fatal(reason)),
+                () = stopping.notified() => {
+                    // Whoever asked is answered first.
+                    tokio::time::sleep(STOP_WAIT).await;
+                    shared.stop_services();
+                    shared.with(|core| core.stop_storage());
+                    break Ok(());
+                }
                 answer = answered.recv() => match answer {
                     Some(FromStorage::Input(input)) => shared.input(input),
                     Some(FromStorage::Fatal(reason)) => break Err(NodeError::Fatal(reason)),
@@ -472,6 +483,7 @@ impl Run {
                 ask = asked.recv() => match ask {
                     None | Some(Ask::Stop { clean: false }) => break Ok(()),
                     Some(Ask::Stop { clean: true }) => {
+                        shared.stop_services();
                         shared.with(|core| core.stop_storage());
                         break Ok(());
                     }
@@ -522,7 +534,7 @@ async fn accept(shared: Shared, listener: TcpListener, door: DoorSpec) {
             Ok((tcp, addr)) => {
                 // Without it a small reply waits for the client's acknowledgement of the one before.
                 let _ = tcp.set_nodelay(true);
-                let alarm = shared.alarm();
+                let (alarm, local) = (shared.alarm(), tcp.local_addr().ok());
                 let (shared, service, id, tls) = (shared.clone(), ServiceId(door.service), door.door, door.tls.clone());
                 task::spawn(&alarm, async move {
                     let (stream, certificate) = match tls {
@@ -533,7 +545,7 @@ async fn accept(shared: Shared, listener: TcpListener, door: DoorSpec) {
                             Err(_) => return tracing::debug!(%addr, "TLS handshake took too long"),
                         },
                     };
-                    conn::serve(shared, service, id, stream, PeerAddr { addr, certificate }).await;
+                    conn::serve(shared, service, id, stream, PeerAddr { addr, local, certificate, dialed: None }).await;
                 });
             }
             Err(error) => {

@@ -40,7 +40,7 @@ fn node() -> NodeHandle {
         disk: Arc::new(MemoryDisk::new()),
         seed: 1,
         log_bytes: 1 << 20,
-        peer_addr: free,
+        peer_addr: Some(free),
         peers: BTreeMap::new(),
         peer_tls: None,
         groups: Vec::new(),

@@ -298,6 +298,9 @@ impl Running {
                     }
                 }
                 Output::Call { .. } => unreachable!("no machine of these worlds asks outside"),
+                Output::Dial { .. } | Output::Stop => {
+                    unreachable!("no service of these worlds dials or stops its node")
+                }
                 Output::Evidence { .. } | Output::Answer { .. } => {}
                 Output::Fatal(reason) => deeds.push(Deed::Fatal(reason)),
             }

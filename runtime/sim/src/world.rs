@@ -814,7 +814,7 @@ impl<'w> World<'w> {
         let life = self.nodes[node].life;
         self.connections.insert(client, Connection { life, open: true, ..connection });
         let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40_000 + u16::try_from(client).unwrap_or(0));
-        let peer = Peer { addr, door, certificate: None };
+        let peer = Peer { addr, local: None, door, certificate: None };
         let input = SessionInput::Opened { conn: ConnId(conn), peer };
         self.trace.event(self.now, "open", node as u64 + 1, &[]);
         self.input(node, Input::Session { service: ServiceId(0), input });
@@ -845,6 +845,9 @@ impl<'w> World<'w> {
             SessionOutput::Close(conn) => (conn, ClientInput::Disconnected),
             SessionOutput::Pause(_) | SessionOutput::Resume(_) => return,
             SessionOutput::Propose { .. }
+            | SessionOutput::Dial { .. }
+            | SessionOutput::Stop
+            | SessionOutput::Fatal(_)
             | SessionOutput::Call { .. }
             | SessionOutput::Inspect { .. }
             | SessionOutput::Read { .. }

@@ -113,6 +113,7 @@ pub struct ListService {
 impl Service for ListService {
     fn on(&mut self, _now: Now, input: SessionInput, out: &mut Vec<SessionOutput>) {
         match input {
+            SessionInput::Dialed { .. } => unreachable!("nobody is dialled"),
             SessionInput::Opened { conn, .. } => {
                 if self.spawned.is_some() {
                     // Nobody waits for the answer.
@@ -171,6 +172,7 @@ impl Service for ListService {
             SessionInput::Event { .. }
             | SessionInput::Role { .. }
             | SessionInput::Restored { .. }
+            | SessionInput::Stopping
             | SessionInput::Wake => {}
         }
     }

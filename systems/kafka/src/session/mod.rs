@@ -140,11 +140,13 @@ impl Kafka {
                 drop(state);
                 housekeeping::on_role(&node, group, role);
             }
+            SessionInput::Dialed { .. } => unreachable!("nobody is dialled"),
             SessionInput::Restored { group } => {
                 state.on_moved(group);
                 drop(state);
                 housekeeping::on_restored(&node, group);
             }
+            SessionInput::Stopping => {}
             SessionInput::Wake => {
                 state.on_wake();
                 drop(state);

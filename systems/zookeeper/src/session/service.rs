@@ -311,7 +311,11 @@ impl Service for ZooKeeper {
             }
             SessionInput::Role { group, role } if group == self.config.group => self.on_role(now, role),
             SessionInput::Restored { group } if group == self.config.group => self.on_restored(),
-            SessionInput::Event { .. } | SessionInput::Role { .. } | SessionInput::Restored { .. } => {}
+            SessionInput::Dialed { .. } => unreachable!("nobody is dialled"),
+            SessionInput::Event { .. }
+            | SessionInput::Role { .. }
+            | SessionInput::Restored { .. }
+            | SessionInput::Stopping => {}
             SessionInput::Wake => {
                 if self.wake_at.is_some_and(|at| at <= now.mono) {
                     self.wake_at = None;

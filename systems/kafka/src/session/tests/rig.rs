@@ -268,6 +268,7 @@ impl Rig {
                     Some(ReadOutcome::WaitFor(_)) => completed(Err(Failure::Unavailable)),
                 });
             }
+            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 self.work.push_back(SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) });
@@ -318,7 +319,7 @@ impl Rig {
         let conn = ConnId(self.next_conn);
         let addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000);
         self.clients.insert(conn, Client { frames: Frames::default(), asked: VecDeque::new(), closed: false });
-        let peer = Peer { addr, door, certificate: None };
+        let peer = Peer { addr, local: None, door, certificate: None };
         self.work.push_back(SessionInput::Opened { conn, peer });
         self.run();
         conn

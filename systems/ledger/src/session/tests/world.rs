@@ -57,7 +57,13 @@ impl World {
             sequence: 0,
         };
         let addr: SocketAddr = "127.0.0.1:9".parse().expect("an address");
-        world.input(0, SessionInput::Opened { conn: ConnId(1), peer: Peer { addr, door: Door(0), certificate: None } });
+        world.input(
+            0,
+            SessionInput::Opened {
+                conn: ConnId(1),
+                peer: Peer { addr, local: None, door: Door(0), certificate: None },
+            },
+        );
         world
     }
 

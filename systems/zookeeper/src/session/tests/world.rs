@@ -143,6 +143,7 @@ impl World {
                 Consistency::Linearizable => node.linear.push_back((token, query)),
                 Consistency::AtLeast(_) => panic!("not used"),
             },
+            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 let facts = GroupFacts {
@@ -382,5 +383,5 @@ impl Node {
 }
 
 pub(crate) fn peer(door: u16) -> Peer {
-    Peer { addr: "127.0.0.1:50000".parse().unwrap(), door: Door(door), certificate: None }
+    Peer { addr: "127.0.0.1:50000".parse().unwrap(), local: None, door: Door(door), certificate: None }
 }

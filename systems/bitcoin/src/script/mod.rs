@@ -27,7 +27,7 @@ mod flags;
 mod hashing;
 mod machine;
 mod number;
-mod opcode;
+pub(crate) mod opcode;
 mod sighash;
 mod signature;
 mod stack;
@@ -115,6 +115,11 @@ pub fn verify(
         return Err(ScriptError::WitnessUnexpected);
     }
     Ok(())
+}
+
+/// True for bytes that are formed as a signature with a hash type that has a meaning.
+pub(crate) fn is_like_signature(bytes: &[u8]) -> bool {
+    signature::check_signature(bytes, Flags::STRICTENC).is_ok()
 }
 
 /// Runs a script by the rules from before witnesses.

@@ -9,7 +9,7 @@
 
 /// One byte each, as the network numbers them.
 macro_rules! opcodes {
-    ($($name:ident = $byte:literal,)*) => { $(pub(super) const $name: u8 = $byte;)* };
+    ($($name:ident = $byte:literal,)*) => { $(pub(crate) const $name: u8 = $byte;)* };
 }
 
 opcodes! {
@@ -29,40 +29,40 @@ opcodes! {
 
 /// What one step of reading gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Instruction<'a> {
-    pub(super) opcode: u8,
+pub(crate) struct Instruction<'a> {
+    pub(crate) opcode: u8,
     /// What is pushed, where the opcode carries it.
-    pub(super) push: &'a [u8],
+    pub(crate) push: &'a [u8],
 }
 
 /// The push reaches beyond the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CutShort;
+pub(crate) struct CutShort;
 
 /// A place in a script.
 #[derive(Clone, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     script: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(script: &'a [u8]) -> Self {
+    pub(crate) fn new(script: &'a [u8]) -> Self {
         Self { script, at: 0 }
     }
 
     /// How many bytes were read. Behind a push that is cut short, its opcode and what there is of its length count.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// Goes on from here.
-    pub(super) fn skip_to(&mut self, at: usize) {
+    pub(crate) fn skip_to(&mut self, at: usize) {
         self.at = at;
     }
 
     /// The next instruction, or nothing at the end.
-    pub(super) fn step(&mut self) -> Option<Result<Instruction<'a>, CutShort>> {
+    pub(crate) fn step(&mut self) -> Option<Result<Instruction<'a>, CutShort>> {
         let opcode = *self.script.get(self.at)?;
         self.at += 1;
         Some(self.push_of(opcode).map(|push| Instruction { opcode, push }).ok_or(CutShort))
@@ -94,13 +94,13 @@ impl<'a> Reader<'a> {
 }
 
 /// True if this does nothing but push. `OP_RESERVED` counts, though it cannot run.
-pub(super) fn is_push_only(script: &[u8]) -> bool {
+pub(crate) fn is_push_only(script: &[u8]) -> bool {
     let mut reader = Reader::new(script);
     std::iter::from_fn(|| reader.step()).all(|step| step.is_ok_and(|instruction| instruction.opcode <= NUMBER_16))
 }
 
 /// True if there is no shorter way to push these bytes than by this opcode.
-pub(super) fn is_minimal_push(opcode: u8, push: &[u8]) -> bool {
+pub(crate) fn is_minimal_push(opcode: u8, push: &[u8]) -> bool {
     match push {
         // There are opcodes for these numbers.
         [1..=16 | 0x81] => false,
@@ -109,7 +109,7 @@ pub(super) fn is_minimal_push(opcode: u8, push: &[u8]) -> bool {
 }
 
 /// The push of these bytes, by the length that fits; the opcodes that stand for numbers are not used.
-pub(super) fn push_of(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn push_of(bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len() as u64;
     let mut script = match bytes.len() {
         0..=0x4b => vec![length as u8],
@@ -122,12 +122,12 @@ pub(super) fn push_of(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// `HASH160 <20 bytes> EQUAL` in exactly these bytes (BIP 16).
-pub(super) fn is_pay_to_script_hash(script: &[u8]) -> bool {
+pub(crate) fn is_pay_to_script_hash(script: &[u8]) -> bool {
     matches!(script, [HASH160, 20, hash @ .., EQUAL] if hash.len() == 20)
 }
 
 /// A version and a program of 2 to 40 bytes, pushed in the only way (BIP 141).
-pub(super) fn witness_program(script: &[u8]) -> Option<(u8, &[u8])> {
+pub(crate) fn witness_program(script: &[u8]) -> Option<(u8, &[u8])> {
     let [version, length @ 2..=40, program @ ..] = script else { return None };
     let version = match version {
         0 => 0,
@@ -138,17 +138,17 @@ pub(super) fn witness_program(script: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 /// Opcodes that end a tapscript with success (BIP 342).
-pub(super) fn is_success(opcode: u8) -> bool {
+pub(crate) fn is_success(opcode: u8) -> bool {
     matches!(opcode, 80 | 98 | 126..=129 | 131..=134 | 137..=138 | 141..=142 | 149..=153 | 187..=254)
 }
 
 /// Opcodes that were taken away in 2010: not even unexecuted may they stand in a script before tapscript.
-pub(super) fn is_disabled(opcode: u8) -> bool {
+pub(crate) fn is_disabled(opcode: u8) -> bool {
     matches!(opcode, CAT..=RIGHT | INVERT..=XOR | MUL_2 | DIV_2 | MUL..=RSHIFT)
 }
 
 /// Takes every occurrence of `needle` out, where it begins at an instruction. Nothing if there is none.
-pub(super) fn find_and_delete(script: &[u8], needle: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn find_and_delete(script: &[u8], needle: &[u8]) -> Option<Vec<u8>> {
     if needle.is_empty() || needle.len() > script.len() {
         return None;
     }

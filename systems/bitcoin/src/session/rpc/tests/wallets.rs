@@ -1,0 +1,277 @@
+//! Wallets, by the calls that people make of them.
+
+use verity_storage::MemoryDisk;
+use verity_storage::disk::Crash;
+
+use super::world::World;
+use crate::session::rpc::Json;
+use crate::wallet::WalletOptions;
+
+fn options() -> WalletOptions {
+    WalletOptions { ahead: 5, fallback_rate: 20_000, ..WalletOptions::default() }
+}
+
+/// A wallet with one mature output and an empty one.
+fn world() -> World {
+    let mut world = World::with_wallets(MemoryDisk::new(), options(), 1);
+    world.ok("createwallet", r#"["a"]"#);
+    world.ok("createwallet", r#"["b"]"#);
+    world.wallet = Some("a".into());
+    let address = text(&world.ok("getnewaddress", "[]"));
+    world.ok("generatetoaddress", &format!(r#"[1,"{address}"]"#));
+    world.mine(100);
+    world
+}
+
+fn text(json: &Json) -> String {
+    json.text().expect("a text").to_owned()
+}
+
+fn on<R>(world: &mut World, wallet: &str, deed: impl FnOnce(&mut World) -> R) -> R {
+    let before = world.wallet.replace(wallet.to_owned());
+    let result = deed(world);
+    world.wallet = before;
+    result
+}
+
+fn balance(world: &mut World, wallet: &str) -> String {
+    on(world, wallet, |world| world.ok("getbalance", "[]").write())
+}
+
+fn mine_of(world: &mut World, field: &str) -> String {
+    world.ok("getbalances", "[]").get("mine").get(field).write()
+}
+
+#[test]
+fn the_wallet_that_is_meant_is_told_by_the_path() {
+    let mut world = World::with_wallets(MemoryDisk::new(), options(), 1);
+    assert_eq!(world.err("getbalance", "[]").0, -18);
+    world.ok("createwallet", r#"["a"]"#);
+    assert_eq!(world.ok("getbalance", "[]").write(), "0.00000000");
+    world.ok("createwallet", r#"["b"]"#);
+    let (code, words) = world.err("getbalance", "[]");
+    assert!(code == -19 && words.starts_with("Multiple wallets are loaded. Please select which wallet"));
+    assert_eq!(world.ok("listwallets", "[]").write(), r#"["a","b"]"#);
+    assert_eq!(world.err("createwallet", r#"["a"]"#).0, -4);
+    assert_eq!(world.err("loadwallet", r#"["a"]"#).0, -35);
+    assert_eq!(world.err("loadwallet", r#"["c"]"#).0, -18);
+    world.wallet = Some("c".into());
+    assert_eq!(world.err("getbalance", "[]"), (-18, "Requested wallet does not exist or is not loaded".into()));
+    world.wallet = None;
+    world.ok("unloadwallet", r#"["b"]"#);
+    assert_eq!(world.ok("getwalletinfo", "[]").get("walletname").write(), r#""a""#);
+    assert_eq!(world.ok("listwalletdir", "[]").get("wallets").items().expect("rows").len(), 2);
+    assert_eq!(World::new().err("getbalance", "[]"), (-32_601, "Method not found".into()));
+}
+
+#[test]
+fn coins_ripen_are_spent_and_come_back() {
+    let mut world = world();
+    assert_eq!(balance(&mut world, "a"), "50.00000000");
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", r#"["label","bech32m"]"#)));
+    let txid = text(&world.ok("sendtoaddress", &format!(r#"["{to}",10]"#)));
+    let sent = world.ok("gettransaction", &format!(r#"["{txid}"]"#));
+    assert_eq!(sent.get("amount").write(), "-10.00000000");
+    assert_eq!(sent.get("confirmations").write(), "0");
+    assert_eq!(sent.get("trusted").write(), "true");
+    assert_eq!(sent.get("bip125-replaceable").write(), r#""yes""#);
+    assert_eq!(world.ok("getrawmempool", "[]").write(), format!(r#"["{txid}"]"#));
+    // Change of one's own is counted on, what others sent is not.
+    let fee = sent.get("fee").real().expect("a number");
+    let left: f64 = balance(&mut world, "a").parse().expect("a number");
+    assert!((left - (40.0 + fee)).abs() < 1e-9, "{left} {fee}");
+    assert_eq!(balance(&mut world, "b"), "0.00000000");
+    on(&mut world, "b", |world| assert_eq!(mine_of(world, "untrusted_pending"), "10.00000000"));
+    let blocks = world.mine(1);
+    assert_eq!(balance(&mut world, "b"), "10.00000000");
+    on(&mut world, "b", |world| {
+        let rows = world.ok("listtransactions", "[]");
+        assert_eq!(rows.at(0).get("category").write(), r#""receive""#);
+        assert_eq!(rows.at(0).get("label").write(), r#""label""#);
+        assert_eq!(world.ok("getreceivedbylabel", r#"["label"]"#).write(), "10.00000000");
+    });
+    // A block is undone: what it had waits again.
+    world.ok("invalidateblock", &format!(r#"["{}"]"#, blocks[0]));
+    on(&mut world, "b", |world| {
+        assert_eq!(mine_of(world, "trusted"), "0.00000000");
+        assert_eq!(mine_of(world, "untrusted_pending"), "10.00000000");
+    });
+    world.ok("reconsiderblock", &format!(r#"["{}"]"#, blocks[0]));
+    assert_eq!(balance(&mut world, "b"), "10.00000000");
+}
+
+#[test]
+fn a_coinbase_of_a_lost_block_is_an_orphan() {
+    let mut world = world();
+    let hash = text(&world.ok("getblockhash", "[1]"));
+    world.ok("invalidateblock", &format!(r#"["{hash}"]"#));
+    let rows = world.ok("listtransactions", "[]");
+    assert_eq!(rows.at(0).get("category").write(), r#""orphan""#);
+    assert_eq!(balance(&mut world, "a"), "0.00000000");
+    assert_eq!(mine_of(&mut world, "immature"), "0.00000000");
+}
+
+#[test]
+fn every_type_of_address_is_paid_and_spends() {
+    let mut world = world();
+    for kind in ["legacy", "p2sh-segwit", "bech32", "bech32m"] {
+        let address = text(&world.ok("getnewaddress", &format!(r#"["","{kind}"]"#)));
+        let info = world.ok("getaddressinfo", &format!(r#"["{address}"]"#));
+        assert_eq!(info.get("ismine").write(), "true", "{kind}");
+        assert_eq!(info.get("solvable").write(), "true", "{kind}");
+        assert!(!info.get("hdkeypath").is_null(), "{kind}");
+        world.ok("sendtoaddress", &format!(r#"["{address}",1]"#));
+        world.mine(1);
+        let coins = world.ok("listunspent", &format!(r#"[1,9999,["{address}"]]"#));
+        let coin = coins.at(0).clone();
+        let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+        let inputs = format!(r#"[{{"txid":{},"vout":{}}}]"#, coin.get("txid").write(), coin.get("vout").write());
+        let options = format!(r#"{{"inputs":{inputs},"subtract_fee_from_outputs":[0]}}"#);
+        let sent = world.ok("send", &format!(r#"[[{{"{to}":1}}],null,null,2,{options}]"#));
+        assert_eq!(sent.get("complete").write(), "true", "{kind}");
+        let entry = world.ok("getmempoolentry", &format!("[{}]", sent.get("txid").write()));
+        // What was reckoned is what it is, but for a signature that came out shorter.
+        let (fee, size) =
+            (entry.get("fees").get("base").real().expect("a fee"), entry.get("vsize").real().expect("a size"));
+        let rate = fee * 1e8 / size;
+        assert!((2.0..2.05).contains(&rate), "{kind}: {rate}");
+        world.mine(1);
+    }
+    assert_eq!(world.err("getnewaddress", r#"["","x"]"#), (-5, "Unknown address type 'x'".into()));
+}
+
+#[test]
+fn what_was_written_down_is_there_after_a_crash() {
+    let disk = MemoryDisk::new();
+    let mut world = World::with_wallets(disk.clone(), options(), 1);
+    world.ok("createwallet", r#"["a",false,false,"word"]"#);
+    world.wallet = Some("a".into());
+    let address = text(&world.ok("getnewaddress", r#"["one"]"#));
+    world.ok("generatetoaddress", &format!(r#"[2,"{address}"]"#));
+    world.mine(100);
+    world.node.chain_mut().flush().expect("the disk is good");
+    drop(world);
+    disk.crash(Crash::LoseAll);
+    let mut world = World::with_wallets(disk, WalletOptions { load: vec!["a".into()], ..options() }, 2);
+    world.wallet = Some("a".into());
+    assert_eq!(balance(&mut world, "a"), "100.00000000");
+    assert_eq!(
+        world.ok("getaddressesbylabel", r#"["one"]"#).write(),
+        format!(r#"{{"{address}":{{"purpose":"receive"}}}}"#)
+    );
+    assert_ne!(text(&world.ok("getnewaddress", "[]")), address);
+    let send = format!(r#"["{address}",1]"#);
+    assert_eq!(world.err("sendtoaddress", &send).0, -13);
+    assert_eq!(world.err("walletpassphrase", r#"["ward",10]"#).0, -14);
+    world.ok("walletpassphrase", r#"["word",10]"#);
+    world.ok("sendtoaddress", &send);
+    world.ok("walletpassphrasechange", r#"["word","other"]"#);
+    world.ok("walletlock", "[]");
+    assert_eq!(world.err("sendtoaddress", &send).0, -13);
+    world.ok("walletpassphrase", r#"["other",10]"#);
+    assert_eq!(world.err("encryptwallet", r#"["x"]"#).0, -15);
+}
+
+#[test]
+fn a_replacement_pays_more_and_wins() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let first = text(&world.ok("sendtoaddress", &format!(r#"{{"address":"{to}","amount":1,"fee_rate":2}}"#)));
+    let bumped = world.ok("bumpfee", &format!(r#"["{first}"]"#));
+    let second = text(bumped.get("txid"));
+    assert!(bumped.get("fee").real().expect("a fee") > bumped.get("origfee").real().expect("a fee"));
+    assert_eq!(world.ok("getrawmempool", "[]").write(), format!(r#"["{second}"]"#));
+    let old = world.ok("gettransaction", &format!(r#"["{first}"]"#));
+    assert_eq!(old.get("walletconflicts").write(), format!(r#"["{second}"]"#));
+    assert_eq!(old.get("mempoolconflicts").write(), format!(r#"["{second}"]"#));
+    assert_eq!(old.get("replaced_by_txid").write(), format!(r#""{second}""#));
+    assert_eq!(world.err("bumpfee", &format!(r#"["{first}"]"#)).0, -4);
+    world.mine(1);
+    let old = world.ok("gettransaction", &format!(r#"["{first}"]"#));
+    assert_eq!(old.get("confirmations").write(), "-1");
+    assert_eq!(balance(&mut world, "b"), "1.00000000");
+    assert_eq!(world.err("abandontransaction", &format!(r#"["{first}"]"#)).0, -5);
+}
+
+#[test]
+fn all_is_sent_and_fees_come_out_of_it() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let sent = world.ok("sendall", &format!(r#"[["{to}"],null,null,1]"#));
+    assert_eq!(sent.get("complete").write(), "true");
+    assert_eq!(balance(&mut world, "a"), "0.00000000");
+    world.mine(1);
+    let got: f64 = balance(&mut world, "b").parse().expect("a number");
+    assert!((49.9999..50.0).contains(&got), "{got}");
+    let (code, words) = world.err("sendtoaddress", &format!(r#"["{to}",1]"#));
+    assert_eq!((code, words.as_str()), (-6, "Insufficient funds"));
+}
+
+#[test]
+fn a_psbt_goes_from_one_who_watches_to_one_who_signs() {
+    let mut world = world();
+    let rows = world.ok("listdescriptors", "[]");
+    let request = |row: &Json| {
+        format!(
+            r#"{{"desc":{},"timestamp":0,"active":true,"internal":{},"range":[0,4]}}"#,
+            row.get("desc").write(),
+            row.get("internal").write()
+        )
+    };
+    let requests: Vec<String> = rows.get("descriptors").items().expect("rows").iter().map(request).collect();
+    world.ok("createwallet", r#"["watch",true,true]"#);
+    world.wallet = Some("watch".into());
+    let imported = world.ok("importdescriptors", &format!("[[{}]]", requests.join(",")));
+    assert!(
+        imported.items().expect("rows").iter().all(|row| row.get("success").write() == "true"),
+        "{}",
+        imported.write()
+    );
+    assert_eq!(balance(&mut world, "watch"), "50.00000000");
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    assert_eq!(world.err("sendtoaddress", &format!(r#"["{to}",1]"#)).0, -4);
+    let made = world.ok("walletcreatefundedpsbt", &format!(r#"[[],[{{"{to}":3}}],0,{{"fee_rate":5}}]"#));
+    let psbt = text(made.get("psbt"));
+    let decoded = world.ok("decodepsbt", &format!(r#"["{psbt}"]"#));
+    assert!(!decoded.get("inputs").at(0).get("bip32_derivs").is_null(), "{}", decoded.write());
+    assert_eq!(world.ok("walletprocesspsbt", &format!(r#"["{psbt}"]"#)).get("complete").write(), "false");
+    let signed = on(&mut world, "a", |world| world.ok("walletprocesspsbt", &format!(r#"["{psbt}"]"#)));
+    assert_eq!(signed.get("complete").write(), "true");
+    let hex = text(world.ok("finalizepsbt", &format!("[{}]", signed.get("psbt").write())).get("hex"));
+    world.ok("sendrawtransaction", &format!(r#"["{hex}"]"#));
+    world.mine(1);
+    assert_eq!(balance(&mut world, "b"), "3.00000000");
+    assert_eq!(balance(&mut world, "watch"), balance(&mut world, "a"));
+}
+
+#[test]
+fn raw_transactions_are_funded_and_signed() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let raw = text(&world.ok("createrawtransaction", &format!(r#"[[],[{{"{to}":2}}]]"#)));
+    let funded = world.ok("fundrawtransaction", &format!(r#"["{raw}",{{"fee_rate":3,"changePosition":0}}]"#));
+    assert_eq!(funded.get("changepos").write(), "0");
+    let signed = world.ok("signrawtransactionwithwallet", &format!("[{}]", funded.get("hex").write()));
+    assert_eq!(signed.get("complete").write(), "true");
+    world.ok("sendrawtransaction", &format!("[{}]", signed.get("hex").write()));
+    on(&mut world, "b", |world| assert_eq!(mine_of(world, "untrusted_pending"), "2.00000000"));
+    world.ok("lockunspent", "[true]");
+    let message = text(&on(&mut world, "b", |world| world.ok("getnewaddress", r#"["","legacy"]"#)));
+    let signature = on(&mut world, "b", |world| world.ok("signmessage", &format!(r#"["{message}","hi"]"#)));
+    let checked = world.ok("verifymessage", &format!(r#"["{message}",{},"hi"]"#, signature.write()));
+    assert_eq!(checked.write(), "true");
+}
+
+#[test]
+fn a_backup_finds_what_came_later() {
+    let mut world = world();
+    on(&mut world, "b", |world| world.ok("backupwallet", r#"["/node/b.bak"]"#));
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    world.ok("sendtoaddress", &format!(r#"["{to}",1]"#));
+    world.mine(1);
+    world.ok("restorewallet", r#"["c","/node/b.bak"]"#);
+    assert_eq!(balance(&mut world, "c"), "1.00000000");
+    assert_eq!(world.err("restorewallet", r#"["c","/node/b.bak"]"#).0, -36);
+    let since = world.ok("listsinceblock", "[]");
+    assert!(!since.get("transactions").items().expect("rows").is_empty());
+}

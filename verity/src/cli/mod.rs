@@ -1,6 +1,7 @@
 //! The commands.
 
 mod admin;
+mod bitcoin;
 mod cert;
 mod check;
 mod evidence;
@@ -55,7 +56,7 @@ pub(crate) struct Cli {
 }
 
 /// Ctrl-C and SIGTERM. A file at its size limit fails the write, as a full disk does: the signal for it is caught.
-fn end_signals() -> Result<Signals> {
+pub(crate) fn end_signals() -> Result<Signals> {
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     Ok(Signals::new([SIGINT, SIGTERM])?)
 }
@@ -85,6 +86,14 @@ enum Command {
     Fault(fault::Fault),
     /// Work with topics, records and groups of a Kafka cluster, Verity's or any other.
     Kafka(kafka::Kafka),
+    /// Run one Bitcoin node by Core's own flags: verity bitcoind -regtest -datadir=DIR, and verity bitcoind -help.
+    Bitcoind {
+        /// Core's.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+        flags: Vec<String>,
+    },
+    /// Tell what confirmations of Bitcoin are worth.
+    Bitcoin(bitcoin::Bitcoin),
     /// Run a cluster in a deterministic world full of faults: one seed, one history.
     Sim(sim::Sim),
     /// Watch a system's best-known recipe on a cluster of its own.
@@ -111,6 +120,8 @@ impl Cli {
             Command::Node(node) => node.run(json),
             Command::Fault(fault) => fault.run(json),
             Command::Kafka(kafka) => kafka.run(json),
+            Command::Bitcoind { flags } => crate::bitcoin::bitcoind::run(&flags),
+            Command::Bitcoin(bitcoin) => bitcoin.run(json),
             Command::Sim(sim) => sim.run(json),
             Command::Tour(tour) => tour.run(json),
             Command::Evidence(evidence) => evidence.run(json),

@@ -1,0 +1,471 @@
+//! `verity bitcoind`: Core's command line and its configuration file, for a node of ours.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use verity_bitcoin::Params;
+use verity_bitcoin::chain::{ChainConfig, Workers};
+use verity_bitcoin::mempool::MempoolOptions;
+use verity_bitcoin::session::conf::{self, Conf};
+use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
+use verity_bitcoin::session::rpc::{Auth, COOKIE_USER, RpcConfig};
+use verity_bitcoin::session::zmq::{HIGH_WATER_DEFAULT, Topic};
+use verity_bitcoin::session::{BitcoinConfig, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
+use verity_bitcoin::wallet::WalletOptions;
+use verity_contract::Door;
+use verity_types::NodeId;
+
+use super::daemon::{self, Cookie, DebugLog, Folder, Listen};
+use crate::secrets;
+
+/// Fewer scripts than this are not worth a thread.
+const TASKS_MIN: usize = 16;
+
+/// Threads for the scripts of one block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Threads(pub(crate) usize);
+
+impl Workers for Threads {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if self.0 < 2 || tasks < TASKS_MIN {
+            return (0..tasks).for_each(task);
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < tasks) {
+                task(at);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.0 {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+}
+
+/// An operator's mistake, in Core's words.
+fn said<T>(result: Result<T, String>) -> Result<T> {
+    result.map_err(|words| anyhow!(words))
+}
+
+/// Where a node keeps what it has, if nobody says.
+fn default_folder() -> PathBuf {
+    std::env::home_dir().unwrap_or_default().join(".verity").join("bitcoin")
+}
+
+/// Runs a node by these arguments, until it ends.
+///
+/// # Errors
+/// A mistake among them, or whatever keeps the node from running.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let mut conf = said(Conf::from_command_line(args.iter().map(String::as_str)))?;
+    if ["?", "h", "help"].iter().any(|name| conf.is_set(name)) {
+        println!("{}", conf::help());
+        return Ok(());
+    }
+    if conf.is_on("version", false) {
+        println!("Verity {} (bitcoind)", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    let folder = match conf.get("datadir") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            if !path.is_dir() {
+                bail!("Specified data directory \"{}\" does not exist.", path.display());
+            }
+            fs::canonicalize(&path)?
+        }
+        None => default_folder(),
+    };
+    read_conf(&mut conf, &folder)?;
+    let network = said(conf.network())?;
+    let own =
+        if network == "main" { folder } else { folder.join(if network == "test" { "testnet3" } else { network }) };
+    if own.join("chainstate/CURRENT").exists() {
+        bail!(
+            "{} is of Bitcoin Core itself, whose coins are kept in another form; give Verity a folder of its own",
+            own.display()
+        );
+    }
+    let held = Folder::open(&own)?;
+    // Keys are nobody else's business.
+    fs::create_dir_all(own.join("wallets"))?;
+    fs::set_permissions(own.join("wallets"), fs::Permissions::from_mode(0o700))?;
+    if conf.is_on("reindex", false) {
+        bail!("-reindex is not served: the blocks of {} are asked for anew in another folder", own.display());
+    }
+    let cookie_path = conf
+        .get("rpccookiefile")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| own.join(".cookie"), |path| own.join(path));
+    let with_cookie = conf.get("rpcpassword").is_none_or(|password| password.is_empty());
+    let cookie = with_cookie.then(|| Cookie::write(&cookie_path)).transpose()?;
+    let log_path =
+        own.join(conf.get("debuglogfile").filter(|path| path.len() > 1).unwrap_or_else(|| "debug.log".to_owned()));
+    let console = conf.is_on("printtoconsole", false);
+    let log = DebugLog::open(&log_path, conf.is_on("logtimemicros", false), console)?;
+    let params = params(&conf, network)?;
+    let mut listen = Vec::new();
+    listen.extend(rpc_addresses(&conf, &params)?.into_iter().map(|addr| Listen { door: RPC_DOOR, addr }));
+    listen.extend(p2p_addresses(&conf, &params)?.into_iter().map(|addr| Listen { door: P2P_DOOR, addr }));
+    let mut white = Vec::new();
+    for text in conf.all("whitebind").iter().filter(|_| listens(&conf)) {
+        let (permissions, rest) = said(Permissions::of_bind(text))?;
+        let at = u16::try_from(white.len()).context("too many addresses")?;
+        let addresses = resolve(rest, port(&conf, "port", params.p2p_port)?)?;
+        listen.extend(addresses.into_iter().map(|addr| Listen { door: Door(WHITE_DOOR.0 + at), addr }));
+        white.push(permissions);
+    }
+    let mut zmq = Vec::new();
+    for (addr, door) in zmq_doors(&conf)? {
+        let at = u16::try_from(zmq.len()).context("too many ZMQ addresses")?;
+        listen.push(Listen { door: Door(ZMQ_DOOR.0 + at), addr });
+        zmq.push(door);
+    }
+    let config = config(&conf, params, &own, &log_path, zmq, cookie.as_ref())?;
+    let config = BitcoinConfig { white, ..config };
+    let pid_path =
+        own.join(conf.get("pid").filter(|path| !path.is_empty()).unwrap_or_else(|| "bitcoind.pid".to_owned()));
+    fs::write(&pid_path, format!("{}\n", std::process::id()))?;
+    let ended = daemon::start(NodeId(1), &held.disk, config, &listen, Box::new(log)).and_then(daemon::wait);
+    // It is of no use any more.
+    let _ = fs::remove_file(pid_path);
+    ended
+}
+
+fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
+    let named = conf.get("conf").filter(|name| !name.is_empty());
+    let path = folder.join(named.as_deref().unwrap_or("bitcoin.conf"));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(_) if named.is_none() => return Ok(()),
+        Err(_) => {
+            bail!("Error reading configuration file: specified config file \"{}\" could not be opened.", path.display())
+        }
+    };
+    let mut read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
+    said(conf.read_file(&text, &mut read))?;
+    for warning in &conf.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+fn params(conf: &Conf, network: &str) -> Result<Params> {
+    let mut params = match conf.get("signetchallenge") {
+        Some(hex) if network == "signet" => {
+            let challenge = verity_bitcoin::script_from_hex(&hex);
+            Params::signet(Some(challenge.with_context(|| format!("-signetchallenge must be hex, not '{hex}'"))?))
+        }
+        _ => Params::named(network).context("no such network")?,
+    };
+    for setting in conf.all("testactivationheight") {
+        let height = setting.split_once('@').and_then(|(name, height)| Some((name, height.parse::<u32>().ok()?)));
+        let Some((name, height)) = height.filter(|_| network == "regtest") else {
+            bail!("Invalid format ({setting}) for -testactivationheight=name@height.");
+        };
+        match name {
+            "segwit" => params.segwit_height = height,
+            "bip34" => params.headers.bip34_height = height,
+            "dersig" => params.headers.bip66_height = height,
+            "cltv" => params.headers.bip65_height = height,
+            "csv" => params.csv_height = height,
+            _ => bail!("Invalid name ({setting}) for -testactivationheight=name@height."),
+        }
+    }
+    params.headers.pow.enforce_bip94 |= network == "regtest" && conf.all("test").iter().any(|option| option == "bip94");
+    if let Some(work) = conf.get("minimumchainwork") {
+        let work = verity_bitcoin::work_from_hex(&work);
+        params.minimum_chain_work = work.context("Invalid minimum work specified, must be up to 64 hex digits")?;
+    }
+    match conf.get("assumevalid").as_deref() {
+        None => {}
+        Some("" | "0") => params.assume_valid = None,
+        Some(hash) => params.assume_valid = Some(hash.parse().context("Invalid assumevalid block hash specified")?),
+    }
+    params.require_standard = !conf.is_on("acceptnonstdtxn", false);
+    if !params.require_standard && network == "main" {
+        bail!("acceptnonstdtxn is not currently supported for main chain");
+    }
+    Ok(params)
+}
+
+/// `host`, `host:port`, `[v6]:port`.
+fn resolve(text: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok(vec![addr]);
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{port}") };
+    let found: Vec<SocketAddr> = with_port.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    if found.is_empty() {
+        bail!("Cannot resolve address: '{text}'");
+    }
+    Ok(found)
+}
+
+fn port(conf: &Conf, name: &str, otherwise: u16) -> Result<u16> {
+    let Some(port) = said(conf.number(name))? else { return Ok(otherwise) };
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port > 0)
+        .with_context(|| format!("Invalid port specified in -{name}: '{port}'"))
+}
+
+fn rpc_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
+    if !conf.is_on("server", true) {
+        return Ok(Vec::new());
+    }
+    let port = port(conf, "rpcport", params.rpc_port)?;
+    let named = conf.all("rpcbind");
+    if named.is_empty() || conf.all("rpcallowip").is_empty() {
+        return Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)]);
+    }
+    let mut all = Vec::new();
+    for text in named {
+        all.extend(resolve(&text, port)?);
+    }
+    if all.iter().any(|addr| !addr.ip().is_loopback()) && !conf.is_on("insecure", false) {
+        bail!(
+            "-rpcbind names an address beyond this machine, where passwords would be sent in the clear; -insecure allows it"
+        );
+    }
+    Ok(all)
+}
+
+/// Who says where to listen wants to; else whoever chooses its peers does not.
+fn listens(conf: &Conf) -> bool {
+    let asked = conf.is_set("bind") || conf.is_set("whitebind");
+    conf.is_on("listen", asked || !conf.is_set("connect"))
+}
+
+fn p2p_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
+    if !listens(conf) {
+        return Ok(Vec::new());
+    }
+    let port = port(conf, "port", params.p2p_port)?;
+    let mut all = Vec::new();
+    for text in conf.all("bind") {
+        all.extend(resolve(text.trim_end_matches("=onion"), port)?);
+    }
+    if all.is_empty() && !conf.is_set("whitebind") {
+        // A network of one's own is nobody else's; a public one is met by others.
+        let ip = if params.chain_name() == "regtest" { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        all.push(SocketAddr::new(ip.into(), port));
+    }
+    all.dedup();
+    Ok(all)
+}
+
+fn zmq_doors(conf: &Conf) -> Result<Vec<(SocketAddr, ZmqDoor)>> {
+    let mut doors: Vec<(SocketAddr, ZmqDoor)> = Vec::new();
+    for topic in Topic::ALL {
+        let name = format!("zmqpub{}", topic.name());
+        let high_water = said(conf.number(&format!("{name}hwm")))?;
+        let high_water = high_water.map_or(Ok(HIGH_WATER_DEFAULT), u32::try_from).context("a mark is not negative")?;
+        for text in conf.all(&name) {
+            let Some(addr) = text.strip_prefix("tcp://") else {
+                // As on the network: a door that cannot be opened leaves all of them shut, and the node runs.
+                tracing::warn!("-{name}={text}: tcp:// alone is served; nothing is published");
+                return Ok(Vec::new());
+            };
+            let addr = addr.parse().with_context(|| format!("Invalid port specified in -{name}: '{text}'"))?;
+            match doors.iter_mut().find(|(other, _)| *other == addr) {
+                Some((_, door)) => door.topics.push(topic),
+                None => doors.push((addr, ZmqDoor { topics: vec![topic], high_water })),
+            }
+        }
+    }
+    Ok(doors)
+}
+
+fn auth(conf: &Conf, cookie: Option<&Cookie>) -> Result<Auth> {
+    let mut auth = Auth::new();
+    if let Some(cookie) = cookie {
+        auth.add_password(COOKIE_USER, &cookie.password, secrets::random()?);
+    } else if let Some(password) = conf.get("rpcpassword") {
+        auth.add_password(&conf.get("rpcuser").unwrap_or_default(), &password, secrets::random()?);
+    }
+    for text in conf.all("rpcauth") {
+        if auth.add_rpcauth(&text).is_err() {
+            bail!("Invalid -rpcauth argument.");
+        }
+    }
+    let whitelists = conf.all("rpcwhitelist");
+    whitelists.iter().for_each(|text| auth.add_whitelist(text));
+    auth.set_deny_others(conf.is_on("rpcwhitelistdefault", !whitelists.is_empty()));
+    Ok(auth)
+}
+
+fn p2p_config(conf: &Conf) -> Result<p2p::Config> {
+    let number = |name: &str, otherwise: u64| -> Result<u64> {
+        let number = said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from);
+        number.with_context(|| format!("-{name} is not negative"))
+    };
+    let otherwise = p2p::Config::default();
+    let comments = conf.all("uacomment");
+    if let Some(comment) = comments.iter().find(|comment| comment.contains(['/', ':', '(', ')', ';'])) {
+        bail!("User Agent comment ({comment}) contains unsafe characters.");
+    }
+    let mut whitelist = Vec::new();
+    for text in conf.all("whitelist") {
+        whitelist.push(said(Whitelist::parse(&text))?);
+    }
+    let mut external = Vec::new();
+    for text in conf.all("externalip") {
+        external.extend(resolve(&text, 0)?);
+    }
+    Ok(p2p::Config {
+        listen: listens(conf),
+        connections_max: usize::try_from(number("maxconnections", 125)?)?,
+        v2_transport: conf.is_on("v2transport", true),
+        add_nodes: conf.all("addnode"),
+        connect: conf.is_set("connect").then(|| conf.all("connect")),
+        whitelist,
+        whitelist_relay: conf.is_on("whitelistrelay", true),
+        whitelist_force_relay: conf.is_on("whitelistforcerelay", false),
+        blocks_only: conf.is_on("blocksonly", false),
+        block_filters: conf.is_on("peerblockfilters", false),
+        bloom_filters: conf.is_on("peerbloomfilters", false),
+        upload_target: number("maxuploadtarget", 0)? << 20,
+        timeout: number("peertimeout", otherwise.timeout)?,
+        send_buffer: usize::try_from(number("maxsendbuffer", 1_000)? * 1_000)?,
+        receive_buffer: usize::try_from(number("maxreceivebuffer", 5_000)? * 1_000)?,
+        extra_transactions: usize::try_from(number("blockreconstructionextratxn", 100)?)?,
+        tip_age_max: number("maxtipage", otherwise.tip_age_max)?,
+        external,
+        seeds: Vec::new(),
+        user_agent: user_agent(&comments),
+        verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
+    })
+}
+
+fn mempool_options(conf: &Conf, params: &Params) -> Result<MempoolOptions> {
+    let otherwise = MempoolOptions::default();
+    let number = |name: &str| -> Result<Option<u64>> {
+        let number = said(conf.number(name))?.map(u64::try_from).transpose();
+        number.with_context(|| format!("-{name} is not negative"))
+    };
+    let data = number("datacarriersize")?.or(otherwise.data_bytes_max);
+    Ok(MempoolOptions {
+        size_max: number("maxmempool")?.map_or(otherwise.size_max, |megabytes| megabytes * 1_000_000),
+        expiry: number("mempoolexpiry")?.map_or(otherwise.expiry, |hours| hours * 3_600),
+        incremental_rate: said(conf.amount("incrementalrelayfee"))?.unwrap_or(otherwise.incremental_rate),
+        relay_rate_min: said(conf.amount("minrelaytxfee"))?.unwrap_or(otherwise.relay_rate_min),
+        dust_rate: said(conf.amount("dustrelayfee"))?.unwrap_or(otherwise.dust_rate),
+        data_bytes_max: data.filter(|_| conf.is_on("datacarrier", true)),
+        bare_multisig: conf.is_on("permitbaremultisig", true),
+        require_standard: params.require_standard,
+        cluster_count_max: number("limitclustercount")?.map_or(Ok(otherwise.cluster_count_max), usize::try_from)?,
+        cluster_size_max: number("limitclustersize")?.map_or(otherwise.cluster_size_max, |size| size * 1_000),
+        bytes_per_sigop: number("bytespersigop")?.unwrap_or(otherwise.bytes_per_sigop),
+        persist_v1: conf.is_on("persistmempoolv1", false),
+    })
+}
+
+/// None with `-disablewallet`.
+fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
+    if conf.is_on("disablewallet", false) {
+        return Ok(None);
+    }
+    let otherwise = WalletOptions::default();
+    let rate = |name: &str, otherwise: u64| -> Result<u64> { Ok(said(conf.amount(name))?.unwrap_or(otherwise)) };
+    let number = |name: &str, otherwise: u32| -> Result<u32> {
+        Ok(said(conf.number(name))?.map_or(Ok(otherwise), u32::try_from)?)
+    };
+    Ok(Some(WalletOptions {
+        load: conf.all("wallet"),
+        ahead: number("keypool", otherwise.ahead)?,
+        fallback_rate: rate("fallbackfee", otherwise.fallback_rate)?,
+        rate_min: rate("mintxfee", otherwise.rate_min)?,
+        discard_rate: rate("discardfee", otherwise.discard_rate)?,
+        long_term_rate: rate("consolidatefeerate", otherwise.long_term_rate)?,
+        fee_max: rate("maxtxfee", otherwise.fee_max)?,
+        target: number("txconfirmtarget", otherwise.target)?,
+        replaceable: conf.is_on("walletrbf", true),
+        spend_unconfirmed: conf.is_on("spendzeroconfchange", true),
+        address_type: conf.get("addresstype").unwrap_or(otherwise.address_type),
+        change_type: conf.get("changetype"),
+        reject_long_chains: conf.is_on("walletrejectlongchains", true),
+        broadcast: conf.is_on("walletbroadcast", true),
+    }))
+}
+
+fn config(
+    conf: &Conf,
+    params: Params,
+    own: &Path,
+    log_path: &Path,
+    zmq: Vec<ZmqDoor>,
+    cookie: Option<&Cookie>,
+) -> Result<BitcoinConfig> {
+    let (p2p, mempool) = (p2p_config(conf)?, mempool_options(conf, &params)?);
+    let weight = |name: &str, otherwise: u64| -> Result<u64> {
+        Ok(said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from)?)
+    };
+    let otherwise = RpcConfig::default();
+    let mut told = Vec::new();
+    for topic in Topic::ALL {
+        let name = format!("zmqpub{}", topic.name());
+        let mark = said(conf.number(&format!("{name}hwm")))?.and_then(|mark| u32::try_from(mark).ok());
+        let row = |addr: String| (format!("pub{}", topic.name()), addr, mark.unwrap_or(HIGH_WATER_DEFAULT));
+        told.extend(conf.all(&name).into_iter().map(row));
+    }
+    let rpc = RpcConfig {
+        auth: auth(conf, cookie)?,
+        user_agent: p2p.user_agent.clone(),
+        log_path: log_path.display().to_string(),
+        rest: conf.is_on("rest", false),
+        wallets: !conf.is_on("disablewallet", false),
+        zmq: told,
+        log_categories: conf.all("debug"),
+        relay_fee_min: mempool.relay_rate_min,
+        relay_fee_incremental: mempool.incremental_rate,
+        mempool_bytes_max: mempool.size_max,
+        block_fee_min: said(conf.amount("blockmintxfee"))?.unwrap_or(otherwise.block_fee_min),
+        block_weight_max: weight("blockmaxweight", otherwise.block_weight_max)?,
+        block_reserved_weight: weight("blockreservedweight", otherwise.block_reserved_weight)?,
+        v2_transport: p2p.v2_transport,
+        relay_transactions: !p2p.blocks_only,
+        deprecated: conf.all("deprecatedrpc"),
+    };
+    let mut allow = Vec::new();
+    for text in conf.all("rpcallowip") {
+        let subnet = text.parse().map_err(|()| anyhow!("Invalid -rpcallowip subnet specification: {text}"))?;
+        allow.push(subnet);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let filters = conf.get("blockfilterindex").is_some_and(|kind| kind != "0");
+    if conf.is_on("peerblockfilters", false) && !filters {
+        bail!("Cannot set -peerblockfilters without -blockfilterindex.");
+    }
+    Ok(BitcoinConfig {
+        params,
+        chain: ChainConfig {
+            coins_bytes: usize::try_from(weight("dbcache", 450)?.max(4) << 20)?,
+            salt: secrets::seed()?,
+            workers: Arc::new(Threads(threads)),
+        },
+        mempool,
+        p2p,
+        rpc,
+        white: Vec::new(),
+        rpc_allow: allow,
+        zmq,
+        transaction_index: conf.is_on("txindex", false),
+        filter_index: filters,
+        persist_mempool: conf.is_on("persistmempool", true),
+        wallet: wallet_options(conf)?,
+        seed: secrets::random()?,
+        folder: own.display().to_string(),
+    })
+}

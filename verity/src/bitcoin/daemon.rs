@@ -1,0 +1,184 @@
+//! A Bitcoin node as a process of its own, in Core's folders: `.cookie`, `debug.log`, `.lock`, `blocks`, `chainstate`.
+//!
+//! - upon a start: the folder is locked, the cookie written, and every address bound before the first call is answered;
+//! - upon `stop`, SIGINT or SIGTERM: what is kept is written, the cookie is removed, and the process ends with 0.
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use verity_bitcoin::session::{BitcoinConfig, BitcoinService, Log};
+use verity_contract::{Door, Service};
+use verity_node::{DoorSpec, HostClock, NodeHandle, NodeSpec};
+use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
+use verity_types::NodeId;
+
+use crate::secrets;
+
+/// How often the main thread looks for a signal, or the node's end.
+const LOOK: Duration = Duration::from_millis(20);
+/// A node of its own keeps no log of groups.
+const LOG_BYTES: u64 = 1 << 20;
+
+/// Where a node listens, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listen {
+    /// For peers, clients or subscribers.
+    pub(crate) door: Door,
+    /// Where.
+    pub(crate) addr: SocketAddr,
+}
+
+/// `debug.log`: each line with its moment, in UTC.
+#[derive(Debug)]
+pub(crate) struct DebugLog {
+    file: File,
+    micros: bool,
+    clock: HostClock,
+    console: bool,
+}
+
+impl DebugLog {
+    /// Appends to the file.
+    pub(crate) fn open(path: &Path, micros: bool, console: bool) -> Result<Self> {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { file, micros, clock: HostClock::new(), console })
+    }
+}
+
+/// A moment as Core's log has it.
+fn moment(nanos: u64, micros: bool) -> String {
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000 / 1_000);
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // Days since 1970 to a date (Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days).
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600, of_day % 3_600 / 60, of_day % 60);
+    let fraction = if micros { format!(".{rest:06}") } else { String::new() };
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+}
+
+impl Log for DebugLog {
+    fn line(&mut self, category: &str, text: &str) {
+        let moment = moment(self.clock.now().wall.midpoint(), self.micros);
+        let category = if category.is_empty() { String::new() } else { format!("[{category}] ") };
+        let line = format!("{moment} {category}{text}\n");
+        // A log that cannot be written stops nobody.
+        let _ = self.file.write_all(line.as_bytes());
+        if self.console {
+            print!("{line}");
+        }
+    }
+}
+
+/// The password that clients on this machine read.
+pub(crate) struct Cookie {
+    path: PathBuf,
+    pub(crate) password: String,
+}
+
+impl Cookie {
+    /// Writes a new one, for this user's eyes alone.
+    pub(crate) fn write(path: &Path) -> Result<Self> {
+        let password = secrets::random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let text = format!("__cookie__:{password}");
+        secrets::write_private(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), password })
+    }
+}
+
+impl Drop for Cookie {
+    fn drop(&mut self) {
+        // It is of no use any more, wherever it is.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Starts a node of one service on a thread of its own.
+///
+/// # Errors
+/// Its folder or one of its addresses cannot be had.
+pub(crate) fn start(
+    id: NodeId,
+    disk: &Arc<dyn Disk>,
+    config: BitcoinConfig,
+    listen: &[Listen],
+    log: Box<dyn Log>,
+) -> Result<NodeHandle> {
+    let service = BitcoinService::open(disk, config, HostClock::new().now(), log)?;
+    let doors = listen.iter().map(|listen| DoorSpec { service: 0, door: listen.door, addr: listen.addr, tls: None });
+    let spec = NodeSpec {
+        id,
+        cluster: ClusterId(secrets::random()?),
+        // No group runs here: what would be its log is empty.
+        disk: Arc::new(RamDisk::default()),
+        seed: secrets::seed()?,
+        log_bytes: LOG_BYTES,
+        peer_addr: None,
+        peers: Default::default(),
+        peer_tls: None,
+        groups: Vec::new(),
+        founder: None,
+        services: vec![Box::new(move |_| Box::new(service) as Box<dyn Service>)],
+        outsides: Vec::new(),
+        doors: doors.collect(),
+        meters: Vec::new(),
+        counts: Vec::new(),
+    };
+    Ok(verity_node::start(spec)?)
+}
+
+/// A node's folder, which no other process has.
+pub(crate) struct Folder {
+    pub(crate) disk: Arc<dyn Disk>,
+    _lock: File,
+}
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        let lock = File::create(path.join(".lock")).with_context(|| format!("cannot write to {}", path.display()))?;
+        if lock.try_lock().is_err() {
+            bail!("Cannot obtain a lock on directory {}. Verity is probably already running.", path.display());
+        }
+        Ok(Self { disk: Arc::new(RealDisk::new(path)?), _lock: lock })
+    }
+}
+
+/// Waits until the node ends, or a signal ends it.
+pub(crate) fn wait(node: NodeHandle) -> Result<()> {
+    let mut signals = super::super::cli::end_signals()?;
+    while !node.has_stopped() && signals.pending().next().is_none() {
+        pause(LOOK);
+    }
+    node.stop().map_err(Into::into)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the main thread has nothing else to do")]
+fn pause(span: Duration) {
+    std::thread::sleep(span);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::moment;
+
+    #[test]
+    fn moments_are_civil() {
+        assert_eq!(moment(0, false), "1970-01-01T00:00:00Z");
+        assert_eq!(moment(951_827_696_000_000_000, false), "2000-02-29T12:34:56Z");
+        assert_eq!(moment(1_798_761_599_123_456_789, true), "2026-12-31T23:59:59.123456Z");
+    }
+}

@@ -1,0 +1,26 @@
+//! `verity bitcoin`: what a confirmation is worth.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::bitcoin::confidence::Confidence;
+
+#[derive(Args, Debug)]
+pub(crate) struct Bitcoin {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// How likely a payment is to stay, and how long to wait so that reversing it does not pay.
+    Confidence(Confidence),
+}
+
+impl Bitcoin {
+    pub(crate) fn run(self, json: bool) -> Result<()> {
+        match self.command {
+            Command::Confidence(confidence) => confidence.run(json),
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What the fuzz targets do with the bytes that libFuzzer makes up.
 //!
 //! A target takes its bytes apart with a [`Script`] and hands them to the code that ships, as the file of the target's
-//! room says: [`http`], [`zookeeper`], [`kafka`], [`ledger`] and [`bitcoin`] for what clients send, [`storage`] for what a
+//! room says: [`http`], [`zookeeper`], [`kafka`], [`ledger`], [`bitcoin`] and [`bitcoin_node`] for what clients send, [`storage`] for what a
 //! disk gives back, [`engine`], [`pbft`] and [`replica`] for what peers send. Nothing may panic, and what each file promises
 //! beyond that must hold.
 //!
@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 pub mod bitcoin;
+pub mod bitcoin_node;
 pub mod engine;
 pub mod http;
 pub mod kafka;

@@ -11,7 +11,7 @@ use crate::engine::{Beginning, Start};
 use crate::replica;
 use crate::storage::mode;
 use crate::zookeeper::{deed, framed};
-use crate::{Lines, bitcoin, engine, http, kafka, ledger, pbft};
+use crate::{Lines, bitcoin, bitcoin_node, engine, http, kafka, ledger, pbft};
 
 /// Requests and answers of ZooKeeper 3.8.0.
 const CAPTURE: &str = include_str!("../../systems/zookeeper/testdata/zookeeper-3.8.0.capture");
@@ -37,6 +37,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "ledger_machine" => ledger::machine_seeds(),
         "ledger_session" => ledger::session_seeds(),
         "bitcoin_script" => bitcoin::seeds(),
+        "bitcoin_node" => bitcoin_node::seeds(),
         "http" => http::seeds(),
         "log" => log(),
         "snapshot" => snapshot(),

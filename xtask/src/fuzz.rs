@@ -17,7 +17,7 @@ use crate::install;
 use crate::shell::{cargo, command, root, run, target};
 
 /// Every target, the slowest first.
-const TARGETS: [&str; 18] = [
+const TARGETS: [&str; 19] = [
     "replica",
     "kafka_session",
     "zookeeper_session",
@@ -28,6 +28,7 @@ const TARGETS: [&str; 18] = [
     "kafka_machines",
     "ledger_session",
     "ledger_machine",
+    "bitcoin_node",
     "bitcoin_script",
     "log",
     "zookeeper_tree",

@@ -81,6 +81,12 @@ pub(crate) const ALL: &[Suite] = &[
         fast: false,
         run: crate::bitcoin::vectors,
     },
+    Suite {
+        name: "bitcoin",
+        about: "Core's test framework, its kernel library and clients against a running node",
+        fast: false,
+        run: crate::bitcoin::clients,
+    },
     Suite { name: "clients", about: "clients in C, Java and Rust, and the bare wire", fast: false, run: clients },
     Suite { name: "fuzz", about: "every decoder against made-up bytes", fast: false, run: crate::fuzz::run_suite },
     Suite { name: "models", about: "every state of single-decree Paxos, within bounds", fast: false, run: models },

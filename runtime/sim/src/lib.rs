@@ -10,6 +10,8 @@
 //! A [`Workload`] brings the groups, the services and the clients: [`ZooKeeperClients`], [`KafkaClients`] and
 //! [`LedgerClients`] are such.
 //!
+//! [`mining`] is a world of its own: miners, whose order is made by work.
+//!
 //! Deliberately absent: any agreement. The workload is handed one.
 
 #![forbid(unsafe_code)]
@@ -19,6 +21,7 @@ mod faults;
 mod history;
 mod kafka;
 mod ledger;
+pub mod mining;
 mod mutant;
 mod network;
 mod node;

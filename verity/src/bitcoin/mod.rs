@@ -1,5 +1,7 @@
 //! What stands around a Bitcoin node: its finality told to people.
 
 pub(crate) mod bitcoind;
+mod chart;
 pub(crate) mod confidence;
 pub(crate) mod daemon;
+pub(crate) mod races;

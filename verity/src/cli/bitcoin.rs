@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::bitcoin::confidence::Confidence;
+use crate::bitcoin::races::Races;
 
 #[derive(Args, Debug)]
 pub(crate) struct Bitcoin {
@@ -15,12 +16,15 @@ pub(crate) struct Bitcoin {
 enum Command {
     /// How likely a payment is to stay, and how long to wait so that reversing it does not pay.
     Confidence(Confidence),
+    /// Let attackers race in virtual time, beside the formulas, and draw it.
+    Races(Races),
 }
 
 impl Bitcoin {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         match self.command {
             Command::Confidence(confidence) => confidence.run(json),
+            Command::Races(races) => races.run(json),
         }
     }
 }

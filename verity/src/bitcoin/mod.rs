@@ -4,4 +4,6 @@ pub(crate) mod bitcoind;
 mod chart;
 pub(crate) mod confidence;
 pub(crate) mod daemon;
+pub(crate) mod mine;
 pub(crate) mod races;
+mod rpc;

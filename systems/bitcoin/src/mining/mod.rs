@@ -24,6 +24,9 @@ use crate::chain::{Chain, ChainError, SIGOPS_COST_MAX, height_push, witness_comm
 use crate::mempool::{FeeFraction, Mempool};
 
 pub mod signal;
+mod work;
+
+pub use work::{TemplateError, Work, script_of_address};
 
 /// Kept free for the coinbase's outputs.
 const COINBASE_SIGOPS: u64 = 400;

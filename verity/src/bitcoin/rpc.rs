@@ -1,0 +1,81 @@
+//! Calls to a Bitcoin node, Verity's or any other, by JSON-RPC.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use base64::Engine as _;
+use clap::Args;
+use serde_json::{Value, json};
+
+/// A call that takes longer has no answer.
+const CALL_WAIT: Duration = Duration::from_secs(30);
+/// No answer is longer: a template of a full block.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// Where a node is, and how it lets us in.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Where the node is")]
+pub(crate) struct RpcArgs {
+    /// Its calls.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:18443", env = "VERITY_BITCOIN_RPC")]
+    rpc: String,
+    /// The file that it writes for clients on this machine.
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    cookie: Option<PathBuf>,
+    /// A user, where there is no cookie.
+    #[arg(long, requires = "password")]
+    user: Option<String>,
+    /// The user's password.
+    #[arg(long, env = "VERITY_BITCOIN_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
+}
+
+/// One node.
+pub(crate) struct Node {
+    url: String,
+    authorization: String,
+    agent: ureq::Agent,
+}
+
+impl RpcArgs {
+    /// The node.
+    pub(crate) fn node(&self) -> Result<Node> {
+        let credentials = match (&self.user, &self.password, &self.cookie) {
+            (Some(user), Some(password), _) => format!("{user}:{password}"),
+            (_, _, Some(cookie)) => {
+                let text = std::fs::read_to_string(cookie);
+                text.with_context(|| format!("cannot read {}; does the node run?", cookie.display()))?.trim().to_owned()
+            }
+            _ => bail!("say how the node lets you in: --cookie DIR/regtest/.cookie, or --user and --password"),
+        };
+        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
+        let config = ureq::Agent::config_builder().timeout_global(Some(CALL_WAIT)).http_status_as_error(false);
+        Ok(Node {
+            url: format!("http://{}/", self.rpc),
+            authorization: format!("Basic {encoded}"),
+            agent: config.build().new_agent(),
+        })
+    }
+}
+
+impl Node {
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// The node is not there, lets nobody in, or says no in its own words.
+    pub(crate) fn call(&self, method: &str, params: &Value) -> Result<Value> {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let request = self.agent.post(&self.url).header("Authorization", &self.authorization);
+        let mut response = request.send(body).with_context(|| format!("{} does not answer", self.url))?;
+        if response.status() == 401 {
+            bail!("{} lets nobody in by that password", self.url);
+        }
+        let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
+        let mut answer: Value = serde_json::from_str(&text).map_err(|_| anyhow!("{} answers no JSON", self.url))?;
+        match &answer["error"]["message"] {
+            Value::String(words) => bail!("{method}: {words}"),
+            _ => Ok(answer["result"].take()),
+        }
+    }
+}

@@ -10,13 +10,17 @@ use crate::suite::binary;
 
 const FOLDER: &str = "tests/clients/bitcoin";
 
-/// Scripts, transactions and signature hashes with the verdicts of the network's nodes, out of the archive of their own
-/// library; nothing of it is built.
-pub(crate) fn vectors() -> Result<()> {
+/// The vectors of the network's nodes, out of the archive of their own library; nothing of it is built.
+fn data() -> Result<PathBuf> {
     let data = install::archive("bitcoin-vectors", "libbitcoinkernel-sys-0.4.1")?.join("bitcoin/src/test/data");
     ensure!(data.is_dir(), "{} is not there", data.display());
+    Ok(data)
+}
+
+/// Scripts, transactions, signature hashes and filters with the verdicts of the network's nodes.
+pub(crate) fn vectors() -> Result<()> {
     let test = ["test", "--quiet", "--package", "verity-bitcoin", "--test", "vectors", "--", "--ignored"];
-    run(cargo(&test).env("BITCOIN_VECTORS", data))
+    run(cargo(&test).env("BITCOIN_VECTORS", data()?))
 }
 
 /// The folder in which Core's package `test_framework` lies.
@@ -41,5 +45,9 @@ pub(crate) fn clients() -> Result<()> {
     let python = install::environment("bitcoin", &format!("{FOLDER}/requirements.txt"))?;
     let (framework, binary) = (framework(&python)?, binary()?);
     let mut pytest = command(&python, &["-m", "pytest", "-q", "-W", "ignore", FOLDER]);
-    run(pytest.env("VERITY", binary).env("TEST_FRAMEWORK", framework).env("NODE_PATH", install::modules("bitcoinjs")?))
+    run(pytest
+        .env("VERITY", binary)
+        .env("TEST_FRAMEWORK", framework)
+        .env("NODE_PATH", install::modules("bitcoinjs")?)
+        .env("BITCOIN_VECTORS", data()?))
 }

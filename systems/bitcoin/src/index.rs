@@ -80,8 +80,12 @@ pub struct Index {
     filters: Option<Part>,
 }
 
-/// A block's filter upon the header of the one below.
-fn filter_of(block: &Block, undo: &BlockUndo, below: FilterHeader) -> Filter {
+/// A block's basic filter (BIP 158) upon the header of the one below.
+///
+/// # Panics
+/// If `undo` is not what this block spent.
+#[must_use]
+pub fn basic_filter(block: &Block, undo: &BlockUndo, below: FilterHeader) -> Filter {
     let mut spent = undo.txs.iter().flat_map(|tx| &tx.spent);
     // The library asks for inputs in the block's order, which is that of what was kept.
     let script = |outpoint: &bitcoin::OutPoint| {
@@ -158,7 +162,7 @@ impl Index {
             None => Some(FilterHeader::all_zeros()),
         };
         if let (Some(part), Some(below)) = (&mut self.filters, below) {
-            let filter = filter_of(block, undo, below);
+            let filter = basic_filter(block, undo, below);
             let value = [filter.header.as_byte_array(), &filter.content[..]].concat();
             let mut batch = Batch::new();
             batch.put(FILTERS, entry.hash.as_byte_array().to_vec(), value);

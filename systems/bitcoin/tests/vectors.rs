@@ -23,6 +23,8 @@ use bitcoin::{
     Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, XOnlyPublicKey, consensus,
 };
 use serde_json::Value;
+use verity_bitcoin::chain::{BlockUndo, Coin, TxUndo};
+use verity_bitcoin::index::basic_filter;
 use verity_bitcoin::script::{Flags, ScriptError, SharedHashes};
 
 const SCRIPTS: usize = 1_222;
@@ -31,6 +33,7 @@ const INVALID: usize = 93;
 const SIGHASHES: usize = 500;
 const TAPROOT_OUTPUTS: usize = 7;
 const TAPROOT_INPUTS: usize = 7;
+const FILTERS: usize = 10;
 
 /// A key that nobody has the secret of (BIP 341).
 const NOBODY: &str = "50929b74c1a04954b78b4b6035e97a5e078a5a0f28ec96d547bfee9ace803ac0";
@@ -426,4 +429,26 @@ fn bip341_inputs() {
     }
     assert!(looked_at >= TAPROOT_INPUTS, "{looked_at} inputs");
     println!("{looked_at} taproot inputs");
+}
+
+/// Filters of blocks, and the headers that commit to them (BIP 158).
+#[test]
+#[ignore = "run by `cargo xtask test bitcoin-vectors`, which fetches the vectors"]
+fn blockfilters() {
+    let rows: Vec<_> = rows("blockfilters.json", FILTERS).into_iter().filter(|row| row[0].is_number()).collect();
+    assert!(rows.len() >= FILTERS, "{} rows", rows.len());
+    for row in &rows {
+        let block: bitcoin::Block = consensus::encode::deserialize_hex(str(&row[2])).expect("a block");
+        assert_eq!(block.block_hash().to_string(), str(&row[1]));
+        let mut scripts = row[3].as_array().expect("a list").iter().map(|script| ScriptBuf::from_hex(str(script)));
+        let mut coin = || {
+            let script_pubkey = scripts.next().expect("one for each input").expect("hex");
+            Coin { out: TxOut { value: Amount::ZERO, script_pubkey }, height: 0, coinbase: false }
+        };
+        let spent = |tx: &Transaction| TxUndo { spent: tx.input.iter().map(|_| coin()).collect() };
+        let undo = BlockUndo { txs: block.txdata.iter().skip(1).map(spent).collect() };
+        let filter = basic_filter(&block, &undo, str(&row[4]).parse().expect("a header"));
+        assert_eq!(filter.content.to_lower_hex_string(), str(&row[5]), "block {}", row[0]);
+        assert_eq!(filter.header.to_string(), str(&row[6]), "block {}", row[0]);
+    }
 }

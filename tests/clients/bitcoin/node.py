@@ -24,21 +24,22 @@ def free_port():
 
 
 class Node:
-    def __init__(self, folder, *flags, rpc_port=None, port=None):
+    def __init__(self, folder, *flags, rpc_port=None, port=None, chain="-regtest", folder_of_chain="regtest"):
+        self.chain, self.folder_of_chain = chain, folder_of_chain
         self.folder = Path(folder)
         self.rpc_port, self.port = rpc_port or free_port(), port or free_port()
         self.flags, self.process, self.cookie = flags, None, None
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        line = [os.environ["VERITY"], "bitcoind", "-regtest", f"-datadir={self.folder}"]
+        line = [os.environ["VERITY"], "bitcoind", self.chain, f"-datadir={self.folder}"]
         line += [f"-rpcport={self.rpc_port}", f"-port={self.port}", "-fallbackfee=0.0002", *self.flags]
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 30
         while True:
             assert self.process.poll() is None, self.process.stdout.read().decode()
             try:
-                self.cookie = (self.folder / "regtest/.cookie").read_text()
+                self.cookie = (self.folder / self.folder_of_chain / ".cookie").read_text()
                 self.call("getblockcount")
                 return self
             except (OSError, urllib.error.URLError):

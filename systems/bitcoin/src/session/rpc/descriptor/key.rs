@@ -305,11 +305,18 @@ fn single(name: &str, context: Context, network: NetworkKind) -> Option<Single> 
             None => Err(format!("Pubkey '{name}' is invalid")),
         });
     }
-    let private = PrivateKey::from_wif(name).ok().filter(|key| key.network == network)?;
+    let private = private_key(name, network)?;
     if !private.compressed && !uncompressed_allowed {
         return refused();
     }
     Some(Ok((private.public_key(secp()), context == Context::P2tr, Some(private))))
+}
+
+/// A private key of this kind of network, as its owner writes it down (WIF).
+pub(crate) fn private_key(text: &str, network: NetworkKind) -> Option<PrivateKey> {
+    let key = PrivateKey::from_wif(text).ok().filter(|key| key.network == network)?;
+    // The library takes any byte for the mark of a compressed key, and the network's nodes take 1 alone.
+    (key.to_wif() == text).then_some(key)
 }
 
 fn parse_path<'a>(steps: impl Iterator<Item = &'a str>, apostrophe: &mut bool) -> Result<Vec<ChildNumber>, String> {

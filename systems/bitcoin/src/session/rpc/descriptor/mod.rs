@@ -25,7 +25,7 @@ use bitcoin::{Address, Network, PrivateKey, PublicKey, ScriptBuf};
 
 pub(crate) use checksum::{checksum, with_checksum};
 pub(crate) use infer::infer;
-pub(crate) use key::{Derived, Key, Origin, Shape, path_text, secp};
+pub(crate) use key::{Derived, Key, Origin, Shape, path_text, private_key, secp};
 
 /// What is known of keys and scripts: enough to spend, where private keys are among it.
 #[derive(Clone, Debug, Default)]

@@ -185,8 +185,7 @@ pub(crate) fn signmessagewithprivkey(call: &mut Call<'_, '_>, args: &Args) -> Re
 /// A private key of this network.
 pub(crate) fn private_key(call: &Call<'_, '_>, text: &str) -> Result<PrivateKey, RpcError> {
     let kind = bitcoin::NetworkKind::from(call.chain().params().network);
-    let key = PrivateKey::from_wif(text).ok().filter(|key| key.network == kind);
-    key.ok_or_else(|| RpcError::key("Invalid private key"))
+    descriptor::private_key(text, kind).ok_or_else(|| RpcError::key("Invalid private key"))
 }
 
 pub(crate) fn verifymessage(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {

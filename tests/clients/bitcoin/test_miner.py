@@ -1,4 +1,4 @@
-"""`verity bitcoin mine`: templates from the node, real work, and blocks back to it."""
+"""`verity bitcoin mine`: templates from the node, real work, and blocks back to it; and the tour."""
 
 import json
 import os
@@ -30,3 +30,9 @@ def test_a_miner_finds_blocks(tmp_path):
         assert wrong.returncode == 1 and "is no address" in wrong.stderr
         nobody = mine("--address", address, "--rpc", f"127.0.0.1:{node.rpc_port}", "--user", "x", "--password", "y")
         assert nobody.returncode == 1 and "lets nobody in" in nobody.stderr
+
+
+def test_the_tour_holds_what_it_shows():
+    ran = subprocess.run([os.environ["VERITY"], "tour", "bitcoin", "--json"], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert "3 blocks are reverted" in ran.stdout

@@ -140,6 +140,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     ended
 }
 
+/// A regtest node that keeps nothing, by these flags: the user `tour` may call it.
+pub(crate) fn in_memory(flags: &[&str], password: &str) -> Result<BitcoinConfig> {
+    let password = format!("-rpcpassword={password}");
+    let all = ["-regtest", "-rpcuser=tour", &password].into_iter().chain(flags.iter().copied());
+    let conf = said(Conf::from_command_line(all))?;
+    config(&conf, params(&conf, "regtest")?, Path::new(""), Path::new(""), Vec::new(), None)
+}
+
 fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
     let named = conf.get("conf").filter(|name| !name.is_empty());
     let path = folder.join(named.as_deref().unwrap_or("bitcoin.conf"));

@@ -6,4 +6,4 @@ pub(crate) mod confidence;
 pub(crate) mod daemon;
 pub(crate) mod mine;
 pub(crate) mod races;
-mod rpc;
+pub(crate) mod rpc;

@@ -49,17 +49,32 @@ impl RpcArgs {
             }
             _ => bail!("say how the node lets you in: --cookie DIR/regtest/.cookie, or --user and --password"),
         };
-        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
-        let config = ureq::Agent::config_builder().timeout_global(Some(CALL_WAIT)).http_status_as_error(false);
-        Ok(Node {
-            url: format!("http://{}/", self.rpc),
-            authorization: format!("Basic {encoded}"),
-            agent: config.build().new_agent(),
-        })
+        Ok(Node::of(&self.rpc, &credentials))
     }
 }
 
 impl Node {
+    /// A node of this process, or any whose password is known.
+    pub(crate) fn new(addr: &str, user: &str, password: &str) -> Self {
+        Self::of(addr, &format!("{user}:{password}"))
+    }
+
+    fn of(addr: &str, credentials: &str) -> Self {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
+        let config = ureq::Agent::config_builder().timeout_global(Some(CALL_WAIT)).http_status_as_error(false);
+        Self {
+            url: format!("http://{addr}/"),
+            authorization: format!("Basic {encoded}"),
+            agent: config.build().new_agent(),
+        }
+    }
+
+    /// The same node, for one of its wallets.
+    pub(crate) fn wallet(&self, name: &str) -> Self {
+        let (authorization, agent) = (self.authorization.clone(), self.agent.clone());
+        Self { url: format!("{}wallet/{name}", self.url), authorization, agent }
+    }
+
     /// Calls a method.
     ///
     /// # Errors

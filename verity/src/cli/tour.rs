@@ -21,7 +21,8 @@ const OFFSETS: [u16; 5] = [20_000, 25_000, 30_000, 35_000, 40_000];
 #[command(after_help = "Examples:\n  verity tour zookeeper                      the lock, on Raft\n  \
     verity tour zookeeper --agreement paxos    the same on Multi-Paxos\n  \
     verity tour kafka                          the log: who writes, who reads, who is killed\n  \
-    verity tour bft                            PBFT's sequence diagram, and a primary that lies")]
+    verity tour bft                            PBFT's sequence diagram, and a primary that lies\n  \
+    verity tour bitcoin                        confirmations, and a branch that takes them away")]
 pub(crate) struct Tour {
     #[command(subcommand)]
     system: System,
@@ -38,12 +39,15 @@ enum System {
     Kafka,
     /// PBFT's sequence diagram on five replicas: one says nothing, then the primary lies. Always on PBFT.
     Bft,
+    /// A payment gathers confirmations, and a branch that was mined in secret takes them away.
+    Bitcoin,
 }
 
 impl Tour {
     pub(crate) fn run(self, json: bool) -> Result<()> {
         let system = match self.system {
             System::Bft => return bft(json),
+            System::Bitcoin => return tour::bitcoin::play(json),
             System::Zookeeper => compose::System::ZooKeeper,
             System::Kafka => compose::System::Kafka,
         };

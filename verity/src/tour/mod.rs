@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 pub(crate) mod bft;
+pub(crate) mod bitcoin;
 pub(crate) mod kafka;
 pub(crate) mod zookeeper;
 

@@ -16,6 +16,9 @@ use verity_nakamoto::BlockId;
 use crate::chain::{BlockReject, Chain, ChainError, ChainEvent};
 use crate::mempool::{AcceptOptions, Accepted, Mempool, MempoolEvent, TxReject};
 
+/// An operator who takes more blocks than this out of the chain does not want their transactions back.
+const INVALIDATED_BLOCKS_MAX: usize = 10;
+
 /// What others of the node hear: peers are told, subscribers are, wallets look through it.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -115,15 +118,24 @@ impl Node {
         &mut self,
         deed: impl FnOnce(&mut Chain, &mut Vec<ChainEvent>) -> Result<R, ChainError>,
     ) -> Result<R, ChainError> {
+        self.with_chain_down_to(usize::MAX, deed)
+    }
+
+    /// The same; what more than so many blocks had does not come back to the mempool.
+    fn with_chain_down_to<R>(
+        &mut self,
+        blocks_max: usize,
+        deed: impl FnOnce(&mut Chain, &mut Vec<ChainEvent>) -> Result<R, ChainError>,
+    ) -> Result<R, ChainError> {
         let (from, mut events) = (self.chain.tip(), Vec::new());
         let result = deed(&mut self.chain, &mut events)?;
-        self.follow(from, events)?;
+        self.follow(from, events, blocks_max)?;
         Ok(result)
     }
 
-    fn follow(&mut self, from: BlockId, events: Vec<ChainEvent>) -> Result<(), ChainError> {
+    fn follow(&mut self, from: BlockId, events: Vec<ChainEvent>, blocks_max: usize) -> Result<(), ChainError> {
         let (now, mut back, mut of_mempool) = (self.time(), Vec::new(), Vec::new());
-        let mut held = Vec::new();
+        let (mut held, mut reverted) = (Vec::new(), false);
         for event in events {
             match &event {
                 ChainEvent::Connected { id, block, .. } => {
@@ -132,18 +144,21 @@ impl Node {
                 }
                 ChainEvent::Disconnected { block, .. } => {
                     self.events.append(&mut held);
-                    back.push(Arc::clone(block));
+                    reverted = true;
+                    if back.len() < blocks_max {
+                        back.push(Arc::clone(block));
+                    }
                 }
                 ChainEvent::Invalid { .. } => {}
             }
             // What a block drives out is told before the block, and what comes back before the blocks of another branch.
             self.events.extend(of_mempool.drain(..).map(Event::Mempool));
             match event {
-                ChainEvent::Connected { .. } if !back.is_empty() => held.push(Event::Chain(event)),
+                ChainEvent::Connected { .. } if reverted => held.push(Event::Chain(event)),
                 event => self.events.push(Event::Chain(event)),
             }
         }
-        if !back.is_empty() {
+        if reverted {
             self.mempool.on_reorganised(&self.chain, &back, now, &mut of_mempool)?;
             self.events.extend(of_mempool.into_iter().map(Event::Mempool));
         }
@@ -198,7 +213,7 @@ impl Node {
     /// # Errors
     /// The disk's.
     pub fn invalidate(&mut self, id: BlockId) -> Result<(), ChainError> {
-        self.with_chain(|chain, events| chain.invalidate(id, events))
+        self.with_chain_down_to(INVALIDATED_BLOCKS_MAX, |chain, events| chain.invalidate(id, events))
     }
 
     /// `reconsiderblock`.

@@ -65,6 +65,14 @@ class MempoolTest(BitcoinTestFramework):
         node.reconsiderblock(mined)
         assert_equal(node.getrawmempool(), [])
 
+        self.log.info("What lies deeper than ten blocks does not")
+        deep = wallet.send_self_transfer(from_node=node)
+        mined = self.generate(node, 12)[0]
+        node.invalidateblock(mined)
+        assert deep["txid"] not in node.getrawmempool()
+        node.reconsiderblock(mined)
+        self.sync_blocks()
+
         self.log.info("What waits survives a restart")
         kept = wallet.send_self_transfer(from_node=node)
         node.prioritisetransaction(txid=kept["txid"], fee_delta=1_000)

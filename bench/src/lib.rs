@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bitcoin;
 pub mod floor;
 pub mod kafka;
 pub mod ledger;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use verity_bench::load::{Limit, Load};
 use verity_bench::wire::Operation;
-use verity_bench::{floor, kafka, ledger};
+use verity_bench::{bitcoin, floor, kafka, ledger};
 
 const USAGE: &str = "usage: verity-bench load OPERATION CONNECTIONS WINDOW TIME|COUNT ROOT SERVERS [PIDS]
        verity-bench floor SECONDS DIRECTORY
@@ -65,9 +65,10 @@ fn run(words: &[&str]) -> Result<String> {
                 echo.p50_us, echo.p99_us, sync.p50_us, sync.p99_us
             ))
         }
+        ["bitcoin", words @ ..] => bitcoin::run(words),
         ["kafka", words @ ..] => kafka::run(words),
         ["ledger", words @ ..] => ledger::run(words),
-        _ => bail!("{USAGE}\n{}\n{}", kafka::USAGE, ledger::USAGE),
+        _ => bail!("{USAGE}\n{}\n{}\n{}", bitcoin::USAGE, kafka::USAGE, ledger::USAGE),
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: servers on other machines. Client and servers share the cores, which a reader must keep in mind.
 
+mod bitcoin;
 mod kafka;
 mod ledger;
 mod report;
@@ -25,6 +26,7 @@ use verity_bench::wire::Operation;
 
 use crate::install;
 use crate::shell::{cargo, command, output, root, run, target};
+pub(crate) use bitcoin::{Options as BitcoinOptions, bitcoin};
 pub(crate) use kafka::{Options as KafkaOptions, kafka};
 pub(crate) use ledger::{Options as LedgerOptions, ledger};
 use server::{Cluster, System};

@@ -56,6 +56,8 @@ enum Peer {
     Kafka(bench::KafkaOptions),
     /// The ledger on PBFT beside itself on Raft and on Multi-Paxos, calm and under attack.
     Ledger(bench::LedgerOptions),
+    /// A Bitcoin node beside Bitcoin Core's kernel library, and by itself.
+    Bitcoin(bench::BitcoinOptions),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
             Command::Bench { peer: Peer::Zookeeper(options) } => bench::zookeeper(options).map(|()| true),
             Command::Bench { peer: Peer::Kafka(options) } => bench::kafka(options).map(|()| true),
             Command::Bench { peer: Peer::Ledger(options) } => bench::ledger(options).map(|()| true),
+            Command::Bench { peer: Peer::Bitcoin(options) } => bench::bitcoin(options).map(|()| true),
         }
     };
     match run() {

@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod outgoing;
 mod outside;
+mod parallel;
 mod pause;
 mod peer;
 mod rotation;
@@ -34,5 +35,6 @@ pub use memory::machine_memory;
 pub use node::{
     AskError, Count, DoorSpec, Meter, NodeClient, NodeError, NodeHandle, NodeSpec, NodeStatus, TRACE, start,
 };
+pub use parallel::parallel;
 pub use peer::{PEER_VERSION, QUEUE_BYTES_MAX, REDIAL_MAX};
 pub use tls::{ClientCertificates, Issued, PeerTls, ServerTls, TlsError, issue_client, issue_node, make_ca};

@@ -32,6 +32,7 @@ fn rank(folder: &str) -> Option<u32> {
     let order = [
         "core/types",
         "core/clock",
+        "core/sha256d",
         "core/http",
         "core/contract",
         "core/storage",

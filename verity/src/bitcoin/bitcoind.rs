@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use verity_bitcoin::Params;
@@ -23,30 +22,13 @@ use verity_types::NodeId;
 use super::daemon::{self, Cookie, DebugLog, Folder, Listen};
 use crate::secrets;
 
-/// Fewer scripts than this are not worth a thread.
-const TASKS_MIN: usize = 16;
-
 /// Threads for the scripts of one block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Threads(pub(crate) usize);
 
 impl Workers for Threads {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
-        if self.0 < 2 || tasks < TASKS_MIN {
-            return (0..tasks).for_each(task);
-        }
-        let next = AtomicUsize::new(0);
-        let work = || {
-            while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < tasks) {
-                task(at);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..self.0 {
-                scope.spawn(work);
-            }
-            work();
-        });
+        verity_node::parallel(self.0, tasks, task);
     }
 }
 

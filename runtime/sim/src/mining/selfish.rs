@@ -70,7 +70,7 @@ struct World {
 /// The attacker's blocks have even marks.
 fn is_attackers(header: &Header) -> bool {
     let root: &[u8] = header.merkle_root.as_ref();
-    root[0] % 2 == 0
+    root[0].is_multiple_of(2)
 }
 
 impl World {

@@ -63,7 +63,6 @@ pub struct Engine {
     waiting: BTreeMap<BlockId, Vec<BlockId>>,
     next_sequence: i64,
     precious_sequence: i64,
-    precious_work: Work,
 }
 
 impl Engine {
@@ -73,7 +72,6 @@ impl Engine {
         let mut tree = Tree::new(genesis);
         let first = tree.entry_mut(BlockId::GENESIS);
         (first.tx_count, first.chain_tx_count, first.has_data, first.validated) = (1, 1, true, true);
-        let precious_work = first.work;
         let mut engine = Self {
             tree,
             rules,
@@ -83,7 +81,6 @@ impl Engine {
             waiting: BTreeMap::new(),
             next_sequence: 1,
             precious_sequence: -1,
-            precious_work,
         };
         engine.candidates.insert(engine.merit(BlockId::GENESIS));
         engine
@@ -425,12 +422,8 @@ impl Engine {
         if self.tree.entry(id).work < tip_work {
             return;
         }
-        if tip_work > self.precious_work {
-            self.precious_sequence = -1;
-        }
-        self.precious_work = tip_work;
         self.candidates.remove(&self.merit(id));
-        // The tip that was resumed at has -1 already.
+        // The tip that was resumed at has -1, and whoever was precious before has less: the last word counts.
         self.precious_sequence -= 1;
         self.tree.entry_mut(id).sequence = self.precious_sequence;
         self.offer(id);

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "bitcoin")]
 pub mod bitcoin;
 pub mod floor;
 pub mod kafka;

@@ -169,7 +169,10 @@ pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> Result<(),
 }
 
 /// Reads a whole file of at most `size_max` bytes.
-pub(crate) fn read_all(file: &dyn DiskFile, size_max: u64) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+/// [`Error::TooLarge`], or the device's.
+pub fn read_all(file: &dyn DiskFile, size_max: u64) -> Result<Vec<u8>, Error> {
     let size = file.size()?;
     if size > size_max {
         return Err(Error::TooLarge { what: "file", size, max: size_max });
@@ -187,7 +190,10 @@ pub(crate) fn read_all(file: &dyn DiskFile, size_max: u64) -> Result<Vec<u8>, Er
 }
 
 /// Writes a small file so that a crash leaves either the old bytes or the new ones.
-pub(crate) fn replace(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> Result<(), Error> {
+///
+/// # Errors
+/// The device's.
+pub fn replace(disk: &dyn Disk, dir: &str, name: &str, bytes: &[u8]) -> Result<(), Error> {
     let (path, temporary) = (join(dir, name), join(dir, &format!("{name}.tmp")));
     let file = disk.create(&temporary)?;
     file.write_at(0, bytes)?;

@@ -22,7 +22,10 @@ mod sealed;
 pub mod snapshot;
 pub mod wal;
 
-pub use disk::{Disk, DiskFile, FaultyDisk, MemoryDisk, RamDisk, RealDisk, VolatileDisk, file_range, group_folder};
+pub use disk::{
+    Disk, DiskFile, FaultyDisk, MemoryDisk, RamDisk, RealDisk, VolatileDisk, file_range, group_folder, read_all,
+    replace,
+};
 pub use error::Error;
 pub use identity::{ClusterId, FORMAT_VERSION, Identity};
 pub use kv::{Batch, Direction, Keyspace, Kv, KvRead, MemoryKv, RedbKv};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use verity_bitcoin::session::{BitcoinConfig, BitcoinService, Log};
 use verity_contract::{Door, Service};
+use verity_ledger::wire::Time;
 use verity_node::{DoorSpec, HostClock, NodeHandle, NodeSpec};
 use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
@@ -54,20 +55,9 @@ impl DebugLog {
 
 /// A moment as Core's log has it.
 fn moment(nanos: u64, micros: bool) -> String {
-    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000 / 1_000);
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Days since 1970 to a date (Howard Hinnant, "chrono-compatible low-level date algorithms", civil_from_days).
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day % 3_600 / 60, of_day % 60);
-    let fraction = if micros { format!(".{rest:06}") } else { String::new() };
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
+    let second = Time::from_unix_nanos(nanos / 1_000_000_000 * 1_000_000_000).to_string();
+    let fraction = nanos % 1_000_000_000 / 1_000;
+    if micros { format!("{}.{fraction:06}Z", second.trim_end_matches('Z')) } else { second }
 }
 
 impl Log for DebugLog {

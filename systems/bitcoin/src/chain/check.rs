@@ -16,7 +16,8 @@ use crate::params::Params;
 pub const SIGOPS_COST_MAX: i64 = 80_000;
 /// A script that commits to witnesses has so many bytes at least.
 const COMMITMENT_BYTES: usize = 38;
-const COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+/// And begins with these: `OP_RETURN`, a push of 36 bytes, and BIP 141's mark.
+pub const COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 pub(super) fn reject(kind: RejectKind, reason: impl Into<String>, debug: impl Into<String>) -> BlockReject {
     BlockReject { kind, reason: reason.into(), debug: debug.into() }
@@ -35,7 +36,7 @@ impl Asked {
 
 /// What its bytes alone say. Answers with its transactions' ids.
 pub(super) fn alone(block: &Block, params: &Params, asked: Asked) -> Result<Vec<Txid>, BlockReject> {
-    use RejectKind::{Consensus, InvalidHeader, Mutated};
+    use RejectKind::{Consensus, InvalidHeader};
     let header = &block.header;
     if asked.work && !has_work(header.block_hash(), header.bits, params.headers.pow.limit) {
         return Err(reject(InvalidHeader, "high-hash", "proof of work failed"));
@@ -48,13 +49,7 @@ pub(super) fn alone(block: &Block, params: &Params, asked: Asked) -> Result<Vec<
     }
     let txids: Vec<Txid> = block.txdata.iter().map(bitcoin::Transaction::compute_txid).collect();
     if asked.merkle {
-        let (root, repeated) = merkle::root(txids.iter().map(|txid| txid.to_byte_array()).collect());
-        if root != header.merkle_root.to_byte_array() {
-            return Err(reject(Mutated, "bad-txnmrklroot", "hashMerkleRoot mismatch"));
-        }
-        if repeated {
-            return Err(reject(Mutated, "bad-txns-duplicate", "duplicate transaction"));
-        }
+        root_holds(block, &txids)?;
     }
     let base: usize = block.txdata.iter().map(bitcoin::Transaction::base_size).sum();
     let base = base + 80 + bitcoin::VarInt(block.txdata.len() as u64).size();
@@ -94,20 +89,23 @@ pub fn height_push(height: u32) -> Vec<u8> {
     bitcoin::script::Builder::new().push_int(i64::from(height)).into_script().into_bytes()
 }
 
-/// What they say where it stands.
-pub(super) fn in_place(block: &Block, tree: &Tree, prev: BlockId, params: &Params) -> Result<(), BlockReject> {
-    use RejectKind::{Consensus, Mutated};
-    let height = tree.entry(prev).height + 1;
-    let median = || tree.median_time_past(prev);
-    let cutoff = if height >= params.csv_height { median() } else { block.header.time };
-    if block.txdata.iter().any(|tx| !is_final(tx, height, cutoff)) {
-        return Err(reject(Consensus, "bad-txns-nonfinal", "non-final transaction"));
+/// Are these the transactions that the header speaks of? A list whose end is repeated has the same root (CVE-2012-2459).
+fn root_holds(block: &Block, txids: &[Txid]) -> Result<(), BlockReject> {
+    use RejectKind::Mutated;
+    let (root, repeated) = merkle::root(txids.iter().map(|txid| txid.to_byte_array()).collect());
+    if root != block.header.merkle_root.to_byte_array() {
+        return Err(reject(Mutated, "bad-txnmrklroot", "hashMerkleRoot mismatch"));
     }
-    let script: &Script = &block.txdata[0].input[0].script_sig;
-    if height >= params.headers.bip34_height && !script.as_bytes().starts_with(&height_push(height)) {
-        return Err(reject(Consensus, "bad-cb-height", "block height mismatch in coinbase"));
+    if repeated {
+        return Err(reject(Mutated, "bad-txns-duplicate", "duplicate transaction"));
     }
-    let commitment = if height >= params.segwit_height { witness_commitment(block) } else { None };
+    Ok(())
+}
+
+/// Are these the witnesses that the first transaction commits to, or none where nothing does? It is a coinbase.
+fn witnesses_hold(block: &Block, segwit: bool) -> Result<(), BlockReject> {
+    use RejectKind::Mutated;
+    let commitment = if segwit { witness_commitment(block) } else { None };
     let place = "CheckWitnessMalleation :";
     if let Some(at) = commitment {
         let reserved = &block.txdata[0].input[0].witness;
@@ -125,6 +123,38 @@ pub(super) fn in_place(block: &Block, tree: &Tree, prev: BlockId, params: &Param
     } else if block.txdata.iter().any(|tx| tx.input.iter().any(|input| !input.witness.is_empty())) {
         return Err(reject(Mutated, "unexpected-witness", format!("{place} unexpected witness data found")));
     }
+    Ok(())
+}
+
+/// Why a block's transactions are not those that its header speaks of, in the network's words; another block of that
+/// header may be good. `segwit` if it may commit to witnesses.
+#[must_use]
+pub fn mutation(block: &Block, segwit: bool) -> Option<String> {
+    let txids: Vec<Txid> = block.txdata.iter().map(bitcoin::Transaction::compute_txid).collect();
+    let has_coinbase = block.txdata.first().is_some_and(bitcoin::Transaction::is_coinbase);
+    let witnesses = || if has_coinbase { witnesses_hold(block, segwit) } else { Ok(()) };
+    if let Err(refused) = root_holds(block, &txids).and_then(|()| witnesses()) {
+        return Some(refused.to_string());
+    }
+    // Sixty-four bytes can be read as two hashes of the tree.
+    let ambiguous = !has_coinbase && block.txdata.iter().any(|tx| tx.base_size() == 64);
+    ambiguous.then(|| "a transaction of 64 bytes and no coinbase".to_owned())
+}
+
+/// What they say where it stands.
+pub(super) fn in_place(block: &Block, tree: &Tree, prev: BlockId, params: &Params) -> Result<(), BlockReject> {
+    use RejectKind::Consensus;
+    let height = tree.entry(prev).height + 1;
+    let median = || tree.median_time_past(prev);
+    let cutoff = if height >= params.csv_height { median() } else { block.header.time };
+    if block.txdata.iter().any(|tx| !is_final(tx, height, cutoff)) {
+        return Err(reject(Consensus, "bad-txns-nonfinal", "non-final transaction"));
+    }
+    let script: &Script = &block.txdata[0].input[0].script_sig;
+    if height >= params.headers.bip34_height && !script.as_bytes().starts_with(&height_push(height)) {
+        return Err(reject(Consensus, "bad-cb-height", "block height mismatch in coinbase"));
+    }
+    witnesses_hold(block, height >= params.segwit_height)?;
     if block.weight().to_wu() > BLOCK_WEIGHT_MAX {
         return Err(reject(Consensus, "bad-blk-weight", "ContextualCheckBlock : weight limit failed"));
     }

@@ -47,7 +47,7 @@ pub(super) struct Outcome {
 }
 
 /// Nothing can ever unlock it.
-pub(super) fn is_unspendable(script: &Script) -> bool {
+pub(crate) fn is_unspendable(script: &Script) -> bool {
     script.as_bytes().first() == Some(&0x6a) || script.len() > SCRIPT_BYTES_MAX
 }
 

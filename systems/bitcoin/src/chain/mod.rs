@@ -35,8 +35,9 @@ mod store;
 mod tests;
 pub mod transaction;
 
-pub use check::{SIGOPS_COST_MAX, height_push, witness_commitment};
+pub use check::{COMMITMENT_HEAD, SIGOPS_COST_MAX, height_push, mutation, witness_commitment};
 pub use coin::{BlockUndo, Coin, TxUndo};
+pub(crate) use connect::is_unspendable;
 pub use reject::{BlockReject, ChainError, RejectKind};
 pub use scripts::{LIBRARY_INPUTS_MAX, OneByOne, Workers};
 

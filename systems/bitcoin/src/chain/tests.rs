@@ -292,3 +292,22 @@ fn a_block_is_refused_in_the_networks_words() {
     assert_eq!(reason, format!("block-script-verify-flag-failed ({words})"));
     assert_eq!(world.chain.height(), 102);
 }
+
+#[test]
+fn equal_neighbours_and_stray_witnesses_are_mutations() {
+    let params = Params::regtest();
+    let txs = [1, 2].map(|byte| spend(&[OutPoint::new(bitcoin::Txid::from_byte_array([byte; 32]), 0)], &[1]));
+    let good = Block::clone(&mined(&params, &params.genesis.header, 1, 1, &txs));
+    assert_eq!(mutation(&good, true), None);
+    let mut doubled = good.clone();
+    doubled.txdata.push(doubled.txdata[2].clone());
+    assert_eq!(doubled.compute_merkle_root(), good.compute_merkle_root());
+    assert_eq!(mutation(&doubled, true).as_deref(), Some("bad-txns-duplicate, duplicate transaction"));
+    let mut other = good.clone();
+    other.txdata.swap(1, 2);
+    assert_eq!(mutation(&other, true).as_deref(), Some("bad-txnmrklroot, hashMerkleRoot mismatch"));
+    let mut stray = good;
+    stray.txdata[1].input[0].witness = Witness::from_slice(&[[1]]);
+    let why = "unexpected-witness, CheckWitnessMalleation : unexpected witness data found";
+    assert_eq!(mutation(&stray, true).as_deref(), Some(why));
+}

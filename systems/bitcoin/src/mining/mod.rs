@@ -20,7 +20,7 @@ use verity_nakamoto::{BlockId, next_bits};
 
 use crate::chain::sigops::{WITNESS_SCALE, legacy_sigops};
 use crate::chain::transaction::{BLOCK_WEIGHT_MAX, is_final};
-use crate::chain::{Chain, ChainError, SIGOPS_COST_MAX, height_push, witness_commitment};
+use crate::chain::{COMMITMENT_HEAD, Chain, ChainError, SIGOPS_COST_MAX, height_push, witness_commitment};
 use crate::mempool::{FeeFraction, Mempool};
 
 pub mod signal;
@@ -37,8 +37,6 @@ const FULL_ENOUGH: u64 = 4_000;
 const TIMEWARP_SECONDS: u32 = 600;
 /// A coinbase that is kept as it is, in case its lock time is looked at.
 const COINBASE_SEQUENCE: Sequence = Sequence(0xffff_fffe);
-/// A script that commits to witnesses begins with this.
-const COMMITMENT_HEAD: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// What a template is to be.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use verity_clock::Now;
 use verity_contract::{Door, Peer, Service, SessionInput, SessionOutput};
 use verity_http::{Event as HttpEvent, Limits, Request, RequestNumber, Response, Server};
 use verity_nakamoto::BlockId;
-use verity_storage::Disk;
+use verity_storage::{Disk, replace};
 use verity_types::{ConnId, Mono, Nanos, Token};
 
 use super::p2p::{self, Origin, Peers, Permissions, StoredFilter};
@@ -57,6 +57,8 @@ const AUDIT_EVERY: Nanos = Nanos::from_millis(5);
 const BODY_BYTES_MAX: usize = 32 << 20;
 /// A call's head.
 const HEAD_BYTES_MAX: usize = 8_192;
+/// No file of peers or bans is longer.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 const MEMPOOL_FILE: &str = "mempool.dat";
 const FEES_FILE: &str = "fee_estimates.dat";
 const PEERS_FILE: &str = "peers.dat";
@@ -592,10 +594,10 @@ impl BitcoinService {
     fn save(&mut self) -> Result<(), ChainError> {
         let disk = Arc::clone(&self.folder.disk);
         if let Some(bytes) = self.peers.take_book() {
-            write(disk.as_ref(), PEERS_FILE, &bytes)?;
+            replace(disk.as_ref(), "", PEERS_FILE, &bytes)?;
         }
         if let Some(bytes) = self.peers.take_bans() {
-            write(disk.as_ref(), BANS_FILE, &bytes)?;
+            replace(disk.as_ref(), "", BANS_FILE, &bytes)?;
         }
         let time = self.node.time();
         self.node.mempool().estimator().store(disk.as_ref(), FEES_FILE, time)?;
@@ -654,31 +656,10 @@ impl BitcoinService {
 }
 
 fn read(disk: &dyn Disk, path: &str) -> Result<Option<Vec<u8>>, ChainError> {
-    /// No file of a node's own is longer.
-    const FILE_BYTES_MAX: u64 = 64 << 20;
     if !disk.exists(path)? {
         return Ok(None);
     }
-    let file = disk.open(path)?;
-    let size = file.size()?.min(FILE_BYTES_MAX) as usize;
-    let (mut bytes, mut at) = (vec![0; size], 0);
-    while at < size {
-        match file.read_at(at as u64, &mut bytes[at..])? {
-            0 => break,
-            read => at += read,
-        }
-    }
-    bytes.truncate(at);
-    Ok(Some(bytes))
-}
-
-fn write(disk: &dyn Disk, path: &str, bytes: &[u8]) -> Result<(), ChainError> {
-    let new = format!("{path}.new");
-    let file = disk.create(&new)?;
-    file.write_at(0, bytes)?;
-    file.sync_data()?;
-    disk.rename(&new, path)?;
-    Ok(disk.sync_dir("")?)
+    Ok(Some(verity_storage::read_all(disk.open(path)?.as_ref(), FILE_BYTES_MAX)?))
 }
 
 impl Service for BitcoinService {
@@ -689,11 +670,6 @@ impl Service for BitcoinService {
         self.node.set_wall(now.wall_ms().0 / 1_000);
         if let Err(error) = self.on_input(now, input, out) {
             self.fatal.get_or_insert_with(|| error.to_string());
-        }
-        let clients: Vec<ConnId> =
-            self.conns.iter().filter(|(_, conn)| matches!(conn, Conn::Client(_))).map(|(id, _)| *id).collect();
-        for conn in clients {
-            self.pump_client(now, conn, out);
         }
         if let Some(reason) = &self.fatal {
             self.log.line("", reason);

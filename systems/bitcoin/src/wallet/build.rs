@@ -17,10 +17,11 @@ use super::select::{Candidate, Target, change_goal, choose};
 use super::size::{InputWeight, frame_weight, input_weight};
 use super::state::Wallet;
 use super::{WalletOptions, source::KINDS};
+use crate::chain::is_unspendable;
 use crate::mempool::{Mempool, dust_threshold, fee_at};
 use crate::node::Node;
 use crate::session::rpc::descriptor::Known;
-use crate::session::rpc::render::script::{Template, is_unspendable};
+use crate::session::rpc::render::script::Template;
 
 /// No heavier transaction is relayed.
 const WEIGHT_MAX: u64 = 400_000;

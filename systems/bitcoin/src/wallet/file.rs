@@ -330,31 +330,16 @@ pub(crate) fn parse(
     decode_body(head.0, name, network, ahead).ok_or(FileError::Corrupt)
 }
 
-/// Writes a file as a whole.
+/// Writes a file of a folder as a whole.
 pub(crate) fn write(disk: &dyn Disk, folder: &str, path: &str, bytes: &[u8]) -> Result<(), FileError> {
-    let new = format!("{path}.new");
-    let file = disk.create(&new)?;
-    file.set_size(0)?;
-    file.write_at(0, bytes)?;
-    file.sync_data()?;
-    disk.rename(&new, path)?;
-    Ok(disk.sync_dir(folder)?)
+    let name = path.rsplit('/').next().unwrap_or(path);
+    Ok(verity_storage::replace(disk, folder, name, bytes)?)
 }
 
 /// A file's bytes.
 pub(crate) fn read(disk: &dyn Disk, path: &str) -> Result<Vec<u8>, FileError> {
-    let file = disk.open(path)?;
-    let size = file.size()?;
-    if size > FILE_BYTES_MAX {
-        return Err(FileError::Corrupt);
+    match verity_storage::read_all(disk.open(path)?.as_ref(), FILE_BYTES_MAX) {
+        Err(verity_storage::Error::TooLarge { .. }) => Err(FileError::Corrupt),
+        read => Ok(read?),
     }
-    let (mut bytes, mut at) = (vec![0; usize::try_from(size).map_err(|_| FileError::Corrupt)?], 0);
-    while at < bytes.len() {
-        match file.read_at(at as u64, &mut bytes[at..])? {
-            0 => break,
-            read => at += read,
-        }
-    }
-    bytes.truncate(at);
-    Ok(bytes)
 }

@@ -159,14 +159,14 @@ fn a_crash_leaves_the_old_file_or_the_new_one() {
         // The steps of a write, cut off behind each.
         let steps: [&dyn Fn(); 3] = [
             &|| {
-                let file = disk.create("wallets/w/wallet.dat.new").expect("a disk in memory");
+                let file = disk.create("wallets/w/wallet.dat.tmp").expect("a disk in memory");
                 file.write_at(0, &new[..new.len() / 2]).expect("a disk in memory");
             },
             &|| {
-                let file = disk.create("wallets/w/wallet.dat.new").expect("a disk in memory");
+                let file = disk.create("wallets/w/wallet.dat.tmp").expect("a disk in memory");
                 file.write_at(0, &new).expect("a disk in memory");
                 file.sync_data().expect("a disk in memory");
-                disk.rename("wallets/w/wallet.dat.new", "wallets/w/wallet.dat").expect("a disk in memory");
+                disk.rename("wallets/w/wallet.dat.tmp", "wallets/w/wallet.dat").expect("a disk in memory");
             },
             &|| file::write(&disk, "wallets/w", "wallets/w/wallet.dat", &new).expect("a disk in memory"),
         ];

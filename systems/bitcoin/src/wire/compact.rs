@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bitcoin::block::{Block, Header};
-use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d, siphash24};
+use bitcoin::hashes::{Hash, HashEngine, sha256, siphash24};
 use bitcoin::{BlockHash, Transaction, Wtxid};
 
 use super::codec::{DecodeError, Reader, put_compact, put_inner};
@@ -21,8 +21,6 @@ const TX_COUNT_MAX: usize = 4_000_000 / (4 * 10);
 pub(super) const TX_SIZE_MIN: usize = 10;
 /// Six bytes of the keyed hash.
 const NAME_MASK: u64 = 0xffff_ffff_ffff;
-/// How an output begins that commits to witnesses (BIP 141).
-const COMMITMENT: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// A transaction that a compact block brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -261,11 +259,15 @@ impl Partial {
         (0..self.txs.len()).filter(|place| self.txs[*place].is_none()).map(|place| place as u16).collect()
     }
 
-    /// The block, with what was asked for; `segwit` if it may commit to witnesses.
+    /// The block, with what was asked for; `is_announced` tells whether these are its header's transactions.
     ///
     /// # Errors
     /// It is not what was asked for, or not the block that was announced.
-    pub fn complete(self, missing: &[Arc<Transaction>], segwit: bool) -> Result<Block, Reconstruction> {
+    pub fn complete(
+        self,
+        missing: &[Arc<Transaction>],
+        is_announced: impl FnOnce(&Block) -> bool,
+    ) -> Result<Block, Reconstruction> {
         let mut rest = missing.iter();
         let mut txdata = Vec::with_capacity(self.txs.len());
         for tx in self.txs {
@@ -276,62 +278,6 @@ impl Partial {
             return Err(Reconstruction::Invalid);
         }
         let block = Block { header: self.header, txdata };
-        if is_mutated(&block, segwit) { Err(Reconstruction::Failed) } else { Ok(block) }
+        if is_announced(&block) { Ok(block) } else { Err(Reconstruction::Failed) }
     }
-}
-
-/// True if a block's transactions are not those that its header speaks of: another block of that header may be good.
-#[must_use]
-pub fn is_mutated(block: &Block, segwit: bool) -> bool {
-    mutation(block, segwit).is_some()
-}
-
-/// Why a block's transactions are not those that its header speaks of, in the network's words.
-#[must_use]
-pub fn mutation(block: &Block, segwit: bool) -> Option<&'static str> {
-    let txids = block.txdata.iter().map(|tx| tx.compute_txid().to_byte_array()).collect();
-    let (root, twice) = merkle_root(txids);
-    if root != block.header.merkle_root.to_byte_array() {
-        return Some("bad-txnmrklroot, hashMerkleRoot mismatch");
-    }
-    if twice {
-        return Some("bad-txns-duplicate, duplicate transaction");
-    }
-    match block.txdata.first() {
-        Some(coinbase) if coinbase.is_coinbase() => witness_mutation(block, coinbase, segwit),
-        // Sixty-four bytes can be read as two hashes of the tree.
-        _ => block.txdata.iter().any(|tx| tx.base_size() == 64).then_some("a transaction of 64 bytes and no coinbase"),
-    }
-}
-
-fn witness_mutation(block: &Block, coinbase: &Transaction, segwit: bool) -> Option<&'static str> {
-    let commits = |script: &[u8]| script.len() >= 38 && script.starts_with(&COMMITMENT);
-    let committed = coinbase.output.iter().rev().find(|out| commits(out.script_pubkey.as_bytes()));
-    let Some(out) = committed.filter(|_| segwit) else {
-        let stray = block.txdata.iter().any(|tx| tx.input.iter().any(|input| !input.witness.is_empty()));
-        return stray.then_some("unexpected-witness, CheckWitnessMalleation : unexpected witness data found");
-    };
-    let witness = &coinbase.input[0].witness;
-    let Some(reserved) = witness.nth(0).filter(|value| witness.len() == 1 && value.len() == 32) else {
-        return Some("bad-witness-nonce-size, CheckWitnessMalleation : invalid witness reserved value size");
-    };
-    let rest = block.txdata.iter().skip(1).map(|tx| tx.compute_wtxid().to_byte_array());
-    let (root, _) = merkle_root(std::iter::once([0; 32]).chain(rest).collect());
-    let commitment = sha256d::Hash::hash(&[&root[..], reserved].concat()).to_byte_array();
-    let differs = commitment[..] != out.script_pubkey.as_bytes()[6..38];
-    differs.then_some("bad-witness-merkle-match, CheckWitnessMalleation : witness merkle commitment mismatch")
-}
-
-/// The root of the tree of hashes, and whether two neighbours are equal somewhere (CVE-2012-2459).
-fn merkle_root(mut hashes: Vec<[u8; 32]>) -> ([u8; 32], bool) {
-    let mut twice = false;
-    while hashes.len() > 1 {
-        twice |= hashes.chunks_exact(2).any(|pair| pair[0] == pair[1]);
-        let pair = |pair: &[[u8; 32]]| {
-            let right = pair.get(1).unwrap_or(&pair[0]);
-            sha256d::Hash::hash(&[pair[0], *right].concat()).to_byte_array()
-        };
-        hashes = hashes.chunks(2).map(pair).collect();
-    }
-    (hashes.first().copied().unwrap_or_default(), twice)
 }

@@ -19,9 +19,7 @@ mod tests;
 
 pub use address::{NetAddress, PeerAddress, Place, Services};
 pub use codec::{DecodeError, Reader};
-pub use compact::{
-    BlockTxns, CompactBlock, GetBlockTxns, Partial, Prefilled, Reconstruction, ShortIdKey, is_mutated, mutation,
-};
+pub use compact::{BlockTxns, CompactBlock, GetBlockTxns, Partial, Prefilled, Reconstruction, ShortIdKey};
 pub use filter::{BASIC, CHECKPOINT_INTERVAL, FilterRange};
 pub use frame::{Decoder, Frame, FrameError, HEADER_SIZE, PAYLOAD_SIZE_MAX, encode_frame};
 pub(crate) use frame::{command_bytes, command_text};

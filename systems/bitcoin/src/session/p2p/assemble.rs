@@ -17,7 +17,7 @@ use super::fetch::{IN_FLIGHT_MAX, near_tip};
 use super::headers::work_threshold;
 use super::machine::{Peers, Step};
 use super::peer::Building;
-use crate::chain::ChainError;
+use crate::chain::{ChainError, mutation};
 use crate::wire::{BlockTxns, COMPACT_KIND, CompactBlock, GetBlockTxns, Inventory, Message, Partial, Reconstruction};
 
 /// Peers that a block's transactions are asked of at a time.
@@ -215,7 +215,10 @@ impl Peers {
     /// Enough others were asked: the block is of use if nothing is missing.
     fn build_at_once(&mut self, step: &mut Step<'_>, id: PeerId, compact: &CompactBlock) -> Result<(), ChainError> {
         let segwit = self.may_commit(step, compact);
-        let Ok(block) = self.fill(step, compact).and_then(|partial| partial.complete(&[], segwit)) else {
+        let Ok(block) = self
+            .fill(step, compact)
+            .and_then(|partial| partial.complete(&[], |block| mutation(block, segwit).is_none()))
+        else {
             return Ok(());
         };
         self.bring_built(step, id, block)
@@ -265,7 +268,7 @@ impl Peers {
             }
         };
         let (brought, had) = (partial.brought, partial.found);
-        match partial.complete(&response.txs, segwit) {
+        match partial.complete(&response.txs, |block| mutation(block, segwit).is_none()) {
             Ok(built) => {
                 let requested = response.txs.len();
                 step.log("cmpctblock", format!("Successfully reconstructed block {hash} with {brought} txn prefilled, {had} txn from mempool and {requested} txn requested"));

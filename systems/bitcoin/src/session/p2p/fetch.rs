@@ -17,8 +17,8 @@ use super::config::Permissions;
 use super::headers::{locator, work_threshold};
 use super::machine::{Peers, SECOND, Step};
 use super::peer::{Building, InFlight, Peer};
-use crate::chain::{BlockReject, Chain, ChainError};
-use crate::wire::{Inventory, Item, Message, mutation};
+use crate::chain::{BlockReject, Chain, ChainError, mutation};
+use crate::wire::{Inventory, Item, Message};
 
 /// Requests to one peer.
 pub(super) const IN_FLIGHT_MAX: usize = 16;

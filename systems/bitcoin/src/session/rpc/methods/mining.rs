@@ -9,7 +9,7 @@ use bitcoin::{Address, BlockHash, ScriptBuf, Transaction, Txid};
 use verity_nakamoto::{BlockId, next_bits};
 
 use super::blocks::{bits, difficulty, target, warnings};
-use crate::chain::{BlockReject, ChainEvent};
+use crate::chain::{BlockReject, ChainEvent, witness_commitment};
 use crate::mining::{Template, TemplateOptions, assemble, commit_anew, time_min};
 use crate::node::Event;
 use crate::session::rpc::call::{Args, Call};
@@ -20,8 +20,6 @@ use crate::session::rpc::render::codec::{decode_block, decode_transaction};
 
 /// So many nonces are tried if nothing is said.
 const TRIES_DEFAULT: u64 = 1_000_000;
-/// What an output begins with that commits to witnesses (BIP 141).
-const COMMITMENT_HEADER: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 
 /// A block without its work, upon the tip.
 pub(super) fn new_template(
@@ -295,11 +293,9 @@ pub(super) fn bip22(reject: &BlockReject) -> Json {
 fn complete(call: &Call<'_, '_>, block: &mut Block) {
     let above = call.chain().tree().find(&block.header.prev_blockhash).map(|id| call.chain().entry(id).height + 1);
     let witnesses = above.is_some_and(|height| height >= call.chain().params().segwit_height);
-    let Some(coinbase) = block.txdata.first_mut().filter(|_| witnesses) else { return };
-    let commits = |out: &bitcoin::TxOut| {
-        out.script_pubkey.len() >= 38 && out.script_pubkey.as_bytes().starts_with(&COMMITMENT_HEADER)
-    };
-    if coinbase.output.iter().any(commits)
+    let commits = witnesses && witness_commitment(block).is_some();
+    if commits
+        && let Some(coinbase) = block.txdata.first_mut()
         && let Some(input) = coinbase.input.first_mut()
         && input.witness.is_empty()
     {

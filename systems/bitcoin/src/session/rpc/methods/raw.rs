@@ -9,12 +9,13 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, T
 use verity_nakamoto::BlockId;
 
 use super::addresses::decode;
+use crate::chain::is_unspendable;
 use crate::session::rpc::call::{Args, Call, amount, hash, hex};
 use crate::session::rpc::descriptor::{self, Known};
 use crate::session::rpc::error::RpcError;
 use crate::session::rpc::json::Json;
 use crate::session::rpc::render::codec::{decode_either, encode_hex, has_valid_ops};
-use crate::session::rpc::render::script::{self, Template, is_unspendable};
+use crate::session::rpc::render::script::{self, Template};
 use crate::session::rpc::render::transaction::{Shown, render};
 
 /// The highest version that nodes relay, and what is written if nothing is said.

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use bitcoin::{Block, TxOut};
 
 use super::blocks::by_hash_or_height;
-use crate::chain::{BlockUndo, Coin};
+use crate::chain::{BlockUndo, Coin, is_unspendable};
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::error::RpcError;
 use crate::session::rpc::json::Json;
-use crate::session::rpc::render::script::is_unspendable;
 
 /// What a coin takes beside its output: its outpoint, its height, whether a coinbase made it.
 const COIN_BYTES: i64 = 32 + 4 + 4 + 1;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bitcoin::{FeeRate, Transaction, Txid};
 
+use crate::chain::is_unspendable;
 use crate::mempool::{AcceptOptions, Accepted, PackageTx, TxReject, TxRejectKind, fee_at};
 use crate::session::rpc::call::{Args, Call, amount, fee_rate};
 use crate::session::rpc::error::{RpcError, code};
 use crate::session::rpc::json::Json;
 use crate::session::rpc::render::codec::{decode_transaction, has_valid_ops};
-use crate::session::rpc::render::script::is_unspendable;
 
 /// In satoshi per 1,000 vbytes, if nothing is said: 0.10 BTC.
 const RATE_MAX_DEFAULT: i64 = 10_000_000;

@@ -3,6 +3,7 @@
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Address, Network, Script};
 
+use crate::chain::is_unspendable;
 use crate::script::is_like_signature;
 use crate::session::rpc::descriptor;
 use crate::session::rpc::json::Json;
@@ -89,11 +90,6 @@ pub(crate) fn sighash_name(sighash: u8) -> Option<&'static str> {
         0x83 => "SINGLE|ANYONECANPAY",
         _ => return None,
     })
-}
-
-/// Can never be spent, by what it is.
-pub(crate) fn is_unspendable(script: &Script) -> bool {
-    script.as_bytes().first() == Some(&0x6a) || script.len() > crate::script::SCRIPT_BYTES_MAX
 }
 
 const CONTROL: [&str; 10] = ["NOP", "VER", "IF", "NOTIF", "VERIF", "VERNOTIF", "ELSE", "ENDIF", "VERIFY", "RETURN"];

@@ -4,11 +4,11 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, Psbt};
 
 use super::{decode, process};
+use crate::chain::is_unspendable;
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::descriptor::Known;
 use crate::session::rpc::error::RpcError;
 use crate::session::rpc::json::Json;
-use crate::session::rpc::render::script::is_unspendable;
 
 /// Who has to do something next, the earliest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

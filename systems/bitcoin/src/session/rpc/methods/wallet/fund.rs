@@ -122,11 +122,16 @@ fn take_inputs(tx: &Transaction, spent: &Spent, plan: &mut Plan) {
     }
 }
 
-fn check_change(plan: &Plan, outputs: usize) -> Result<(), RpcError> {
-    if plan.change_at.is_some_and(|at| at > outputs) {
+/// A transaction with these outputs; `payers` says which of them pay its fee. What it spends is locked if `options` ask.
+fn fund(here: &mut Here<'_>, options: &Json, payers: &Json, outs: Vec<TxOut>, plan: &Plan) -> Result<Draft, RpcError> {
+    if plan.change_at.is_some_and(|at| at > outs.len()) {
         return Err(RpcError::param("changePosition out of bounds"));
     }
-    Ok(())
+    let mut payments = payments(outs);
+    who_pays(here, &mut payments, payers)?;
+    let draft = draft(here, &payments, plan, wallet_code::ERROR)?;
+    lock_outputs(here, options, &draft.tx)?;
+    Ok(draft)
 }
 
 pub(super) fn fundrawtransaction(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
@@ -147,15 +152,8 @@ pub(super) fn fundrawtransaction(call: &mut Call<'_, '_>, args: &Args) -> Result
     take_inputs(&tx, &spent, &mut plan);
     weights(&options, &mut plan)?;
     (plan.lock_time, plan.version) = (Some(tx.lock_time.to_consensus_u32()), tx.version.0.cast_unsigned());
-    let mut payments = payments(tx.output.clone());
-    check_change(&plan, payments.len())?;
-    who_pays(
-        &here,
-        &mut payments,
-        either(&options, "subtract_fee_from_outputs", "subtractFeeFromOutputs")?.unwrap_or(&Json::Null),
-    )?;
-    let draft = draft(&mut here, &payments, &plan, wallet_code::ERROR)?;
-    lock_outputs(&mut here, &options, &draft.tx)?;
+    let payers = either(&options, "subtract_fee_from_outputs", "subtractFeeFromOutputs")?.unwrap_or(&Json::Null);
+    let draft = fund(&mut here, &options, payers, tx.output.clone(), &plan)?;
     let json = Json::obj()
         .with("hex", encode_hex(&draft.tx))
         .with("fee", Json::amount(draft.fee.cast_signed()))
@@ -190,15 +188,8 @@ pub(super) fn walletcreatefundedpsbt(call: &mut Call<'_, '_>, args: &Args) -> Re
     own_weights(args.at(0), &mut plan)?;
     plan.lock_time = Some(lock);
     plan.version = args.int_or(5, 2)?;
-    let mut payments = payments(outs);
-    check_change(&plan, payments.len())?;
-    who_pays(
-        &here,
-        &mut payments,
-        either(&options, "subtract_fee_from_outputs", "subtractFeeFromOutputs")?.unwrap_or(&Json::Null),
-    )?;
-    let draft = draft(&mut here, &payments, &plan, wallet_code::ERROR)?;
-    lock_outputs(&mut here, &options, &draft.tx)?;
+    let payers = either(&options, "subtract_fee_from_outputs", "subtractFeeFromOutputs")?.unwrap_or(&Json::Null);
+    let draft = fund(&mut here, &options, payers, outs, &plan)?;
     let mut psbt = of_unsigned(draft.tx.clone())?;
     fill(call, &mut psbt, false, 0, args.bool_or(4, true)?, false)?;
     save(call)?;
@@ -311,11 +302,8 @@ pub(super) fn send(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcErro
     plan.lock_time = given(&options, "locktime").map(|_| lock);
     plan.version =
         given(&options, "version").or(Some(args.at(5)).filter(|value| !value.is_null())).map_or(Ok(2), Json::int)?;
-    let mut payments = payments(outs);
-    check_change(&plan, payments.len())?;
-    who_pays(&here, &mut payments, options.get("subtract_fee_from_outputs"))?;
-    let draft = draft(&mut here, &payments, &plan, wallet_code::ERROR)?;
-    lock_outputs(&mut here, &options, &draft.tx)?;
+    let payers = options.get("subtract_fee_from_outputs");
+    let draft = fund(&mut here, &options, payers, outs, &plan)?;
     finish(call, &options, draft)
 }
 

@@ -13,6 +13,8 @@ import urllib.request
 
 # Of the tests' ledgers: their usual port, with an offset, may be that of a connection that goes out.
 LEDGER_PORT = 9657
+# Of the tests' Bitcoin nodes, for the same reason: calls, peers, subscribers.
+BITCOIN_PORTS = (9743, 9744, 9745)
 OFFSETS = itertools.count(10_000 + (os.getpid() % 40) * 50, 7)
 
 
@@ -96,15 +98,25 @@ class Cluster:
         assert (count, error) == (1, 0), f"{configs} are refused with {error}"
 
     def fault(self, fault, **fields):
+        return self.answer(self.fault_request(fault, **fields))["done"]
+
+    def fault_request(self, fault, **fields):
         with open(os.path.join(self.data_dir, "admin.token"), encoding="ascii") as file:
             token = file.read().strip()
-        request = urllib.request.Request(
+        return urllib.request.Request(
             f"http://{self.nodes[0]['admin']}/api/fault",
             data=json.dumps({"fault": fault, **fields}).encode(),
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)["done"]
+
+    def chain_fault(self, fault, **fields):
+        """All of the answer to a fault of a chain."""
+        return self.answer(self.fault_request(fault, system="bitcoin", **fields))
+
+    @staticmethod
+    def answer(request):
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
 
 
 def ledger(folder, *arguments, settings="", offset=None):
@@ -115,9 +127,19 @@ def ledger(folder, *arguments, settings="", offset=None):
     return Cluster(folder / "data", "--config", str(config), *arguments, only="ledger", offset=offset)
 
 
+def bitcoin(folder, *arguments, options=(), offset=None):
+    """A cluster that serves Bitcoin alone, with these lines of bitcoin.conf."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config, (rpc, peers, topics) = folder / "verity.toml", BITCOIN_PORTS
+    ports = f"rpc_port = {rpc}\np2p_port = {peers}\nzmq_port = {topics}"
+    config.write_text(f"[bitcoin]\n{ports}\noptions = {json.dumps(list(options))}\n", encoding="utf-8")
+    return Cluster(folder / "data", "--config", str(config), *arguments, only="bitcoin", offset=offset)
+
+
 def free_offset():
+    usual = (2181, 7070, 7071, 8080, 9092, LEDGER_PORT, *BITCOIN_PORTS)
     for offset in OFFSETS:
-        bases = [base + offset + 1000 * node for node in range(4) for base in (2181, 7070, 7071, 8080, 9092, LEDGER_PORT)]
+        bases = [base + offset + 1000 * node for node in range(4) for base in usual]
         if all(is_free(port) for port in bases):
             return offset
     raise AssertionError("no free ports")

@@ -18,6 +18,7 @@ use verity_types::NodeId;
 
 use crate::abci::Address;
 use crate::admin::About;
+use crate::bitcoin::chains::{ChainSeat, Chains};
 use crate::compose::{self, Listener, Plan, ReplicaKeys, System};
 use crate::{layout, secrets};
 
@@ -39,6 +40,8 @@ pub(crate) struct ClusterOptions {
     pub(crate) lies: BTreeMap<NodeId, Lie>,
     /// Who listens to what the nodes' engines say.
     pub(crate) listener: Option<Listener>,
+    /// What lets clients in where no folder says it.
+    pub(crate) token: String,
     pub(crate) plan: Plan,
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Cluster {
     /// Towards clients, if there are certificates.
     tls: BTreeMap<System, ServerTls>,
     nodes: Mutex<BTreeMap<NodeId, NodeHandle>>,
+    /// The nodes' Bitcoin nodes, if they are served.
+    chains: Option<Arc<Chains>>,
 }
 
 /// The port of a node's service: its usual one, moved by node and by `--port-offset`.
@@ -68,8 +73,33 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-fn node_dir(dir: &Path, id: NodeId) -> PathBuf {
+pub(crate) fn node_dir(dir: &Path, id: NodeId) -> PathBuf {
     dir.join(format!("node-{id}"))
+}
+
+/// Where a node's Bitcoin node keeps what it has: Core's folder, and in it the network's.
+pub(crate) fn bitcoin_dir(dir: &Path) -> PathBuf {
+    dir.join("bitcoin")
+}
+
+/// The Bitcoin nodes of a cluster that serves them.
+fn chains(options: &ClusterOptions) -> Result<Option<Arc<Chains>>> {
+    if !options.plan.systems.contains(&System::Bitcoin) {
+        return Ok(None);
+    }
+    let settings = &options.plan.bitcoin;
+    let place = |base: u16, id| if base == 0 { Ok(0) } else { port(base, id, options.port_offset) };
+    let (mut seats, mut neighbours) = (BTreeMap::new(), BTreeMap::new());
+    for id in (1..=u64::from(options.nodes)).map(NodeId) {
+        let p2p = loopback(place(settings.p2p_port, id)?);
+        let folder = options.data_dir.as_ref().map(|dir| bitcoin_dir(&node_dir(dir, id)).join("regtest"));
+        let (rpc_port, zmq_port) = (place(settings.rpc_port, id)?, place(settings.zmq_port, id)?);
+        seats.insert(id, ChainSeat { folder, rpc_port, p2p, zmq_port });
+        if p2p.port() != 0 {
+            neighbours.insert(id, p2p);
+        }
+    }
+    Ok(Some(Arc::new(Chains::new(settings.clone(), seats, neighbours, options.token.clone()))))
 }
 
 /// What is wrong with a node. What is wrong with its files is told with their folder, which they do not know.
@@ -135,7 +165,8 @@ impl Cluster {
         let validators = validators(&mut options, cluster)?;
         // Whatever the cluster runs on: a topic may be on PBFT. A folder that has none yet gets them here.
         let replicas = seeds(&options, secrets::replica_seed)?;
-        let started = Self { options, cluster, disks, replicas, validators, tls, nodes: Mutex::default() };
+        let chains = chains(&options)?;
+        let started = Self { options, cluster, disks, replicas, validators, tls, nodes: Mutex::default(), chains };
         for id in started.ids() {
             started.start_node(id)?;
         }
@@ -189,8 +220,17 @@ impl Cluster {
             bail!("there is no node {id}; the nodes are 1 to {}", self.options.nodes);
         };
         let mut nodes = self.lock();
-        if nodes.get(&id).is_some_and(|node| !node.has_stopped()) {
+        let runs = nodes.get(&id).is_some_and(|node| !node.has_stopped());
+        let chain_runs = self.chains.as_ref().is_none_or(|chains| chains.client(id).is_some());
+        if runs && chain_runs {
             bail!("node {id} is running");
+        }
+        if let Some(chains) = &self.chains {
+            let started = chains.start_node(id);
+            started.map_err(|error| anyhow!("the Bitcoin node of node {id} cannot start: {error:#}"))?;
+        }
+        if runs {
+            return Ok(());
         }
         let offset = self.options.port_offset;
         let place = compose::Place {
@@ -243,7 +283,15 @@ impl Cluster {
     /// Ends a node as if its process had died.
     pub(crate) fn crash_node(&self, id: NodeId) -> Result<()> {
         let Some(node) = self.lock().remove(&id) else { bail!("node {id} is not running") };
+        if let Some(chains) = &self.chains {
+            chains.crash_node(id);
+        }
         Ok(node.crash()?)
+    }
+
+    /// The nodes' Bitcoin nodes.
+    pub(crate) fn chains(&self) -> Option<Arc<Chains>> {
+        self.chains.clone()
     }
 
     /// Something to ask a running node with.
@@ -253,6 +301,9 @@ impl Cluster {
 
     /// The first node that has stopped on its own, and why.
     pub(crate) fn take_failure(&self) -> Option<(NodeId, String)> {
+        if let Some((id, why)) = self.chains.as_ref().and_then(|chains| chains.take_failure()) {
+            return Some((id, format!("its Bitcoin node: {why}")));
+        }
         let mut nodes = self.lock();
         let id = nodes.iter().find(|(_, node)| node.has_stopped()).map(|(id, _)| *id)?;
         let why = nodes.remove(&id)?.stop().err();
@@ -262,6 +313,9 @@ impl Cluster {
 
     /// Stops every node, writing what was accepted.
     pub(crate) fn stop(&self) -> Result<()> {
+        if let Some(chains) = &self.chains {
+            chains.stop()?;
+        }
         let nodes = std::mem::take(&mut *self.lock());
         for (id, node) in nodes {
             node.stop().with_context(|| format!("node {id}"))?;

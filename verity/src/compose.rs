@@ -19,8 +19,11 @@ use verity_storage::{ClusterId, Disk};
 use verity_types::{GroupId, NodeId};
 
 use crate::layout;
-use crate::settings::{Kafka as KafkaSettings, Ledger as LedgerSettings, ZooKeeper as ZooKeeperSettings};
+use crate::settings::{
+    Bitcoin as BitcoinSettings, Kafka as KafkaSettings, Ledger as LedgerSettings, ZooKeeper as ZooKeeperSettings,
+};
 
+mod bitcoin;
 mod engines;
 mod kafka;
 mod ledger;
@@ -53,11 +56,13 @@ pub(crate) enum System {
     Kafka,
     /// A chain of signed blocks.
     Ledger,
+    /// A chain of worked blocks.
+    Bitcoin,
 }
 
 impl System {
     /// All of them.
-    pub(crate) const ALL: [System; 3] = [System::ZooKeeper, System::Kafka, System::Ledger];
+    pub(crate) const ALL: [System; 4] = [System::ZooKeeper, System::Kafka, System::Ledger, System::Bitcoin];
 
     /// As flags name it.
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +70,7 @@ impl System {
             Self::ZooKeeper => "zookeeper",
             Self::Kafka => "kafka",
             Self::Ledger => "ledger",
+            Self::Bitcoin => "bitcoin",
         }
     }
 }
@@ -88,6 +94,8 @@ pub(crate) struct Plan {
     pub(crate) kafka: KafkaSettings,
     /// What the ledger's clients are offered.
     pub(crate) ledger: LedgerSettings,
+    /// What Bitcoin's clients are offered.
+    pub(crate) bitcoin: BitcoinSettings,
     /// What the ledger begins with, if it is served.
     pub(crate) genesis: Option<Arc<verity_ledger::wire::Genesis>>,
 }
@@ -195,6 +203,7 @@ impl Plan {
                 System::ZooKeeper => doors.extend(zookeeper::doors(&self.zookeeper, tls(*system))),
                 System::Kafka => doors.extend(kafka::doors(&self.kafka, tls(*system))),
                 System::Ledger => doors.extend(ledger::doors(&self.ledger, tls(*system))),
+                System::Bitcoin => doors.extend(bitcoin::doors(&self.bitcoin)),
             }
         }
         doors.retain(|door| door.port != 0);
@@ -223,8 +232,8 @@ pub(crate) fn client_tls(
     Ok(all)
 }
 
-/// How to connect to a system, as a newcomer would.
-pub(crate) fn hint(name: &str, addrs: &[SocketAddr]) -> String {
+/// How to connect to a system, as a newcomer would. `bitcoin` is how Bitcoin's client is let in.
+pub(crate) fn hint(name: &str, addrs: &[SocketAddr], bitcoin: &str) -> String {
     let all: Vec<String> = addrs.iter().take(3).map(ToString::to_string).collect();
     match name {
         "zookeeper" => format!("KazooClient(hosts=\"{}\")", all.join(",")),
@@ -235,6 +244,9 @@ pub(crate) fn hint(name: &str, addrs: &[SocketAddr]) -> String {
         "ledger+tls" => {
             all.first().map_or_else(String::new, |addr| format!("curl --cacert ca.pem https://{addr}/status"))
         }
+        "bitcoin" => format!("verity bitcoin-cli -regtest {bitcoin} -getinfo"),
+        "bitcoin-p2p" => all.first().map_or_else(String::new, |addr| format!("bitcoind -regtest -addnode={addr}")),
+        "bitcoin-zmq" => all.first().map_or_else(String::new, |addr| format!("zmqpubrawblock=tcp://{addr}")),
         "zookeeper-admin" => all.first().map_or_else(String::new, |addr| format!("curl http://{addr}/commands/stats")),
         _ => String::new(),
     }
@@ -273,7 +285,9 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
     let (mut meters, mut counts) = (Vec::new(), Vec::new());
     let mut outsides = Vec::new();
     let mut listeners = Vec::new();
-    for (service, system) in plan.systems.iter().enumerate() {
+    // Bitcoin's node stands beside this one.
+    let hosted = plan.systems.iter().filter(|system| **system != System::Bitcoin);
+    for (service, system) in hosted.enumerate() {
         let own: Vec<&PlannedDoor> = planned.iter().filter(|door| door.system == *system).collect();
         for door in &own {
             let ip = if door.used == DoorUse::Admin { place.administrators } else { place.clients };
@@ -289,6 +303,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
             System::ZooKeeper => zookeeper::part(plan, &place, &own)?,
             System::Kafka => kafka::part(plan, &place)?,
             System::Ledger => ledger::part(plan, &place)?,
+            System::Bitcoin => unreachable!("it was left out"),
         };
         groups.extend(part.groups);
         services.push(part.service);
@@ -311,6 +326,7 @@ pub(crate) fn node(plan: &Plan, place: Place) -> Result<NodeSpec> {
         services,
         outsides,
         doors: listeners,
+        neighbours: BTreeMap::new(),
         meters,
         counts,
     })

@@ -70,6 +70,15 @@
 //! [kafka.plain_users]             # SASL PLAIN
 //! alice = "her password"
 //!
+//! [bitcoin]                       # a regtest node beside each node; all of it may be left out
+//! rpc_port = 18443                # calls, on this machine alone
+//! p2p_port = 18444                # peers, on node.clients; 0 for no such listener, as with the next
+//! zmq_port = 28332                # subscribers of all of ZMQ's topics, on this machine alone
+//! options = []                    # lines of Core's bitcoin.conf, such as "fallbackfee=0.0001"
+//!
+//! [bitcoin.peers]                 # where the nodes' Bitcoin peers are met
+//! 1 = "127.0.0.1:18444"
+//!
 //! [tls]
 //! dir = "/etc/verity/tls"         # ca.pem, node.pem, node.key; see `verity cert`. Read again when they change
 //!
@@ -88,6 +97,7 @@
 //! An environment variable `VERITY_NODE__ID=1` sets `node.id`; flags of `verity server` come over both. `verity up --config FILE` takes `[zookeeper]` and
 //! `[telemetry]` of such a file; a file for it holds nothing else.
 
+mod bitcoin;
 mod kafka;
 mod ledger;
 mod zookeeper;
@@ -108,6 +118,7 @@ use verity_types::NodeId;
 
 use crate::compose::{Agreement, Seat, System};
 
+pub(crate) use bitcoin::Bitcoin;
 pub(crate) use kafka::Kafka;
 pub(crate) use ledger::Ledger;
 pub(crate) use zookeeper::ZooKeeper;
@@ -126,7 +137,7 @@ pub(crate) struct Settings {
     pub(crate) cluster: String,
     pub(crate) voters: Vec<u64>,
     pub(crate) agreement: Option<Agreement>,
-    #[serde(default = "all_systems")]
+    #[serde(default = "default_systems")]
     pub(crate) systems: BTreeSet<System>,
     pub(crate) node: Node,
     pub(crate) peers: BTreeMap<String, String>,
@@ -138,6 +149,8 @@ pub(crate) struct Settings {
     pub(crate) kafka: Kafka,
     #[serde(default)]
     pub(crate) ledger: Ledger,
+    #[serde(default)]
+    pub(crate) bitcoin: Bitcoin,
     pub(crate) tls: Option<Tls>,
     #[serde(default)]
     pub(crate) pbft: Pbft,
@@ -154,6 +167,7 @@ pub(crate) struct Features {
     pub(crate) zookeeper: ZooKeeper,
     pub(crate) kafka: Kafka,
     pub(crate) ledger: Ledger,
+    pub(crate) bitcoin: Bitcoin,
     pub(crate) telemetry: Telemetry,
 }
 
@@ -266,8 +280,14 @@ pub(crate) enum LabDisk {
     Forgetful,
 }
 
-/// Those that need nothing made before: a ledger has a genesis that lists its nodes' keys.
-pub(crate) fn all_systems() -> BTreeSet<System> {
+/// Those that need nothing made before: a ledger has a genesis that lists its nodes' keys, and Bitcoin's nodes are told where
+/// the others are.
+fn default_systems() -> BTreeSet<System> {
+    BTreeSet::from([System::ZooKeeper, System::Kafka])
+}
+
+/// What `verity up` serves, if nobody says: all but the ledger, which is asked for.
+pub(crate) fn systems_up() -> BTreeSet<System> {
     System::ALL.into_iter().filter(|system| *system != System::Ledger).collect()
 }
 
@@ -285,7 +305,7 @@ fn environment() -> Env {
 impl Features {
     /// Reads a file, if there is to be one, and what the environment adds to it.
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
-        let names = ["zookeeper", "kafka", "ledger", "telemetry"];
+        let names = ["zookeeper", "kafka", "ledger", "bitcoin", "telemetry"];
         let sections = move |key: &figment::value::UncasedStr| names.iter().any(|name| key.starts_with(name));
         let mut figment = Figment::new();
         if let Some(path) = path {
@@ -308,6 +328,7 @@ impl Features {
         self.zookeeper.check()?;
         self.kafka.check()?;
         self.ledger.check()?;
+        self.bitcoin.check()?;
         self.telemetry.check()
     }
 }
@@ -358,6 +379,7 @@ impl Settings {
         self.zookeeper.check()?;
         self.kafka.check()?;
         self.ledger.check()?;
+        self.bitcoin.check()?;
         self.telemetry.check()
     }
 

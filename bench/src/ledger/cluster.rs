@@ -152,6 +152,7 @@ impl Cluster {
             founder: None,
             services,
             outsides: Vec::new(),
+            neighbours: BTreeMap::new(),
             doors: Vec::new(),
             meters: Vec::new(),
             counts: Vec::new(),

@@ -3,6 +3,9 @@
 //! Replies gather in a connection's buffer during a turn and leave in one write at its end. A client that does not read
 //! is not read from either once [`OUT_BYTES_PAUSE`] wait for it, and is cut off at [`OUT_BYTES_MAX`].
 //!
+//! A connection to another node of the cluster that a fault cuts stands still, in one direction or both: nothing of it is lost,
+//! as between hosts whose network is broken.
+//!
 //! Deliberately absent: framing and protocols (the service has them).
 
 use std::cell::{Cell, RefCell};
@@ -17,9 +20,10 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use verity_contract::{Door, FileRange, Peer, SessionInput};
 use verity_replica::{Input, ServiceId};
-use verity_types::{ConnId, Token};
+use verity_types::{ConnId, NodeId, Token};
 
 use crate::core::Shared;
+use crate::faults::Faults;
 use crate::figures::{Traffic, count};
 use crate::outgoing::{Failed, Outgoing};
 
@@ -47,12 +51,18 @@ enum Written {
     Blocked,
     /// It would, but others wait.
     Turn,
+    /// A fault holds it back.
+    Cut,
 }
 
 /// What the core knows of a connection.
 #[derive(Debug)]
 pub(crate) struct ConnHandle {
     pub(crate) service: ServiceId,
+    /// The node of the cluster at the other end, if it is known to be one.
+    pub(crate) member: Option<NodeId>,
+    send_cut: Cell<bool>,
+    receive_cut: Cell<bool>,
     /// The socket's own writing side, where no TLS lies in between.
     plain: Option<OwnedWriteHalf>,
     out: RefCell<Outgoing>,
@@ -64,9 +74,17 @@ pub(crate) struct ConnHandle {
 }
 
 impl ConnHandle {
-    fn new(service: ServiceId, plain: Option<OwnedWriteHalf>, traffic: &Rc<Traffic>) -> Rc<Self> {
+    fn new(
+        service: ServiceId,
+        member: Option<NodeId>,
+        plain: Option<OwnedWriteHalf>,
+        traffic: &Rc<Traffic>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             service,
+            member,
+            send_cut: Cell::new(false),
+            receive_cut: Cell::new(false),
             plain,
             out: RefCell::default(),
             paused: Cell::new(false),
@@ -104,6 +122,15 @@ impl ConnHandle {
         self.reader.notify_one();
     }
 
+    /// Stands still or goes on, as the faults in force say.
+    pub(crate) fn cut(&self, faults: &Faults) {
+        let Some(member) = self.member else { return };
+        self.send_cut.set(faults.send_cut.contains(&member));
+        self.receive_cut.set(faults.receive_cut.contains(&member));
+        self.reader.notify_one();
+        self.writer.notify_one();
+    }
+
     /// Closes once what waits is written.
     pub(crate) fn close(&self) {
         self.closing.set(true);
@@ -121,6 +148,9 @@ impl ConnHandle {
 
     /// Writes until the socket takes no more, or it is the turn of others.
     fn try_write(&self, plain: &OwnedWriteHalf) -> Written {
+        if self.send_cut.get() {
+            return Written::Cut;
+        }
         let (mut out, mut turn) = (self.out.borrow_mut(), 0);
         if out.len() >= OUT_BYTES_PAUSE {
             // The reader may have looked between the push and this write. It looks again when it is its turn, and is woken by
@@ -150,7 +180,7 @@ impl ConnHandle {
     }
 
     fn may_read(&self) -> bool {
-        !self.paused.get() && self.out.borrow().len() < OUT_BYTES_PAUSE
+        !self.paused.get() && !self.receive_cut.get() && self.out.borrow().len() < OUT_BYTES_PAUSE
     }
 }
 
@@ -168,18 +198,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 /// Serves one connection until either side closes it.
 pub(crate) async fn serve(shared: Shared, service: ServiceId, door: Door, stream: ClientStream, peer: PeerAddr) {
     let PeerAddr { addr, local, certificate, dialed } = peer;
+    let member = shared.member_at(addr, dialed.is_some());
     let peer = Peer { addr, local, door, certificate };
     match stream {
         ClientStream::Plain(tcp) => {
             let (read, write) = tcp.into_split();
-            let handle = ConnHandle::new(service, Some(write), &shared.traffic);
+            let handle = ConnHandle::new(service, member, Some(write), &shared.traffic);
             let conn = shared.open(Rc::clone(&handle), peer, dialed);
             until_both_ended(read_loop(&shared, conn, &handle, read), write_plain(&handle)).await;
             shared.closed(conn);
         }
         ClientStream::Tls(tls) => {
             let (read, write) = tokio::io::split(tls);
-            let handle = ConnHandle::new(service, None, &shared.traffic);
+            let handle = ConnHandle::new(service, member, None, &shared.traffic);
             let conn = shared.open(Rc::clone(&handle), peer, dialed);
             until_both_ended(read_loop(&shared, conn, &handle, read), write_tls(&handle, write)).await;
             shared.closed(conn);
@@ -274,6 +305,7 @@ async fn write_plain(handle: &ConnHandle) {
                 handle.writer.notified().await;
             }
             Written::Turn => tokio::task::yield_now().await,
+            Written::Cut => handle.writer.notified().await,
             Written::Blocked => {
                 if plain.writable().await.is_err() {
                     return handle.close();
@@ -287,6 +319,10 @@ async fn write_plain(handle: &ConnHandle) {
 
 async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
     loop {
+        if handle.send_cut.get() {
+            handle.writer.notified().await;
+            continue;
+        }
         let next = handle.out.borrow_mut().take_next();
         let bytes = match next {
             Ok(bytes) => bytes,
@@ -360,7 +396,7 @@ mod tests {
         client.set_nonblocking(true).expect("a socket can be told");
         let (_, plain) = TcpStream::from_std(client).expect("it does not block").into_split();
         let (mut peer, _) = listener.accept().expect("somebody connects");
-        let handle = ConnHandle::new(ServiceId(0), Some(plain), &Rc::default());
+        let handle = ConnHandle::new(ServiceId(0), None, Some(plain), &Rc::default());
         handle.push(vec![7; OUT_BYTES_PAUSE].into());
         assert!(!handle.may_read());
         let reading = std::thread::spawn(move || peer.read_exact(&mut vec![0; OUT_BYTES_PAUSE]));

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     alarm: Rc<Alarm>,
     pub(crate) traffic: Rc<Traffic>,
     pub(crate) faults: Rc<RefCell<Faults>>,
+    /// Where services meet those of the cluster's other nodes.
+    neighbours: Rc<BTreeMap<SocketAddr, NodeId>>,
 }
 
 /// What an operator asks of a group.
@@ -80,6 +83,7 @@ impl Shared {
         storage: StorageHandle,
         outside: OutsideHandle,
         (book, evidence): (Book, Evidence),
+        neighbours: BTreeMap<SocketAddr, NodeId>,
     ) -> Self {
         let alarm = Rc::<Alarm>::default();
         let core = Core {
@@ -107,7 +111,24 @@ impl Shared {
             alarm,
             traffic: Rc::default(),
             faults: Rc::default(),
+            neighbours: Rc::new(neighbours),
         }
+    }
+
+    /// The node of the cluster at the other end of a connection. Who came is known by the host, if no two nodes share it.
+    pub(crate) fn member_at(&self, addr: SocketAddr, dialed: bool) -> Option<NodeId> {
+        if dialed {
+            return self.neighbours.get(&addr).copied();
+        }
+        let mut there = self.neighbours.iter().filter(|(other, _)| other.ip() == addr.ip()).map(|(_, node)| *node);
+        there.next().filter(|_| there.next().is_none() && !addr.ip().is_loopback())
+    }
+
+    /// A fault keeps new connections to this node from coming about.
+    pub(crate) fn is_cut_off(&self, addr: SocketAddr) -> bool {
+        let faults = self.faults.borrow();
+        let cut = |node| faults.send_cut.contains(node) || faults.receive_cut.contains(node);
+        self.neighbours.get(&addr).is_some_and(cut)
     }
 
     /// What stops the node.
@@ -207,6 +228,7 @@ impl Shared {
     /// Takes a new connection in; `dialed` if a service asked for it.
     pub(crate) fn open(&self, handle: Rc<ConnHandle>, peer: Peer, dialed: Option<Token>) -> ConnId {
         let service = handle.service;
+        handle.cut(&self.faults.borrow());
         let conn = self.with(|core| {
             core.next_conn += 1;
             let conn = ConnId(core.next_conn);
@@ -257,6 +279,7 @@ impl Shared {
         self.with(|core| {
             core.clock.skew(faults.clock_skew_ms);
             core.storage.set_delay(faults.disk_delay);
+            core.conns.values().for_each(|handle| handle.cut(&faults));
         });
         self.faults.replace(faults);
     }

@@ -113,6 +113,8 @@ pub struct NodeSpec {
     pub outsides: Vec<Box<dyn Outside>>,
     /// Where it listens for clients.
     pub doors: Vec<DoorSpec>,
+    /// Where its services meet those of the cluster's other nodes: faults between nodes cut these connections too.
+    pub neighbours: BTreeMap<SocketAddr, NodeId>,
     /// Where its services count how long requests take.
     pub meters: Vec<Meter>,
     /// Where they count what else there is.
@@ -385,6 +387,7 @@ pub fn start(spec: NodeSpec) -> Result<NodeHandle, NodeError> {
         disk: spec.disk,
         peer_listener,
         bound,
+        neighbours: spec.neighbours,
         meters: spec.meters,
         counts: spec.counts,
         asked,
@@ -413,6 +416,7 @@ struct Run {
     disk: Arc<dyn Disk>,
     peer_listener: Option<StdListener>,
     bound: Vec<Bound>,
+    neighbours: BTreeMap<SocketAddr, NodeId>,
     meters: Vec<Meter>,
     counts: Vec<Count>,
     asked: mpsc::UnboundedReceiver<Ask>,
@@ -447,7 +451,7 @@ impl Run {
         let evidence = Evidence::open(Arc::clone(&self.disk));
         let book = Book::open(identity.node, self.disk, self.peers);
         let peers = book.peers();
-        let shared = Shared::new(replica, self.clock, links, storage, outside, (book, evidence));
+        let shared = Shared::new(replica, self.clock, links, storage, outside, (book, evidence), self.neighbours);
         let alarm = shared.alarm();
         if let Some(listener) = self.peer_listener {
             let listener = TcpListener::from_std(listener).map_err(NodeError::Start)?;

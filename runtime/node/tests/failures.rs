@@ -2,7 +2,7 @@
 //!
 //! The nodes here host no group; the service at their door does what the test needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use verity_clock::Now;
 use verity_contract::{Door, Service, SessionInput, SessionOutput};
-use verity_node::{AskError, DoorSpec, NodeError, NodeHandle, NodeSpec, start};
+use verity_node::{AskError, DoorSpec, Faults, NodeError, NodeHandle, NodeSpec, start};
+use verity_replica::ServiceFactory;
 use verity_storage::{ClusterId, MemoryDisk};
-use verity_types::NodeId;
+use verity_types::{ConnId, NodeId, Token};
 
 const LONG: Duration = Duration::from_secs(3600);
 /// Longer than a machine that is busy with other things takes.
@@ -33,6 +34,10 @@ impl Service for Echo {
 }
 
 fn node() -> NodeHandle {
+    node_of(Box::new(|_| Box::new(Echo)), BTreeMap::new())
+}
+
+fn node_of(service: ServiceFactory, neighbours: BTreeMap<SocketAddr, NodeId>) -> NodeHandle {
     let free: SocketAddr = "127.0.0.1:0".parse().expect("an address");
     let spec = NodeSpec {
         id: NodeId(1),
@@ -45,8 +50,9 @@ fn node() -> NodeHandle {
         peer_tls: None,
         groups: Vec::new(),
         founder: None,
-        services: vec![Box::new(|_| Box::new(Echo))],
+        services: vec![service],
         outsides: Vec::new(),
+        neighbours,
         meters: Vec::new(),
         counts: Vec::new(),
         doors: vec![DoorSpec { service: 0, door: Door(0), addr: free, tls: None }],
@@ -99,5 +105,61 @@ async fn a_paused_node_can_be_stopped() {
         let node = node();
         node.client().pause(LONG).await.expect("it runs");
         end(node).expect("nothing went wrong");
+    }
+}
+
+/// Hands on what its client sends to whom it dials, and back.
+struct Between {
+    to: SocketAddr,
+    client: Option<ConnId>,
+    other: Option<ConnId>,
+}
+
+impl Service for Between {
+    fn on(&mut self, _now: Now, input: SessionInput, out: &mut Vec<SessionOutput>) {
+        match input {
+            SessionInput::Opened { conn, .. } => {
+                self.client = Some(conn);
+                out.push(SessionOutput::Dial { token: Token(1), addr: self.to.to_string(), door: Door(0) });
+            }
+            SessionInput::Dialed { result, .. } => {
+                let (conn, _) = result.expect("somebody listens there");
+                self.other = Some(conn);
+                let client = self.client.expect("its client came first");
+                out.push(SessionOutput::Bytes { conn: client, bytes: "+".into() });
+            }
+            SessionInput::Bytes { conn, bytes } => {
+                let to = if Some(conn) == self.client { self.other } else { self.client };
+                out.push(SessionOutput::Bytes { conn: to.expect("both are there"), bytes });
+            }
+            _ => {}
+        }
+    }
+
+    fn invariants(&self) {}
+}
+
+#[test]
+fn a_cut_holds_back_what_services_say_to_nodes_and_loses_nothing() {
+    let (to, other) = (node(), NodeId(2));
+    let there = to.doors[0];
+    let between = Between { to: there, client: None, other: None };
+    let node = node_of(Box::new(move |_| Box::new(between)), BTreeMap::from([(there, other)]));
+    let mut stream = client(&node);
+    stream.read_exact(&mut [0; 1]).expect("the way is there");
+    echo(&mut stream);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let set = |faults| runtime.block_on(node.client().set_faults(faults)).expect("the node answers");
+    let (one, none) = (BTreeSet::from([other]), BTreeSet::new);
+    for (send_cut, receive_cut) in [(one.clone(), none()), (none(), one.clone()), (one.clone(), one)] {
+        set(Faults { send_cut, receive_cut, ..Faults::default() });
+        stream.write_all(b"abc").expect("it is connected");
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout can be set");
+        assert!(stream.read(&mut [0; 1]).is_err(), "nothing comes through");
+        set(Faults::default());
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        let mut heard = [0; 3];
+        stream.read_exact(&mut heard).expect("what was held back comes");
+        assert_eq!(&heard, b"abc");
     }
 }

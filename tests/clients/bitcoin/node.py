@@ -23,12 +23,31 @@ def free_port():
         return probe.getsockname()[1]
 
 
-class Node:
+class Calls:
+    """A node that runs, wherever it was started."""
+
+    def __init__(self, rpc_port, cookie):
+        self.rpc_port, self.cookie = rpc_port, cookie
+
+    def call(self, method, *params, wallet=None):
+        path = f"/wallet/{wallet}" if wallet else "/"
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.rpc_port}{path}", body)
+        request.add_header("Authorization", "Basic " + base64.b64encode(self.cookie.encode()).decode())
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.loads(response.read())
+        if "error" in answer:
+            raise RpcError(answer["error"])
+        return answer["result"]
+
+
+class Node(Calls):
     def __init__(self, folder, *flags, rpc_port=None, port=None, chain="-regtest", folder_of_chain="regtest"):
         self.chain, self.folder_of_chain = chain, folder_of_chain
         self.folder = Path(folder)
-        self.rpc_port, self.port = rpc_port or free_port(), port or free_port()
-        self.flags, self.process, self.cookie = flags, None, None
+        super().__init__(rpc_port or free_port(), None)
+        self.port = port or free_port()
+        self.flags, self.process = flags, None
 
     def start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -45,17 +64,6 @@ class Node:
             except (OSError, urllib.error.URLError):
                 assert time.monotonic() < deadline, "the node does not answer"
                 time.sleep(0.02)
-
-    def call(self, method, *params, wallet=None):
-        path = f"/wallet/{wallet}" if wallet else "/"
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-        request = urllib.request.Request(f"http://127.0.0.1:{self.rpc_port}{path}", body)
-        request.add_header("Authorization", "Basic " + base64.b64encode(self.cookie.encode()).decode())
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.loads(response.read())
-        if "error" in answer:
-            raise RpcError(answer["error"])
-        return answer["result"]
 
     def stop(self):
         if self.process and self.process.poll() is None:

@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use verity_node::Timings;
 
-use crate::admin::status::{GroupReport, NodeReport, measured};
+use crate::admin::status::{BitcoinReport, GroupReport, NodeReport, measured};
 use crate::admin::{Admin, Refused};
 
 /// What tells the values of a figure apart, such as the group.
@@ -97,6 +97,7 @@ fn histogram(labels: &Labels, timings: &Timings) -> Vec<(&'static str, Labels, S
 pub(crate) fn figures(node: &NodeReport) -> Vec<Figure> {
     let mut all = states(node);
     all.extend(counts(node));
+    all.extend(node.bitcoin.iter().flat_map(bitcoin));
     all.extend(node.kafka.iter().flat_map(|found| kafka::figures(found, &node.figures)));
     all
 }
@@ -125,6 +126,17 @@ fn states(node: &NodeReport) -> Vec<Figure> {
         }),
         groups("group_state_bytes", "Memory that the state holds, roughly.", |group| group.state_bytes),
         groups("group_hibernating", "1 while the group sleeps.", |group| u64::from(group.hibernating)),
+    ]
+}
+
+/// How its Bitcoin node is.
+fn bitcoin(of: &BitcoinReport) -> Vec<Figure> {
+    let plain = |name, help, value| Figure { name, help, values: Values::Gauge(vec![(Labels::new(), value)]) };
+    vec![
+        plain("bitcoin_height", "The tip's height.", of.height),
+        plain("bitcoin_headers", "The height of the header with the most work.", of.headers),
+        plain("bitcoin_peers", "Connected peers.", of.peers),
+        plain("bitcoin_mempool_transactions", "Transactions that wait for a block.", of.transactions),
     ]
 }
 

@@ -40,8 +40,10 @@ use tracing::Instrument as _;
 use verity_node::{NodeClient, ServerTls, TRACE};
 use verity_types::NodeId;
 
+use crate::bitcoin::chains::Chains;
+
 pub(crate) use evidence::{CertifiedReport, CertifiedRequest, EvidenceReport, parse_keys};
-pub(crate) use fault::FaultRequest;
+pub(crate) use fault::{Chain, FaultRequest};
 pub(crate) use listener::Listener;
 use listener::TlsListener;
 pub(crate) use members::{About, Member, MembersReport, MembersRequest, Switches};
@@ -63,6 +65,8 @@ pub(crate) trait Lab: Send + Sync + 'static {
     fn is_lab(&self) -> bool;
     /// What the cluster is.
     fn about(&self) -> About;
+    /// The nodes' Bitcoin nodes, if they are served.
+    fn chains(&self) -> Option<Arc<Chains>>;
 }
 
 /// What the handlers share.

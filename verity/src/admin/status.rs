@@ -28,6 +28,9 @@ pub(crate) struct NodeReport {
     /// The peers that it is connected to.
     pub(crate) peers_up: Vec<u64>,
     pub(crate) groups: Vec<GroupReport>,
+    /// Its Bitcoin node, if it is served and answers.
+    #[serde(default)]
+    pub(crate) bitcoin: Option<BitcoinReport>,
     /// The faults in force, in words.
     pub(crate) faults: Vec<String>,
     /// What it has counted; `GET /metrics` tells.
@@ -36,6 +39,19 @@ pub(crate) struct NodeReport {
     /// What is measured of Kafka, if the node serves it and was asked for figures.
     #[serde(skip)]
     pub(crate) kafka: Option<KafkaFigures>,
+}
+
+/// A Bitcoin node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BitcoinReport {
+    pub(crate) height: u64,
+    /// The height of the header with the most work.
+    pub(crate) headers: u64,
+    /// The last 16 digits of the tip's hash.
+    pub(crate) tip: String,
+    pub(crate) peers: u64,
+    /// Transactions that wait.
+    pub(crate) transactions: u64,
 }
 
 /// One group, as one node sees it.
@@ -76,14 +92,14 @@ pub(crate) async fn report_measured(lab: &dyn Lab) -> StatusReport {
 
 /// How one node is and what is measured of it.
 pub(crate) async fn measured(lab: &dyn Lab, id: NodeId) -> NodeReport {
-    one(id, lab.client(id), true).await
+    one(id, clients(lab, id), true).await
 }
 
 async fn ask(lab: &dyn Lab, figures: bool) -> StatusReport {
     // One that does not answer holds up no other.
     let ask = |id| {
-        let client = lab.client(id);
-        tokio::spawn(async move { one(id, client, figures).await })
+        let asked = clients(lab, id);
+        tokio::spawn(async move { one(id, asked, figures).await })
     };
     let asked: Vec<_> = lab.ids().into_iter().map(ask).collect();
     let mut nodes = Vec::new();
@@ -93,12 +109,31 @@ async fn ask(lab: &dyn Lab, figures: bool) -> StatusReport {
     StatusReport { nodes }
 }
 
-async fn one(id: NodeId, client: Option<NodeClient>, figures: bool) -> NodeReport {
+/// Whom to ask about a node, and about its Bitcoin node.
+struct Asked {
+    client: Option<NodeClient>,
+    chain: Option<NodeClient>,
+    eclipsed: bool,
+}
+
+fn clients(lab: &dyn Lab, id: NodeId) -> Asked {
+    let chains = lab.chains();
+    let eclipsed = chains.as_ref().is_some_and(|chains| chains.is_eclipsed(id));
+    Asked { client: lab.client(id), chain: chains.and_then(|chains| chains.client(id)), eclipsed }
+}
+
+async fn one(id: NodeId, Asked { client, chain, eclipsed }: Asked, figures: bool) -> NodeReport {
     let Some(client) = client else { return silent(id, false, None) };
     match client.status().await {
         Ok(status) => {
             let kafka = if figures { kafka::measure(&client, &status).await } else { None };
-            NodeReport { kafka, ..node_report(&status) }
+            let bitcoin = match chain {
+                Some(chain) => chain.status().await.ok().map(|status| bitcoin_report(&status)),
+                None => None,
+            };
+            let mut report = NodeReport { kafka, bitcoin, ..node_report(&status) };
+            report.faults.extend(eclipsed.then(|| "its Bitcoin node hears an attacker alone".to_owned()));
+            report
         }
         Err(AskError::Stopped) => silent(id, false, None),
         Err(AskError::Paused { left }) => silent(id, true, Some(format!("paused for another {} ms", left.as_millis()))),
@@ -119,6 +154,7 @@ fn silent(id: NodeId, running: bool, fault: Option<String>) -> NodeReport {
         connections: 0,
         peers_up: Vec::new(),
         groups: Vec::new(),
+        bitcoin: None,
         faults: fault.into_iter().collect(),
         figures: Figures::default(),
         kafka: None,
@@ -147,9 +183,24 @@ fn node_report(status: &NodeStatus) -> NodeReport {
         connections: status.connections,
         peers_up: status.peers_up.iter().map(|peer| peer.0).collect(),
         groups: status.groups.iter().map(|group| group_report(status.id, status.incarnation, group)).collect(),
+        bitcoin: None,
         faults: words,
         figures: status.figures.clone(),
         kafka: None,
+    }
+}
+
+fn bitcoin_report(status: &NodeStatus) -> BitcoinReport {
+    let count = |what| {
+        let found = status.figures.counts.iter().find(|count| count.what == what);
+        found.map_or(0, |count| count.count)
+    };
+    BitcoinReport {
+        height: count("height"),
+        headers: count("headers"),
+        tip: format!("{:016x}", count("tip")),
+        peers: count("peers"),
+        transactions: count("transactions"),
     }
 }
 

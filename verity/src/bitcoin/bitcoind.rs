@@ -1,5 +1,6 @@
 //! `verity bitcoind`: Core's command line and its configuration file, for a node of ours.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -94,40 +95,61 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let console = conf.is_on("printtoconsole", false);
     let log = DebugLog::open(&log_path, conf.is_on("logtimemicros", false), console)?;
     let params = params(&conf, network)?;
-    let mut listen = Vec::new();
-    listen.extend(rpc_addresses(&conf, &params)?.into_iter().map(|addr| Listen { door: RPC_DOOR, addr }));
-    listen.extend(p2p_addresses(&conf, &params)?.into_iter().map(|addr| Listen { door: P2P_DOOR, addr }));
-    let mut white = Vec::new();
-    for text in conf.all("whitebind").iter().filter(|_| listens(&conf)) {
-        let (permissions, rest) = said(Permissions::of_bind(text))?;
-        let at = u16::try_from(white.len()).context("too many addresses")?;
-        let addresses = resolve(rest, port(&conf, "port", params.p2p_port)?)?;
-        listen.extend(addresses.into_iter().map(|addr| Listen { door: Door(WHITE_DOOR.0 + at), addr }));
-        white.push(permissions);
-    }
-    let mut zmq = Vec::new();
-    for (addr, door) in zmq_doors(&conf)? {
-        let at = u16::try_from(zmq.len()).context("too many ZMQ addresses")?;
-        listen.push(Listen { door: Door(ZMQ_DOOR.0 + at), addr });
-        zmq.push(door);
-    }
+    let (listen, white, zmq) = listeners(&conf, &params)?;
     let config = config(&conf, params, &own, &log_path, zmq, cookie.as_ref())?;
     let config = BitcoinConfig { white, ..config };
     let pid_path =
         own.join(conf.get("pid").filter(|path| !path.is_empty()).unwrap_or_else(|| "bitcoind.pid".to_owned()));
     fs::write(&pid_path, format!("{}\n", std::process::id()))?;
-    let ended = daemon::start(NodeId(1), &held.disk, config, &listen, Box::new(log)).and_then(daemon::wait);
+    let ended =
+        daemon::start(NodeId(1), &held.disk, config, &listen, BTreeMap::new(), Box::new(log)).and_then(daemon::wait);
     // It is of no use any more.
     let _ = fs::remove_file(pid_path);
     ended
 }
 
-/// A regtest node that keeps nothing, by these flags: the user `tour` may call it.
+/// A regtest node beside a cluster's node, by these flags: its clients know the cookie.
+pub(crate) fn beside(
+    flags: &[String],
+    own: &Path,
+    log_path: &Path,
+    cookie: &Cookie,
+) -> Result<(BitcoinConfig, Vec<Listen>)> {
+    let conf = said(Conf::from_command_line(["-regtest"].into_iter().chain(flags.iter().map(String::as_str))))?;
+    let params = params(&conf, "regtest")?;
+    let (listen, white, zmq) = listeners(&conf, &params)?;
+    let config = config(&conf, params, own, log_path, zmq, Some(cookie))?;
+    Ok((BitcoinConfig { white, ..config }, listen))
+}
+
+/// A regtest node that keeps nothing, by these flags: the user `verity` may call it.
 pub(crate) fn in_memory(flags: &[&str], password: &str) -> Result<BitcoinConfig> {
     let password = format!("-rpcpassword={password}");
-    let all = ["-regtest", "-rpcuser=tour", &password].into_iter().chain(flags.iter().copied());
+    let all = ["-regtest", "-rpcuser=verity", &password].into_iter().chain(flags.iter().copied());
     let conf = said(Conf::from_command_line(all))?;
     config(&conf, params(&conf, "regtest")?, Path::new(""), Path::new(""), Vec::new(), None)
+}
+
+/// Where a node listens, what peers may do who come in by an address of their own, and what subscribers are told.
+fn listeners(conf: &Conf, params: &Params) -> Result<(Vec<Listen>, Vec<Permissions>, Vec<ZmqDoor>)> {
+    let mut listen = Vec::new();
+    listen.extend(rpc_addresses(conf, params)?.into_iter().map(|addr| Listen { door: RPC_DOOR, addr }));
+    listen.extend(p2p_addresses(conf, params)?.into_iter().map(|addr| Listen { door: P2P_DOOR, addr }));
+    let mut white = Vec::new();
+    for text in conf.all("whitebind").iter().filter(|_| listens(conf)) {
+        let (permissions, rest) = said(Permissions::of_bind(text))?;
+        let at = u16::try_from(white.len()).context("too many addresses")?;
+        let addresses = resolve(rest, port(conf, "port", params.p2p_port)?)?;
+        listen.extend(addresses.into_iter().map(|addr| Listen { door: Door(WHITE_DOOR.0 + at), addr }));
+        white.push(permissions);
+    }
+    let mut zmq = Vec::new();
+    for (addr, door) in zmq_doors(conf)? {
+        let at = u16::try_from(zmq.len()).context("too many ZMQ addresses")?;
+        listen.push(Listen { door: Door(ZMQ_DOOR.0 + at), addr });
+        zmq.push(door);
+    }
+    Ok((listen, white, zmq))
 }
 
 fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {

@@ -3,19 +3,21 @@
 //! - upon a start: the folder is locked, the cookie written, and every address bound before the first call is answered;
 //! - upon `stop`, SIGINT or SIGTERM: what is kept is written, the cookie is removed, and the process ends with 0.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use verity_bitcoin::session::{BitcoinConfig, BitcoinService, Log};
 use verity_contract::{Door, Service};
 use verity_ledger::wire::Time;
-use verity_node::{DoorSpec, HostClock, NodeHandle, NodeSpec};
+use verity_node::{Count, DoorSpec, HostClock, NodeHandle, NodeSpec};
 use verity_storage::{ClusterId, Disk, RamDisk, RealDisk};
 use verity_types::NodeId;
 
@@ -75,7 +77,8 @@ impl Log for DebugLog {
 
 /// The password that clients on this machine read.
 pub(crate) struct Cookie {
-    path: PathBuf,
+    /// Where; nowhere for a node that keeps nothing.
+    path: Option<PathBuf>,
     pub(crate) password: String,
 }
 
@@ -85,14 +88,21 @@ impl Cookie {
         let password = secrets::random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let text = format!("__cookie__:{password}");
         secrets::write_private(path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), password })
+        Ok(Self { path: Some(path.to_owned()), password })
+    }
+
+    /// One that is told by word of mouth.
+    pub(crate) fn unwritten(password: String) -> Self {
+        Self { path: None, password }
     }
 }
 
 impl Drop for Cookie {
     fn drop(&mut self) {
-        // It is of no use any more, wherever it is.
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            // It is of no use any more, wherever it is.
+            let _ = fs::remove_file(path);
+        }
     }
 }
 
@@ -105,9 +115,12 @@ pub(crate) fn start(
     disk: &Arc<dyn Disk>,
     config: BitcoinConfig,
     listen: &[Listen],
+    neighbours: BTreeMap<SocketAddr, NodeId>,
     log: Box<dyn Log>,
 ) -> Result<NodeHandle> {
     let service = BitcoinService::open(disk, config, HostClock::new().now(), log)?;
+    let figures = service.figures();
+    let count = |what, count: &Arc<AtomicU64>| Count { system: "bitcoin", what, count: Arc::clone(count) };
     let doors = listen.iter().map(|listen| DoorSpec { service: 0, door: listen.door, addr: listen.addr, tls: None });
     let spec = NodeSpec {
         id,
@@ -124,8 +137,15 @@ pub(crate) fn start(
         services: vec![Box::new(move |_| Box::new(service) as Box<dyn Service>)],
         outsides: Vec::new(),
         doors: doors.collect(),
+        neighbours,
         meters: Vec::new(),
-        counts: Vec::new(),
+        counts: vec![
+            count("height", &figures.height),
+            count("headers", &figures.headers),
+            count("tip", &figures.tip),
+            count("peers", &figures.peers),
+            count("transactions", &figures.transactions),
+        ],
     };
     Ok(verity_node::start(spec)?)
 }

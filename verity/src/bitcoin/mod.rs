@@ -1,9 +1,13 @@
-//! What stands around a Bitcoin node: its finality told to people.
+//! What stands around Bitcoin nodes: Core's command line, a cluster's nodes and what is done to them, finality told to people.
 
+pub(crate) mod attack;
 pub(crate) mod bitcoind;
+pub(crate) mod chains;
 mod chart;
 pub(crate) mod confidence;
 pub(crate) mod daemon;
+pub(crate) mod member;
 pub(crate) mod mine;
+pub(crate) mod miners;
 pub(crate) mod races;
 pub(crate) mod rpc;

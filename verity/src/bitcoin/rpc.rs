@@ -31,7 +31,8 @@ pub(crate) struct RpcArgs {
     password: Option<String>,
 }
 
-/// One node.
+/// One node. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Node {
     url: String,
     authorization: String,
@@ -71,8 +72,24 @@ impl Node {
 
     /// The same node, for one of its wallets.
     pub(crate) fn wallet(&self, name: &str) -> Self {
-        let (authorization, agent) = (self.authorization.clone(), self.agent.clone());
-        Self { url: format!("{}wallet/{name}", self.url), authorization, agent }
+        Self { url: format!("{}wallet/{name}", self.url), ..self.clone() }
+    }
+
+    /// Calls a method that answers with text.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
+    pub(crate) fn text(&self, method: &str, params: &Value) -> Result<String> {
+        let answer = self.call(method, params)?;
+        answer.as_str().map(str::to_owned).with_context(|| format!("{method} answers with no text"))
+    }
+
+    /// The height of its tip.
+    ///
+    /// # Errors
+    /// As [`Node::call`].
+    pub(crate) fn height(&self) -> Result<u64> {
+        self.call("getblockcount", &json!([]))?.as_u64().context("a height is a number")
     }
 
     /// Calls a method.

@@ -21,6 +21,8 @@ const CONNECT_WAIT: Duration = Duration::from_secs(5);
 const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// A change of members takes as long as newcomers need to learn the log, within the bounds that the cluster has for it.
 const CHANGE_WAIT: Duration = Duration::from_secs(90);
+/// A fault of a chain takes effect within this: blocks are mined, and travel.
+const FAULT_WAIT: Duration = Duration::from_secs(300);
 /// The heading of these flags in help.
 pub(crate) const HEADING: &str = "Where the cluster is";
 
@@ -144,6 +146,11 @@ impl AdminArgs {
     /// Breaks or heals something.
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T> {
         self.trust.way(&self.admin)?.post(path, &self.token()?, ANSWER_WAIT, request)
+    }
+
+    /// The same, for what takes effect before it answers.
+    pub(crate) fn post_patiently<T: DeserializeOwned>(&self, path: &str, request: &impl Serialize) -> Result<T> {
+        self.trust.way(&self.admin)?.post(path, &self.token()?, FAULT_WAIT, request)
     }
 
     /// Changes the members.

@@ -1,5 +1,6 @@
 //! `verity server`: one node, one process.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use verity_types::NodeId;
 
 use crate::abci::Address;
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
+use crate::bitcoin::chains::{ChainSeat, Chains};
 use crate::cli::end_signals;
-use crate::cluster::{ADMIN_PORT, PEER_PORT, located, loopback};
+use crate::cluster::{ADMIN_PORT, PEER_PORT, bitcoin_dir, located, loopback};
 use crate::compose::{self, Agreement, Place, Plan, ReplicaKeys, System};
 use crate::join::{JoinToken, Seat};
 use crate::secrets;
@@ -92,6 +94,7 @@ struct SeatFlags {
 struct OneNode {
     id: NodeId,
     client: NodeClient,
+    chains: Option<Arc<Chains>>,
     lab: bool,
     about: About,
 }
@@ -123,6 +126,10 @@ impl Lab for OneNode {
 
     fn about(&self) -> About {
         self.about.clone()
+    }
+
+    fn chains(&self) -> Option<Arc<Chains>> {
+        self.chains.clone()
     }
 }
 
@@ -177,7 +184,12 @@ impl Server {
             tls: settings.tls.is_some(),
             keys: replica_keys(&settings)?.map(|keys| keys.told()).unwrap_or_default(),
         };
-        let lab: Arc<dyn Lab> = Arc::new(OneNode { id, client: node.client(), lab: settings.lab.enabled, about });
+        let chains = chains(&settings)?;
+        if let Some(chains) = &chains {
+            chains.start_node(id).with_context(|| format!("the Bitcoin node of node {id} cannot start"))?;
+        }
+        let one = OneNode { id, client: node.client(), chains: chains.clone(), lab: settings.lab.enabled, about };
+        let lab: Arc<dyn Lab> = Arc::new(one);
         let service = Admin { lab: Arc::clone(&lab), node: id, token: token.as_str().into() };
         let listener = Listener { addr: settings.node.admin, admin: service, tls: admin_tls(&settings)? };
         let admin = AdminServer::start(vec![listener], "--admin takes another address")?;
@@ -196,19 +208,43 @@ impl Server {
                 settings.node.admin
             );
         }
-        while signals.pending().next().is_none() && !node.has_stopped() {
+        let mut chain_failed = None;
+        while signals.pending().next().is_none() && !node.has_stopped() && chain_failed.is_none() {
             wait(LOOK);
+            chain_failed = chains.as_ref().and_then(|chains| chains.take_failure());
         }
         drop((exporter, admin));
+        if let Some(chains) = chains {
+            chains.stop()?;
+        }
         let stopped = node.stop().with_context(|| format!("node {id}"));
         drop(traces);
-        stopped
+        match chain_failed {
+            Some((id, why)) => stopped.and_then(|()| bail!("the Bitcoin node of node {id} stopped: {why}")),
+            None => stopped,
+        }
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the main thread has nothing else to do")]
 fn wait(span: Duration) {
     std::thread::sleep(span);
+}
+
+/// This node's Bitcoin node, if it is served.
+fn chains(settings: &Settings) -> Result<Option<Arc<Chains>>> {
+    if !settings.systems.contains(&System::Bitcoin) {
+        return Ok(None);
+    }
+    let (node, bitcoin) = (&settings.node, &settings.bitcoin);
+    let seat = ChainSeat {
+        folder: Some(bitcoin_dir(&node.data_dir).join("regtest")),
+        rpc_port: bitcoin.rpc_port,
+        p2p: SocketAddr::new(node.clients, bitcoin.p2p_port),
+        zmq_port: bitcoin.zmq_port,
+    };
+    let seats = BTreeMap::from([(NodeId(node.id), seat)]);
+    Ok(Some(Arc::new(Chains::new(bitcoin.clone(), seats, bitcoin.neighbours()?, secrets::new_token()?))))
 }
 
 /// Administrators who may be elsewhere are met with the node's certificate; the token says who they are.
@@ -231,6 +267,7 @@ fn plan(settings: &Settings) -> Result<Plan> {
         systems: settings.systems.clone(),
         zookeeper: settings.zookeeper.clone(),
         kafka: settings.kafka.clone(),
+        bitcoin: settings.bitcoin.clone(),
         ledger: settings.ledger.clone(),
         genesis: genesis(settings)?,
     })

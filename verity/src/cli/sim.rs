@@ -177,6 +177,9 @@ fn cpu_ns() -> u64 {
 impl Sim {
     #[expect(clippy::disallowed_methods, reason = "a run tells how fast it was")]
     pub(crate) fn run(self, json: bool) -> Result<()> {
+        if self.system == System::Bitcoin {
+            bail!("there are no worlds of Bitcoin nodes; `verity bitcoin races` runs miners in virtual time");
+        }
         if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, home(mutant)?)))
             && home != self.agreement
         {
@@ -266,6 +269,7 @@ impl Sim {
             System::Ledger => {
                 verity_sim::run(options, &mut LedgerClients::new(engine, options.nodes, clients, PACE_NS))
             }
+            System::Bitcoin => unreachable!("it was refused"),
         };
         match result {
             Ok(report) => (report, None),

@@ -60,6 +60,24 @@ fn table(report: &StatusReport) -> String {
         let faults = if node.faults.is_empty() { "-".to_owned() } else { node.faults.join("; ") };
         let _ = writeln!(out, "{:<6} {state:<8} {:<7} {:<7} {faults}", node.id, node.incarnation, node.connections);
     }
+    if report.nodes.iter().any(|node| node.bitcoin.is_some()) {
+        let _ = writeln!(
+            out,
+            "\n{:<12} {:<6} {:<9} {:<9} {:<7} {:<9} tip",
+            "chain", "node", "height", "headers", "peers", "waiting"
+        );
+    }
+    for (node, bitcoin) in report.nodes.iter().filter_map(|node| Some((node.id, node.bitcoin.as_ref()?))) {
+        let tip = bitcoin.tip.get(8..).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "{:<12} {node:<6} {:<9} {:<9} {:<7} {:<9} ..{tip}",
+            "bitcoin", bitcoin.height, bitcoin.headers, bitcoin.peers, bitcoin.transactions
+        );
+    }
+    if report.nodes.iter().all(|node| node.groups.is_empty()) {
+        return out;
+    }
     let mut ahead: BTreeMap<u64, u64> = BTreeMap::new();
     for group in report.nodes.iter().flat_map(|node| &node.groups) {
         let furthest = ahead.entry(group.id).or_default();

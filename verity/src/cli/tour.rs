@@ -9,7 +9,7 @@ use verity_types::NodeId;
 
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::compose::{self, Agreement, Listener, Plan};
-use crate::settings::{Kafka, Ledger, ZooKeeper};
+use crate::settings::{Bitcoin, Kafka, Ledger, ZooKeeper};
 use crate::{secrets, tour};
 
 /// The tour's nodes, on ports of their own.
@@ -95,10 +95,11 @@ fn start(
             zookeeper,
             kafka: Kafka::default(),
             ledger: Ledger::default(),
+            bitcoin: Bitcoin::default(),
             genesis: None,
         };
-        let (lies, listener) = (lies.clone(), listener.clone());
-        match Cluster::start(ClusterOptions { nodes, data_dir: None, port_offset, lies, listener, plan }) {
+        let (lies, listener, token) = (lies.clone(), listener.clone(), secrets::new_token()?);
+        match Cluster::start(ClusterOptions { nodes, data_dir: None, port_offset, lies, listener, token, plan }) {
             Ok(cluster) => return Ok(cluster),
             Err(error) => failures.push(format!("{error:#}")),
         }

@@ -13,10 +13,11 @@ use verity_pbft::liar::Lie;
 use verity_types::NodeId;
 
 use crate::admin::{About, Admin, AdminServer, Lab, Listener};
+use crate::bitcoin::chains::Chains;
 use crate::cli::end_signals;
-use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP};
+use crate::cluster::{ADMIN_PORT, Cluster, ClusterOptions, PORT_STEP, bitcoin_dir, node_dir};
 use crate::compose::{self, Agreement, Plan, System};
-use crate::settings::{Features, all_systems, parse_lie};
+use crate::settings::{Features, parse_lie, systems_up};
 use crate::telemetry::{Exporter, Traces};
 use crate::{layout, secrets};
 
@@ -111,6 +112,10 @@ impl Lab for Cluster {
     fn about(&self) -> About {
         Cluster::about(self)
     }
+
+    fn chains(&self) -> Option<Arc<Chains>> {
+        Cluster::chains(self)
+    }
 }
 
 impl Up {
@@ -155,8 +160,9 @@ impl Up {
             port_offset: self.port_offset,
             lies: self.byzantine.iter().copied().collect(),
             listener: None,
+            token: token.clone(),
             plan: Plan {
-                systems: if only.is_empty() { all_systems() } else { only },
+                systems: if only.is_empty() { systems_up() } else { only },
                 members: Plan::members(nodes, agreement),
                 agreement,
                 ledger_agreement,
@@ -165,6 +171,7 @@ impl Up {
                 zookeeper: features.zookeeper,
                 kafka: features.kafka,
                 ledger: features.ledger,
+                bitcoin: features.bitcoin,
                 genesis: None,
             },
         };
@@ -215,13 +222,14 @@ fn describe(cluster: &Cluster, data_dir: Option<&Path>, token: &str) -> Result<S
     let place = data_dir.map_or_else(|| "in memory".to_owned(), |dir| format!("in {}", dir.display()));
     let _ = writeln!(out, "Verity is up: {} nodes in this process, data {place}, loopback only.\n", ids.len());
     let _ = writeln!(out, "  {:<15} {:<42} connect with", "system", "ports");
+    let bitcoin = bitcoin_way(cluster, *first, data_dir, token)?;
     for (name, _) in cluster.endpoints(*first)? {
         let mut addrs = Vec::new();
         for id in &ids {
             addrs.extend(cluster.endpoints(*id)?.into_iter().filter(|(other, _)| *other == name).map(|(_, addr)| addr));
         }
         let ports: Vec<String> = addrs.iter().map(|addr| addr.port().to_string()).collect();
-        let hint = compose::hint(name, &addrs);
+        let hint = compose::hint(name, &addrs, &bitcoin);
         let _ = writeln!(out, "  {name:<15} {:<42} {hint}", ports.join(" "));
     }
     let admin = cluster.admin_addr(*first)?;
@@ -236,6 +244,19 @@ fn describe(cluster: &Cluster, data_dir: Option<&Path>, token: &str) -> Result<S
     let _ = writeln!(out, "\nBreak it: verity fault partition 1{way}{key}\nHeal it:  verity fault heal{way}{key}");
     let _ = write!(out, "Stop it:  Ctrl-C");
     Ok(out)
+}
+
+/// How Bitcoin's client finds the first node, and is let in.
+fn bitcoin_way(cluster: &Cluster, first: NodeId, data_dir: Option<&Path>, token: &str) -> Result<String> {
+    let found = cluster.endpoints(first)?.into_iter().find(|(name, _)| *name == "bitcoin");
+    let port = match found.map(|(_, addr)| addr.port()) {
+        None | Some(18_443) => String::new(),
+        Some(port) => format!("-rpcport={port} "),
+    };
+    Ok(match data_dir {
+        Some(dir) => format!("{port}-datadir={}", bitcoin_dir(&node_dir(dir, first)).display()),
+        None => format!("{port}-rpcuser=__cookie__ -rpcpassword={token}"),
+    })
 }
 
 fn describe_json(cluster: &Cluster, data_dir: Option<&Path>, token: &str) -> Result<String> {

@@ -9,22 +9,14 @@
 //! The nodes are real and speak to each other as peers do; the wallets are theirs. What is promised is checked while it is
 //! shown; a promise that does not hold ends the tour with an error.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use verity_bitcoin::session::{NoLog, P2P_DOOR, RPC_DOOR};
 use verity_nakamoto::finality::{odds, popular};
-use verity_node::NodeHandle;
-use verity_storage::{Disk, RamDisk};
-use verity_types::NodeId;
 
-use crate::bitcoin::bitcoind;
-use crate::bitcoin::daemon::{self, Listen};
+use crate::bitcoin::member::Member;
 use crate::bitcoin::rpc::Node as Calls;
-use crate::secrets;
 use crate::tour::{Stage, now};
 
 /// The attacker's share that the odds are of.
@@ -34,44 +26,13 @@ const CONFIRMATIONS: u32 = 3;
 /// Peers meet and blocks travel within this.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A node in this process.
-struct Member {
-    handle: NodeHandle,
-    calls: Calls,
+/// A node in this process, whose wallets can pay from the first block on.
+fn member(id: u64) -> Result<Member> {
+    Member::in_memory(id, &["-fallbackfee=0.0001", "-keypool=10"])
 }
 
-impl Member {
-    fn start(id: u64) -> Result<Self> {
-        let password = secrets::new_token()?;
-        let config = bitcoind::in_memory(&["-fallbackfee=0.0001", "-keypool=10"], &password)?;
-        let disk: Arc<dyn Disk> = Arc::new(RamDisk::default());
-        let free = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let listen = [Listen { door: RPC_DOOR, addr: free }, Listen { door: P2P_DOOR, addr: free }];
-        let handle = daemon::start(NodeId(id), &disk, config, &listen, Box::new(NoLog))?;
-        let calls = Calls::new(&handle.doors[0].to_string(), "tour", &password);
-        Ok(Self { handle, calls })
-    }
-
-    fn call(&self, method: &str, params: &Value) -> Result<Value> {
-        self.calls.call(method, params)
-    }
-
-    fn text(&self, method: &str, params: &Value) -> Result<String> {
-        let answer = self.call(method, params)?;
-        answer.as_str().map(str::to_owned).with_context(|| format!("{method} answers with no text"))
-    }
-
-    fn of(&self, wallet: &str) -> Calls {
-        self.calls.wallet(wallet)
-    }
-
-    fn height(&self) -> Result<u64> {
-        self.call("getblockcount", &json!([]))?.as_u64().context("a height is a number")
-    }
-
-    fn mine(&self, count: u32, address: &str) -> Result<()> {
-        self.call("generatetoaddress", &json!([count, address])).map(|_| ())
-    }
+fn mine(calls: &Calls, count: u32, address: &str) -> Result<()> {
+    calls.call("generatetoaddress", &json!([count, address])).map(|_| ())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tour's thread waits for nodes of this process")]
@@ -105,17 +66,16 @@ fn worth(stage: &Stage, confirmations: u32) {
 /// Plays it.
 pub(crate) fn play(json: bool) -> Result<()> {
     let stage = Stage::open(json, 9);
-    let (honest, attacker) = (Member::start(1)?, Member::start(2)?);
-    let peer = honest.handle.doors[1].to_string();
+    let members = (member(1)?, member(2)?);
+    let (honest, attacker) = (&members.0.calls, &members.1.calls);
+    let peer = members.0.p2p.to_string();
     attacker.call("addnode", &json!([peer, "add"]))?;
     honest.call("createwallet", &json!(["buyer"]))?;
     honest.call("createwallet", &json!(["merchant"]))?;
-    let (buyer, merchant) = (honest.of("buyer"), honest.of("merchant"));
-    let address = |of: &Calls| -> Result<String> {
-        Ok(of.call("getnewaddress", &json!([]))?.as_str().context("an address is text")?.to_owned())
-    };
+    let (buyer, merchant) = (honest.wallet("buyer"), honest.wallet("merchant"));
+    let address = |of: &Calls| of.text("getnewaddress", &json!([]));
     let (buyers, merchants) = (address(&buyer)?, address(&merchant)?);
-    honest.mine(101, &buyers)?;
+    mine(honest, 101, &buyers)?;
     until("the second node follows", || Ok(attacker.height()? == 101))?;
     stage.say("network", "two nodes, 101 blocks; the buyer has 50 coins");
 
@@ -133,14 +93,14 @@ pub(crate) fn play(json: bool) -> Result<()> {
     attacker.call("setnetworkactive", &json!([false]))?;
     until("the attacker is alone", || Ok(attacker.call("getconnectioncount", &json!([]))? == 0))?;
     let secret = attacker.call("generateblock", &json!([buyers, [back["hex"]]]))?;
-    attacker.mine(CONFIRMATIONS, &buyers)?;
+    mine(attacker, CONFIRMATIONS, &buyers)?;
     stage.say(
         "attacker",
         &format!("mines in secret, upon the block below: {} blocks, and in the first of them", CONFIRMATIONS + 1),
     );
     stage.say("", "the same coins go back to the buyer");
     for confirmations in 1..=CONFIRMATIONS {
-        honest.mine(1, &merchants)?;
+        mine(honest, 1, &merchants)?;
         let seen = merchant.call("gettransaction", &json!([paid]))?;
         ensure!(seen["confirmations"] == confirmations, "the wallet counts {}", seen["confirmations"]);
         worth(&stage, confirmations);
@@ -178,6 +138,6 @@ pub(crate) fn play(json: bool) -> Result<()> {
             odds.reversal * 100.0
         ),
     );
-    attacker.handle.stop()?;
-    honest.handle.stop().map_err(Into::into)
+    members.1.handle.stop()?;
+    members.0.handle.stop().map_err(Into::into)
 }

@@ -20,8 +20,8 @@ pub(crate) struct Ports {
 /// Where the next search for free ports begins. Two offsets share no port: no two ports, of whichever of five nodes, are a
 /// multiple of the step apart.
 static NEXT: AtomicU16 = AtomicU16::new(400);
-const STEP: u16 = 48;
-const BASES: [u16; 6] = [2181, 7070, 7071, 8080, 9092, 26657];
+const STEP: u16 = 124;
+const BASES: [u16; 9] = [2181, 7070, 7071, 8080, 9092, 18443, 18444, 18445, 26657];
 const _: () = {
     let (mut one, ports) = (0, BASES.len() * 5);
     while one < ports {
@@ -51,7 +51,7 @@ impl Ports {
         };
         loop {
             let offset = NEXT.fetch_add(STEP, Ordering::Relaxed);
-            assert!(offset + 9092 + 1000 * nodes < 32_000, "some ports are free");
+            assert!(offset + 18445 + 1000 * nodes < 32_000, "some ports are free");
             if is_free(offset) {
                 return Self { offset };
             }

@@ -6,6 +6,8 @@ pub mod rest;
 pub mod rpc;
 pub mod zmq;
 
+mod figures;
 mod service;
 
+pub use figures::Figures;
 pub use service::{BitcoinConfig, BitcoinService, Log, NoLog, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};

@@ -25,6 +25,7 @@ use verity_nakamoto::BlockId;
 use verity_storage::{Disk, replace};
 use verity_types::{ConnId, Mono, Nanos, Token};
 
+use super::figures::Figures;
 use super::p2p::{self, Origin, Peers, Permissions, StoredFilter};
 use super::rpc::{self, Answer, Ctx, Files, Rpc, RpcConfig, WaitId};
 use super::zmq::{Publisher, Subscriber, Topic};
@@ -189,6 +190,7 @@ pub struct BitcoinService {
     rpc_allow: Vec<p2p::Subnet>,
     white: Vec<Permissions>,
     publishers: Vec<(Publisher, u32)>,
+    figures: Arc<Figures>,
     conns: BTreeMap<ConnId, Conn>,
     waits: BTreeMap<WaitId, (ConnId, RequestNumber)>,
     log: Box<dyn Log>,
@@ -268,6 +270,7 @@ impl BitcoinService {
             rpc_allow: config.rpc_allow,
             white: config.white,
             publishers: config.zmq.into_iter().map(publisher).collect(),
+            figures: Arc::default(),
             conns: BTreeMap::new(),
             waits: BTreeMap::new(),
             log,
@@ -286,6 +289,12 @@ impl BitcoinService {
     #[must_use]
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// Where the node is, for whoever watches it.
+    #[must_use]
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
     }
 
     /// Something with which calls are answered, and who answers them.
@@ -679,6 +688,7 @@ impl Service for BitcoinService {
             self.deliver(now, answers, out);
             out.push(SessionOutput::Stop);
         } else {
+            self.figures.read(&self.node, &self.peers);
             self.ask_to_be_woken(now, out);
         }
     }

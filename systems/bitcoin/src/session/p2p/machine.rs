@@ -271,6 +271,12 @@ impl Peers {
         self.filters = Some(filters);
     }
 
+    /// How many peers there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.peers.len()
+    }
+
     /// The options.
     #[must_use]
     pub fn config(&self) -> &Config {

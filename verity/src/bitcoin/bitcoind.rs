@@ -38,8 +38,17 @@ fn said<T>(result: Result<T, String>) -> Result<T> {
 }
 
 /// Where a node keeps what it has, if nobody says.
-fn default_folder() -> PathBuf {
+pub(super) fn default_folder() -> PathBuf {
     std::env::home_dir().unwrap_or_default().join(".verity").join("bitcoin")
+}
+
+/// Where a network's part of that is.
+pub(super) fn folder_of(folder: &Path, network: &str) -> PathBuf {
+    match network {
+        "main" => folder.to_owned(),
+        "test" => folder.join("testnet3"),
+        _ => folder.join(network),
+    }
 }
 
 /// Runs a node by these arguments, until it ends.
@@ -68,8 +77,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     read_conf(&mut conf, &folder)?;
     let network = said(conf.network())?;
-    let own =
-        if network == "main" { folder } else { folder.join(if network == "test" { "testnet3" } else { network }) };
+    let own = folder_of(&folder, network);
     if own.join("chainstate/CURRENT").exists() {
         bail!(
             "{} is of Bitcoin Core itself, whose coins are kept in another form; give Verity a folder of its own",
@@ -130,7 +138,7 @@ pub(crate) fn in_memory(flags: &[&str], password: &str) -> Result<BitcoinConfig>
     config(&conf, params(&conf, "regtest")?, Path::new(""), Path::new(""), Vec::new(), None)
 }
 
-fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
+pub(super) fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
     let named = conf.get("conf").filter(|name| !name.is_empty());
     let path = folder.join(named.as_deref().unwrap_or("bitcoin.conf"));
     let text = match fs::read_to_string(&path) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod bitcoind;
 mod chart;
+pub(crate) mod client;
 pub(crate) mod confidence;
 pub(crate) mod daemon;
 pub(crate) mod mine;

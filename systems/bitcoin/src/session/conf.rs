@@ -7,7 +7,11 @@
 //!
 //! Deliberately absent: files (the text comes in), and what flags mean.
 
+mod client;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use client::client_help;
 
 /// What a flag may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +26,11 @@ enum Scope {
 
 use Scope::{All, Command, Network};
 
-/// Every flag, how far it counts, and what it is for; nothing where it is taken for tools' sake and changes nothing here.
-const FLAGS: &[(&str, Scope, &str)] = &[
+/// A flag, how far it counts, and what it is for.
+type Flag = (&'static str, Scope, &'static str);
+
+/// Every flag of a node, how far it counts, and what it is for; nothing where it is taken for tools' sake and changes nothing here.
+const FLAGS: &[Flag] = &[
     ("?", Command, "Print this help message and exit"),
     ("h", Command, "Print this help message and exit"),
     ("help", Command, "Print this help message and exit"),
@@ -233,8 +240,8 @@ const FLAGS: &[(&str, Scope, &str)] = &[
     ("zmqpubsequencehwm", All, ""),
 ];
 
-fn flag(name: &str) -> Option<&'static (&'static str, Scope, &'static str)> {
-    FLAGS.iter().find(|(known, ..)| *known == name)
+fn flag(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().chain(client::FLAGS).find(|(known, ..)| *known == name)
 }
 
 /// What is set.
@@ -262,12 +269,25 @@ fn is_true(value: &str) -> bool {
 }
 
 impl Conf {
-    /// Reads a command line, without the program's name.
+    /// Reads a node's command line, without the program's name.
     ///
     /// # Errors
     /// Core's words.
     pub fn from_command_line<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        Self::from_line(args, FLAGS)
+    }
+
+    /// Reads the flags of a client's command line, which stand in front of the method.
+    ///
+    /// # Errors
+    /// Core's words.
+    pub fn from_client_line<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        Self::from_line(args, client::FLAGS)
+    }
+
+    fn from_line<'a>(args: impl IntoIterator<Item = &'a str>, flags: &[Flag]) -> Result<Self, String> {
         let mut conf = Self { section: "main", ..Self::default() };
+        let known_here = |name: &str| flags.iter().any(|(own, ..)| *own == name);
         for arg in args {
             let Some(rest) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
                 return Err(format!(
@@ -275,11 +295,13 @@ impl Conf {
                 ));
             };
             let (name, value) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
-            let (known, value) = match flag(name) {
-                Some((known, ..)) => (*known, value.unwrap_or_default().to_owned()),
-                None => negated(name, value)
-                    .ok_or_else(|| format!("Error parsing command line arguments: Invalid parameter {arg}"))?,
+            let found = match flag(name) {
+                Some((known, ..)) => Some((*known, value.unwrap_or_default().to_owned())),
+                None => negated(name, value),
             };
+            let (known, value) = found
+                .filter(|(known, _)| known_here(known))
+                .ok_or_else(|| format!("Error parsing command line arguments: Invalid parameter {arg}"))?;
             let values = conf.command.entry(known).or_default();
             if name != known {
                 // What came before does not count.

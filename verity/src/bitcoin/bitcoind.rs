@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use verity_bitcoin::Params;
-use verity_bitcoin::chain::{ChainConfig, Workers};
+use verity_bitcoin::chain::{ChainConfig, Prune, Reindex, Workers};
 use verity_bitcoin::mempool::MempoolOptions;
 use verity_bitcoin::session::conf::{self, Conf};
 use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
@@ -88,9 +88,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     // Keys are nobody else's business.
     fs::create_dir_all(own.join("wallets"))?;
     fs::set_permissions(own.join("wallets"), fs::Permissions::from_mode(0o700))?;
-    if conf.is_on("reindex", false) {
-        bail!("-reindex is not served: the blocks of {} are asked for anew in another folder", own.display());
-    }
     let cookie_path = conf
         .get("rpccookiefile")
         .filter(|path| !path.is_empty())
@@ -342,6 +339,7 @@ fn p2p_config(conf: &Conf) -> Result<p2p::Config> {
         tip_age_max: number("maxtipage", otherwise.tip_age_max)?,
         external,
         seeds: Vec::new(),
+        prune: prune(conf)?.is_some(),
         user_agent: user_agent(&comments),
         verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
     })
@@ -398,6 +396,26 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
     }))
 }
 
+/// Which old blocks are thrown away, if any.
+fn prune(conf: &Conf) -> Result<Option<Prune>> {
+    const TARGET_MIN: u64 = 550;
+    let wanted = said(conf.number("prune"))?.unwrap_or(0);
+    let wanted = u64::try_from(wanted).map_err(|_| anyhow!("Prune cannot be configured with a negative value."))?;
+    let prune = match wanted {
+        0 => return Ok(None),
+        1 => Prune::ByHand,
+        TARGET_MIN.. => Prune::Target(wanted.saturating_mul(1 << 20)),
+        _ => bail!("Prune configured below the minimum of {TARGET_MIN} MiB.  Please use a higher number."),
+    };
+    if conf.is_on("txindex", false) {
+        bail!("Prune mode is incompatible with -txindex.");
+    }
+    if conf.is_on("reindex-chainstate", false) {
+        bail!("Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.");
+    }
+    Ok(Some(prune))
+}
+
 fn config(
     conf: &Conf,
     params: Params,
@@ -452,6 +470,13 @@ fn config(
             coins_bytes: usize::try_from(weight("dbcache", 450)?.max(4) << 20)?,
             salt: secrets::seed()?,
             workers: Arc::new(Threads(threads)),
+            prune: prune(conf)?,
+            small_files: conf.is_on("fastprune", false),
+            reindex: match (conf.is_on("reindex", false), conf.is_on("reindex-chainstate", false)) {
+                (true, _) => Some(Reindex::All),
+                (false, true) => Some(Reindex::Coins),
+                _ => None,
+            },
         },
         mempool,
         p2p,

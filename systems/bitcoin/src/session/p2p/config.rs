@@ -182,6 +182,8 @@ pub struct Config {
     pub external: Vec<std::net::SocketAddr>,
     /// `-dns` and its like are the host's; this asks it for addresses once nothing is known (`-dnsseed`).
     pub seeds: Vec<String>,
+    /// `-prune`: of old blocks the last alone are served.
+    pub prune: bool,
     /// `-uacomment`, and our name before it.
     pub user_agent: String,
     /// `-debug`: what peers say is written down.
@@ -210,6 +212,7 @@ impl Default for Config {
             tip_age_max: 24 * 3_600,
             external: Vec::new(),
             seeds: Vec::new(),
+            prune: false,
             user_agent: user_agent(&[]),
             verbose: false,
         }

@@ -286,8 +286,9 @@ impl Peers {
     /// What we offer.
     #[must_use]
     pub fn services(&self) -> Services {
-        let mut bits = Services::NETWORK | Services::NETWORK_LIMITED | Services::WITNESS;
+        let mut bits = Services::NETWORK_LIMITED | Services::WITNESS;
         let options = [
+            (!self.config.prune, Services::NETWORK),
             (self.config.v2_transport, Services::P2P_V2),
             (self.config.bloom_filters, Services::BLOOM),
             (self.config.block_filters, Services::COMPACT_FILTERS),

@@ -301,7 +301,22 @@ fn auth(conf: &Conf, cookie: Option<&Cookie>) -> Result<Auth> {
     Ok(auth)
 }
 
-fn p2p_config(conf: &Conf) -> Result<p2p::Config> {
+/// Whom to ask for addresses where few are known: those who are named, then the network's own.
+fn seeds(conf: &Conf, params: &Params) -> Result<Vec<String>> {
+    let chosen = conf.is_set("connect");
+    let (dns, asked) = (conf.is_on("dns", true), conf.is_on("dnsseed", !chosen));
+    if conf.is_on("forcednsseed", false) && !asked {
+        bail!("Cannot set -forcednsseed to true when setting -dnsseed to false.");
+    }
+    let with_port = |name: String| if name.contains(':') { name } else { format!("{name}:{}", params.p2p_port) };
+    let mut seeds: Vec<String> = conf.all("seednode").into_iter().map(with_port).collect();
+    if dns && asked && !conf.is_set("signetchallenge") {
+        seeds.extend(params.dns_seeds().iter().map(|name| (*name).to_owned()));
+    }
+    Ok(seeds)
+}
+
+fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
     let number = |name: &str, otherwise: u64| -> Result<u64> {
         let number = said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from);
         number.with_context(|| format!("-{name} is not negative"))
@@ -338,7 +353,8 @@ fn p2p_config(conf: &Conf) -> Result<p2p::Config> {
         extra_transactions: usize::try_from(number("blockreconstructionextratxn", 100)?)?,
         tip_age_max: number("maxtipage", otherwise.tip_age_max)?,
         external,
-        seeds: Vec::new(),
+        seeds: seeds(conf, params)?,
+        force_seeds: conf.is_on("forcednsseed", false),
         prune: prune(conf)?.is_some(),
         user_agent: user_agent(&comments),
         verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
@@ -424,7 +440,7 @@ fn config(
     zmq: Vec<ZmqDoor>,
     cookie: Option<&Cookie>,
 ) -> Result<BitcoinConfig> {
-    let (p2p, mempool) = (p2p_config(conf)?, mempool_options(conf, &params)?);
+    let (p2p, mempool) = (p2p_config(conf, &params)?, mempool_options(conf, &params)?);
     let weight = |name: &str, otherwise: u64| -> Result<u64> {
         Ok(said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from)?)
     };

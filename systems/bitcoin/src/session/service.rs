@@ -465,8 +465,6 @@ impl BitcoinService {
                 p2p::Output::Pause(conn) => out.push(SessionOutput::Pause(conn)),
                 p2p::Output::Resume(conn) => out.push(SessionOutput::Resume(conn)),
                 p2p::Output::Log { category, text } => self.log.line(category, &text),
-                // Names of seeds are looked up by nobody yet: peers are added.
-                p2p::Output::Resolve(_) => {}
             }
         }
         Ok(())

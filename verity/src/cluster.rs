@@ -225,12 +225,8 @@ impl Cluster {
         if runs && chain_runs {
             bail!("node {id} is running");
         }
-        if let Some(chains) = &self.chains {
-            let started = chains.start_node(id);
-            started.map_err(|error| anyhow!("the Bitcoin node of node {id} cannot start: {error:#}"))?;
-        }
         if runs {
-            return Ok(());
+            return self.start_chain(id);
         }
         let offset = self.options.port_offset;
         let place = compose::Place {
@@ -256,8 +252,21 @@ impl Cluster {
             port: Box::new(move |base| port(base, id, offset)),
         };
         let spec = compose::node(&self.options.plan, place).with_context(|| format!("node {id} cannot start"))?;
-        nodes.insert(id, verity_node::start(spec).map_err(|error| self.explain(id, &error))?);
+        let node = verity_node::start(spec).map_err(|error| self.explain(id, &error))?;
+        // Without its Bitcoin node the node does not run either: its end is that of `node`.
+        self.start_chain(id)?;
+        nodes.insert(id, node);
         Ok(())
+    }
+
+    fn start_chain(&self, id: NodeId) -> Result<()> {
+        let Some(chains) = &self.chains else { return Ok(()) };
+        let hint = |error: &anyhow::Error| match error.downcast_ref::<NodeError>() {
+            Some(NodeError::Listen { .. }) => " --port-offset moves them all",
+            _ => "",
+        };
+        let told = |error| anyhow!("the Bitcoin node of node {id} cannot start: {error:#}{}", hint(&error));
+        chains.start_node(id).map_err(told)
     }
 
     /// Why a node does not start, and what to do if it is for a port.

@@ -22,24 +22,48 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// What follows the name of Core's node, if the program was called by it or asked for it: its flags are not ours.
-fn core_args() -> Option<Vec<String>> {
+/// Core's programs that this one can be called as.
+#[derive(Clone, Copy)]
+enum Core {
+    Node,
+    Client,
+}
+
+impl Core {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "bitcoind" => Some(Self::Node),
+            "bitcoin-cli" => Some(Self::Client),
+            _ => None,
+        }
+    }
+}
+
+/// What follows the name of a program of Core's, if this one was called by it or asked for it: its flags are not ours.
+fn core_args() -> Option<(Core, Vec<String>)> {
     let mut args = std::env::args();
     let program = args.next().unwrap_or_default();
-    let called = std::path::Path::new(&program).file_name().is_some_and(|name| name == "bitcoind");
-    (called || args.next().is_some_and(|first| first == "bitcoind"))
-        .then(|| std::env::args().skip(if called { 1 } else { 2 }).collect())
+    let name = std::path::Path::new(&program).file_name().unwrap_or_default();
+    if let Some(core) = name.to_str().and_then(Core::named) {
+        return Some((core, args.collect()));
+    }
+    let core = Core::named(&args.next()?)?;
+    Some((core, args.collect()))
 }
 
 fn main() -> ExitCode {
-    if let Some(args) = core_args() {
-        return match bitcoin::bitcoind::run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("Error: {error:#}");
-                ExitCode::FAILURE
-            }
-        };
+    match core_args() {
+        Some((Core::Client, args)) => return ExitCode::from(bitcoin::client::run(&args)),
+        Some((Core::Node, args)) => {
+            return match bitcoin::bitcoind::run(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("Error: {error:#}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
+        None => {}
     }
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,

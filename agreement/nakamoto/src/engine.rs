@@ -228,6 +228,21 @@ impl Engine {
         }
     }
 
+    /// A stored block was thrown away. It may come again.
+    ///
+    /// # Panics
+    /// If it is the tip, or the first block.
+    pub fn on_pruned(&mut self, id: BlockId) {
+        assert!(id != BlockId::GENESIS && id != self.tip(), "the first block and the tip stay");
+        self.candidates.remove(&self.merit(id));
+        let entry = self.tree.entry_mut(id);
+        entry.has_data = false;
+        let prev = entry.prev.expect("it is not the first");
+        if let Some(waiting) = self.waiting.get_mut(&prev) {
+            waiting.retain(|other| *other != id);
+        }
+    }
+
     /// All below a block is there: it may count, and so may those that waited for it.
     fn complete(&mut self, id: BlockId) {
         let mut queue = vec![id];

@@ -43,7 +43,8 @@ fn median(mut all: Vec<f64>) -> Result<f64> {
 pub(super) fn connect(file: &Path, folder: &Path, threads: usize) -> Result<String> {
     let blocks: Vec<Arc<Block>> = read(file)?.into_iter().map(Arc::new).collect();
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(folder)?);
-    let config = ChainConfig { coins_bytes: 450 << 20, salt: 7, workers: Arc::new(Threads(threads)) };
+    let config =
+        ChainConfig { coins_bytes: 450 << 20, salt: 7, workers: Arc::new(Threads(threads)), ..ChainConfig::default() };
     let mut chain = Chain::open(&disk, Params::regtest(), config)?;
     let (mut full, mut wide, begin) = (Vec::new(), 0.0, now());
     for block in &blocks {

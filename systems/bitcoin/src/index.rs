@@ -6,7 +6,9 @@
 //! - upon a reorganisation: nothing. A transaction of a block that does not count any more is found there until another has it,
 //!   as in Core; filters stand under their blocks' hashes.
 //!
-//! Deliberately absent: pruning, and any index by address.
+//! - upon a block that is missing because old ones are thrown away: an index cannot begin or go on, and says so.
+//!
+//! Deliberately absent: any index by address.
 
 use std::sync::Arc;
 
@@ -123,6 +125,13 @@ impl Index {
         for height in from..=chain.height() {
             let id = chain.active(height).expect("it is no higher than the tip");
             let missing = || {
+                if chain.has_pruned() {
+                    return ChainError::Corrupt(format!(
+                        "{} best block of the index goes beyond pruned data (including undo data). Please disable the index or \
+                         reindex (which will download the whole blockchain again)",
+                        if self.filters.is_some() { "basic block filter index" } else { "txindex" }
+                    ));
+                }
                 ChainError::Corrupt(format!(
                     "block {height} is not stored whole; move its folder away, and the blocks are asked for anew"
                 ))

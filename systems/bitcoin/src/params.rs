@@ -85,6 +85,33 @@ fn pow(limit: &str, timespan: u32) -> PowParams {
 const MAIN_LIMIT: &str = "00000000ffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
 
 impl Params {
+    /// Names behind which nodes of the network are, by Core's list. A network of one's own has none.
+    #[must_use]
+    pub fn dns_seeds(&self) -> &'static [&'static str] {
+        match self.network {
+            Network::Bitcoin => &[
+                "seed.bitcoin.sipa.be",
+                "dnsseed.bluematt.me",
+                "seed.bitcoin.jonasschnelli.ch",
+                "seed.btc.petertodd.net",
+                "seed.bitcoin.sprovoost.nl",
+                "dnsseed.emzy.de",
+                "seed.bitcoin.wiz.biz",
+                "seed.mainnet.achownodes.xyz",
+            ],
+            Network::Testnet => &[
+                "testnet-seed.bitcoin.jonasschnelli.ch",
+                "seed.tbtc.petertodd.net",
+                "seed.testnet.bitcoin.sprovoost.nl",
+                "testnet-seed.bluematt.me",
+                "seed.testnet.achownodes.xyz",
+            ],
+            Network::Testnet4 => &["seed.testnet4.bitcoin.sprovoost.nl", "seed.testnet4.wiz.biz"],
+            Network::Signet => &["seed.signet.bitcoin.sprovoost.nl", "seed.signet.achownodes.xyz"],
+            _ => &[],
+        }
+    }
+
     /// As Core calls the network: `main`, `test`, `testnet4`, `signet`, `regtest`.
     #[must_use]
     pub fn chain_name(&self) -> &'static str {

@@ -49,11 +49,15 @@ class Node(Calls):
         self.port = port or free_port()
         self.flags, self.process = flags, None
 
-    def start(self):
+    def start_without_waiting(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         line = [os.environ["VERITY"], "bitcoind", self.chain, f"-datadir={self.folder}"]
         line += [f"-rpcport={self.rpc_port}", f"-port={self.port}", "-fallbackfee=0.0002", *self.flags]
         self.process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return self.process
+
+    def start(self):
+        self.start_without_waiting()
         deadline = time.monotonic() + 30
         while True:
             assert self.process.poll() is None, self.process.stdout.read().decode()

@@ -27,7 +27,7 @@ def takes_key(node, key):
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_addresses_and_keys(chain, tmp_path):
-    with Node(tmp_path, "-listen=0", chain=CHAINS[chain], folder_of_chain=FOLDERS[chain]) as node:
+    with Node(tmp_path, "-listen=0", "-connect=0", chain=CHAINS[chain], folder_of_chain=FOLDERS[chain]) as node:
         looked = 0
         for text, payload, facts in read("key_io_valid.json"):
             own = facts["chain"] == chain

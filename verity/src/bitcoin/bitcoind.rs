@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use verity_bitcoin::Params;
-use verity_bitcoin::chain::{ChainConfig, Workers};
+use verity_bitcoin::chain::{ChainConfig, Prune, Reindex, Workers};
 use verity_bitcoin::mempool::MempoolOptions;
 use verity_bitcoin::session::conf::{self, Conf};
 use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
@@ -39,8 +39,17 @@ fn said<T>(result: Result<T, String>) -> Result<T> {
 }
 
 /// Where a node keeps what it has, if nobody says.
-fn default_folder() -> PathBuf {
+pub(super) fn default_folder() -> PathBuf {
     std::env::home_dir().unwrap_or_default().join(".verity").join("bitcoin")
+}
+
+/// Where a network's part of that is.
+pub(super) fn folder_of(folder: &Path, network: &str) -> PathBuf {
+    match network {
+        "main" => folder.to_owned(),
+        "test" => folder.join("testnet3"),
+        _ => folder.join(network),
+    }
 }
 
 /// Runs a node by these arguments, until it ends.
@@ -69,8 +78,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     read_conf(&mut conf, &folder)?;
     let network = said(conf.network())?;
-    let own =
-        if network == "main" { folder } else { folder.join(if network == "test" { "testnet3" } else { network }) };
+    let own = folder_of(&folder, network);
     if own.join("chainstate/CURRENT").exists() {
         bail!(
             "{} is of Bitcoin Core itself, whose coins are kept in another form; give Verity a folder of its own",
@@ -81,9 +89,6 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     // Keys are nobody else's business.
     fs::create_dir_all(own.join("wallets"))?;
     fs::set_permissions(own.join("wallets"), fs::Permissions::from_mode(0o700))?;
-    if conf.is_on("reindex", false) {
-        bail!("-reindex is not served: the blocks of {} are asked for anew in another folder", own.display());
-    }
     let cookie_path = conf
         .get("rpccookiefile")
         .filter(|path| !path.is_empty())
@@ -152,7 +157,7 @@ fn listeners(conf: &Conf, params: &Params) -> Result<(Vec<Listen>, Vec<Permissio
     Ok((listen, white, zmq))
 }
 
-fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
+pub(super) fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
     let named = conf.get("conf").filter(|name| !name.is_empty());
     let path = folder.join(named.as_deref().unwrap_or("bitcoin.conf"));
     let text = match fs::read_to_string(&path) {
@@ -318,7 +323,22 @@ fn auth(conf: &Conf, cookie: Option<&Cookie>) -> Result<Auth> {
     Ok(auth)
 }
 
-fn p2p_config(conf: &Conf) -> Result<p2p::Config> {
+/// Whom to ask for addresses where few are known: those who are named, then the network's own.
+fn seeds(conf: &Conf, params: &Params) -> Result<Vec<String>> {
+    let chosen = conf.is_set("connect");
+    let (dns, asked) = (conf.is_on("dns", true), conf.is_on("dnsseed", !chosen));
+    if conf.is_on("forcednsseed", false) && !asked {
+        bail!("Cannot set -forcednsseed to true when setting -dnsseed to false.");
+    }
+    let with_port = |name: String| if name.contains(':') { name } else { format!("{name}:{}", params.p2p_port) };
+    let mut seeds: Vec<String> = conf.all("seednode").into_iter().map(with_port).collect();
+    if dns && asked && !conf.is_set("signetchallenge") {
+        seeds.extend(params.dns_seeds().iter().map(|name| (*name).to_owned()));
+    }
+    Ok(seeds)
+}
+
+fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
     let number = |name: &str, otherwise: u64| -> Result<u64> {
         let number = said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from);
         number.with_context(|| format!("-{name} is not negative"))
@@ -355,7 +375,9 @@ fn p2p_config(conf: &Conf) -> Result<p2p::Config> {
         extra_transactions: usize::try_from(number("blockreconstructionextratxn", 100)?)?,
         tip_age_max: number("maxtipage", otherwise.tip_age_max)?,
         external,
-        seeds: Vec::new(),
+        seeds: seeds(conf, params)?,
+        force_seeds: conf.is_on("forcednsseed", false),
+        prune: prune(conf)?.is_some(),
         user_agent: user_agent(&comments),
         verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
     })
@@ -412,6 +434,26 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
     }))
 }
 
+/// Which old blocks are thrown away, if any.
+fn prune(conf: &Conf) -> Result<Option<Prune>> {
+    const TARGET_MIN: u64 = 550;
+    let wanted = said(conf.number("prune"))?.unwrap_or(0);
+    let wanted = u64::try_from(wanted).map_err(|_| anyhow!("Prune cannot be configured with a negative value."))?;
+    let prune = match wanted {
+        0 => return Ok(None),
+        1 => Prune::ByHand,
+        TARGET_MIN.. => Prune::Target(wanted.saturating_mul(1 << 20)),
+        _ => bail!("Prune configured below the minimum of {TARGET_MIN} MiB.  Please use a higher number."),
+    };
+    if conf.is_on("txindex", false) {
+        bail!("Prune mode is incompatible with -txindex.");
+    }
+    if conf.is_on("reindex-chainstate", false) {
+        bail!("Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.");
+    }
+    Ok(Some(prune))
+}
+
 fn config(
     conf: &Conf,
     params: Params,
@@ -420,7 +462,7 @@ fn config(
     zmq: Vec<ZmqDoor>,
     cookie: Option<&Cookie>,
 ) -> Result<BitcoinConfig> {
-    let (p2p, mempool) = (p2p_config(conf)?, mempool_options(conf, &params)?);
+    let (p2p, mempool) = (p2p_config(conf, &params)?, mempool_options(conf, &params)?);
     let weight = |name: &str, otherwise: u64| -> Result<u64> {
         Ok(said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from)?)
     };
@@ -466,6 +508,13 @@ fn config(
             coins_bytes: usize::try_from(weight("dbcache", 450)?.max(4) << 20)?,
             salt: secrets::seed()?,
             workers: Arc::new(Threads(threads)),
+            prune: prune(conf)?,
+            small_files: conf.is_on("fastprune", false),
+            reindex: match (conf.is_on("reindex", false), conf.is_on("reindex-chainstate", false)) {
+                (true, _) => Some(Reindex::All),
+                (false, true) => Some(Reindex::Coins),
+                _ => None,
+            },
         },
         mempool,
         p2p,

@@ -176,8 +176,8 @@ pub(crate) fn wait(node: NodeHandle) -> Result<()> {
     node.stop().map_err(Into::into)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the main thread has nothing else to do")]
-fn pause(span: Duration) {
+#[expect(clippy::disallowed_methods, reason = "a main thread that has nothing else to do")]
+pub(super) fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 

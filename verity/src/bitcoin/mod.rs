@@ -4,6 +4,7 @@ pub(crate) mod attack;
 pub(crate) mod bitcoind;
 pub(crate) mod chains;
 mod chart;
+pub(crate) mod client;
 pub(crate) mod confidence;
 pub(crate) mod daemon;
 pub(crate) mod member;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 /// A call that takes longer has no answer.
 const CALL_WAIT: Duration = Duration::from_secs(30);
-/// No answer is longer: a template of a full block.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// No answer is longer: a full mempool, each transaction with all that is known of it.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
 
 /// Where a node is, and how it lets us in.
 #[derive(Args, Debug)]
@@ -50,19 +50,20 @@ impl RpcArgs {
             }
             _ => bail!("say how the node lets you in: --cookie DIR/regtest/.cookie, or --user and --password"),
         };
-        Ok(Node::of(&self.rpc, &credentials))
+        Ok(Node::of(&self.rpc, &credentials, Some(CALL_WAIT)))
     }
 }
 
 impl Node {
     /// A node of this process, or any whose password is known.
     pub(crate) fn new(addr: &str, user: &str, password: &str) -> Self {
-        Self::of(addr, &format!("{user}:{password}"))
+        Self::of(addr, &format!("{user}:{password}"), Some(CALL_WAIT))
     }
 
-    fn of(addr: &str, credentials: &str) -> Self {
+    /// A node that lets in whoever has these credentials, `user:password`; an answer may take so long.
+    pub(super) fn of(addr: &str, credentials: &str, wait: Option<Duration>) -> Self {
         let encoded = base64::engine::general_purpose::STANDARD.encode(credentials);
-        let config = ureq::Agent::config_builder().timeout_global(Some(CALL_WAIT)).http_status_as_error(false);
+        let config = ureq::Agent::config_builder().timeout_global(wait).http_status_as_error(false);
         Self {
             url: format!("http://{addr}/"),
             authorization: format!("Basic {encoded}"),
@@ -92,18 +93,27 @@ impl Node {
         self.call("getblockcount", &json!([]))?.as_u64().context("a height is a number")
     }
 
+    /// Sends a request; answers with the status and the text that came.
+    ///
+    /// # Errors
+    /// The node is not there, or does not answer.
+    pub(super) fn exchange(&self, body: &str) -> Result<(u16, String), ureq::Error> {
+        let request = self.agent.post(&self.url).header("Authorization", &self.authorization);
+        let mut response = request.send(body)?;
+        let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
+        Ok((response.status().as_u16(), text))
+    }
+
     /// Calls a method.
     ///
     /// # Errors
     /// The node is not there, lets nobody in, or says no in its own words.
     pub(crate) fn call(&self, method: &str, params: &Value) -> Result<Value> {
         let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
-        let request = self.agent.post(&self.url).header("Authorization", &self.authorization);
-        let mut response = request.send(body).with_context(|| format!("{} does not answer", self.url))?;
-        if response.status() == 401 {
+        let (status, text) = self.exchange(&body).with_context(|| format!("{} does not answer", self.url))?;
+        if status == 401 {
             bail!("{} lets nobody in by that password", self.url);
         }
-        let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
         let mut answer: Value = serde_json::from_str(&text).map_err(|_| anyhow!("{} answers no JSON", self.url))?;
         match &answer["error"]["message"] {
             Value::String(words) => bail!("{method}: {words}"),

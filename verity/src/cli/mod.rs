@@ -92,6 +92,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
         flags: Vec<String>,
     },
+    /// Call a Bitcoin node, Verity's or any other, by the flags of Core's client: verity bitcoin-cli -regtest getblockcount.
+    BitcoinCli {
+        /// Core's, then a method and its parameters.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FLAGS")]
+        flags: Vec<String>,
+    },
     /// Tell what confirmations of Bitcoin are worth.
     Bitcoin(bitcoin::Bitcoin),
     /// Run a cluster in a deterministic world full of faults: one seed, one history.
@@ -121,6 +127,7 @@ impl Cli {
             Command::Fault(fault) => fault.run(json),
             Command::Kafka(kafka) => kafka.run(json),
             Command::Bitcoind { flags } => crate::bitcoin::bitcoind::run(&flags),
+            Command::BitcoinCli { flags } => std::process::exit(crate::bitcoin::client::run(&flags).into()),
             Command::Bitcoin(bitcoin) => bitcoin.run(json),
             Command::Sim(sim) => sim.run(json),
             Command::Tour(tour) => tour.run(json),

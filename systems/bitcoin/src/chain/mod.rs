@@ -26,6 +26,8 @@ mod coin;
 mod coins;
 mod connect;
 mod merkle;
+mod prune;
+mod reindex;
 mod reject;
 pub(crate) mod scripts;
 mod signet;
@@ -38,6 +40,8 @@ pub mod transaction;
 pub use check::{COMMITMENT_HEAD, SIGOPS_COST_MAX, height_push, mutation, witness_commitment};
 pub use coin::{BlockUndo, Coin, TxUndo};
 pub(crate) use connect::is_unspendable;
+pub use prune::{KEPT, Prune};
+pub use reindex::Reindex;
 pub use reject::{BlockReject, ChainError, RejectKind};
 pub use scripts::{LIBRARY_INPUTS_MAX, OneByOne, Workers};
 
@@ -56,6 +60,7 @@ const AHEAD_MAX: u32 = 288;
 /// Scripts are taken to be good only below so much work, in seconds of the network's.
 const ASSUME_VALID_SECONDS: f64 = 14.0 * 24.0 * 60.0 * 60.0;
 const CHAINSTATE: &str = "chainstate";
+const COINS_FILE: &str = "chainstate/coins.redb";
 
 /// How a chain uses its disk and memory.
 #[derive(Clone, Debug)]
@@ -66,11 +71,24 @@ pub struct ChainConfig {
     pub salt: u64,
     /// Who runs the scripts of a block.
     pub workers: Arc<dyn Workers>,
+    /// Whether old blocks are thrown away (`-prune`).
+    pub prune: Option<Prune>,
+    /// Files of blocks are small, so that there soon are many (`-fastprune`).
+    pub small_files: bool,
+    /// What is made anew at this start.
+    pub reindex: Option<Reindex>,
 }
 
 impl Default for ChainConfig {
     fn default() -> Self {
-        Self { coins_bytes: 64 << 20, salt: 0, workers: Arc::new(OneByOne) }
+        Self {
+            coins_bytes: 64 << 20,
+            salt: 0,
+            workers: Arc::new(OneByOne),
+            prune: None,
+            small_files: false,
+            reindex: None,
+        }
     }
 }
 
@@ -121,6 +139,8 @@ pub struct Chain {
     audits: Audits,
     /// The block that came last: it is most often the next to be judged.
     held: Option<Held>,
+    /// Up to which height an index has blocks for good.
+    held_at: Option<u32>,
 }
 
 fn of_header(error: HeaderError, header: &Header) -> BlockReject {
@@ -142,16 +162,36 @@ fn of_header(error: HeaderError, header: &Header) -> BlockReject {
 }
 
 impl Chain {
-    /// Opens what a disk has, or begins; then goes to the best tip.
+    /// Opens what a disk has, or begins.
     ///
     /// # Errors
     /// The disk's, or what it has does not hold together.
     pub fn open(disk: &Arc<dyn Disk>, params: Params, config: ChainConfig) -> Result<Self, ChainError> {
-        let (store, kept) = Store::open(Arc::clone(disk), params.magic)?;
+        Self::open_telling(disk, params, config, &mut |_| {})
+    }
+
+    /// The same, and goes to the best tip; `report` is told how far what takes long is.
+    ///
+    /// # Errors
+    /// The disk's, or what it has does not hold together.
+    pub fn open_telling(
+        disk: &Arc<dyn Disk>,
+        params: Params,
+        config: ChainConfig,
+        report: &mut dyn FnMut(&str),
+    ) -> Result<Self, ChainError> {
+        let unread = reindex::prepare(disk.as_ref(), config.reindex, config.prune.is_some())?;
+        let (store, kept) = Store::open(Arc::clone(disk), params.magic, config.small_files)?;
         disk.create_dir(CHAINSTATE)?;
-        let path = format!("{CHAINSTATE}/coins.redb");
+        let path = COINS_FILE.to_owned();
         let kv = RedbKv::open(disk.as_ref(), &RedbConfig { path, cache_size: 8 << 20, ..RedbConfig::default() })?;
-        Self::with_coins(store, kept, Box::new(kv), params, config)
+        let mut chain = Self::with_coins(store, kept, Box::new(kv), params, config)?;
+        if unread {
+            chain.read_files(disk.as_ref(), report)?;
+        }
+        chain.begin()?;
+        chain.activate_quietly(report)?;
+        Ok(chain)
     }
 
     fn with_coins(
@@ -167,10 +207,8 @@ impl Chain {
         };
         let engine = engine.map_err(|at| broken(format!("entry {at} of the index of blocks stands on nothing")))?;
         let coins = Coins::open(kv, params.genesis.block_hash(), config.salt)?;
-        let mut chain = Self { params, config, engine, store, coins, audits: Audits::default(), held: None };
-        if chain.store.block_bytes(BlockId::GENESIS)?.is_none() {
-            chain.store.put_block(BlockId::GENESIS, &serialize(&chain.params.genesis))?;
-        }
+        let mut chain =
+            Self { params, config, engine, store, coins, audits: Audits::default(), held: None, held_at: None };
         let best = chain.coins.best();
         let tip = chain.tree().find(&best).filter(|id| chain.entry(*id).chain_tx_count > 0);
         let tip = tip.ok_or_else(|| broken(format!("the coins are as of block {best}, which is not known")))?;
@@ -178,21 +216,43 @@ impl Chain {
         Ok(chain)
     }
 
+    /// The first block is stored, and what is left of blocks that were thrown away is none of a node that throws none away.
+    fn begin(&mut self) -> Result<(), ChainError> {
+        let pruned = self.has_pruned();
+        if pruned && self.config.prune.is_none() {
+            return Err(ChainError::Corrupt(
+                "You need to rebuild the database using -reindex to go back to unpruned mode.  This will redownload the entire blockchain"
+                    .to_owned(),
+            ));
+        }
+        if pruned {
+            self.store.remove_unnamed()?;
+        } else if self.store.block_bytes(BlockId::GENESIS)?.is_none() {
+            self.store.put_block(BlockId::GENESIS, &serialize(&self.params.genesis))?;
+        }
+        Ok(())
+    }
+
     /// Goes to the best tip: after a start, what came before and was not applied yet.
     ///
     /// # Errors
     /// The disk's.
     pub fn activate(&mut self, events: &mut Vec<ChainEvent>) -> Result<(), ChainError> {
-        while let Some(output) = self.engine.step() {
-            match output {
-                Output::Revert(id) => self.revert(id, events)?,
-                Output::Judge(id) => self.judge(id, events)?,
-            }
-            if self.coins.bytes() > self.config.coins_bytes {
-                self.flush()?;
-            }
-        }
+        while self.activate_one(events)? {}
         Ok(())
+    }
+
+    /// One step of that. False if there is none.
+    fn activate_one(&mut self, events: &mut Vec<ChainEvent>) -> Result<bool, ChainError> {
+        let Some(output) = self.engine.step() else { return Ok(false) };
+        match output {
+            Output::Revert(id) => self.revert(id, events)?,
+            Output::Judge(id) => self.judge(id, events)?,
+        }
+        if self.coins.bytes() > self.config.coins_bytes {
+            self.flush()?;
+        }
+        Ok(true)
     }
 
     /// A stored block, and its transactions' ids.
@@ -485,7 +545,8 @@ impl Chain {
     /// # Errors
     /// The disk's.
     pub fn block(&self, id: BlockId) -> Result<Option<Arc<Block>>, ChainError> {
-        Ok(self.store.block(id, self.entry(id).hash)?.map(Arc::new))
+        let block = self.store.block(id, self.entry(id).hash)?;
+        Ok(block.or_else(|| (id == BlockId::GENESIS).then(|| self.params.genesis.clone())).map(Arc::new))
     }
 
     /// A stored block's bytes, as peers are sent them.
@@ -493,7 +554,8 @@ impl Chain {
     /// # Errors
     /// The disk's.
     pub fn block_bytes(&self, id: BlockId) -> Result<Option<Vec<u8>>, ChainError> {
-        self.store.block_bytes(id)
+        let bytes = self.store.block_bytes(id)?;
+        Ok(bytes.or_else(|| (id == BlockId::GENESIS).then(|| serialize(&self.params.genesis))))
     }
 
     /// What a block spent, if it was ever applied. The first spent nothing.

@@ -9,9 +9,10 @@
 //!
 //! - upon a block or its undo: the bytes are written, and not synced;
 //! - upon [`Store::write`]: the files are synced, and then the index, so that it never names what is not there;
-//! - upon a crash: what the index does not name is overwritten.
+//! - upon a crash: what the index does not name is overwritten, and a file that it does not name at all is removed;
+//! - upon files that go (`prune`): the index is told before they do.
 //!
-//! Deliberately absent: pruning.
+//! Deliberately absent: a choice of what is to go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -29,16 +30,23 @@ use verity_storage::{Batch, Direction, Disk, DiskFile, Keyspace, Kv, RedbKv};
 use super::{BlockUndo, ChainError};
 
 const INDEX: Keyspace = Keyspace("blocks");
-const FOLDER: &str = "blocks";
+pub(super) const FOLDER: &str = "blocks";
 const INDEX_FOLDER: &str = "blocks/index";
-/// A file of blocks is not begun beyond this.
+pub(super) const INDEX_FILE: &str = "blocks/index/index.redb";
+/// No more is put into a file of blocks.
 const FILE_BYTES_MAX: u64 = 128 << 20;
+/// The same for small files (`-fastprune`).
+const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 /// No block is longer.
 pub(super) const BLOCK_BYTES_MAX: usize = 4_000_000;
 /// No block's undo is longer: as many inputs as fit into a block, each of a script of ten thousand bytes, would be more, but
 /// such coins take blocks to make.
 const UNDO_BYTES_MAX: usize = 1 << 30;
 const FRAME_BYTES: u64 = 8;
+/// No block is shorter: a header, and that there is nothing behind it.
+const BLOCK_BYTES_MIN: usize = 81;
+/// So many bytes of a file are searched at once for where a block begins.
+const WINDOW: usize = 4_096;
 const PAGE: usize = 4_096;
 const VERSION: u8 = 1;
 /// So many files are held open for reading.
@@ -66,12 +74,39 @@ struct Ends {
     undo: u64,
 }
 
+/// A block as it stands in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framed(Place);
+
+impl Framed {
+    /// One byte behind where its frame begins.
+    pub(super) fn inside(self) -> u64 {
+        self.0.offset - FRAME_BYTES + 1
+    }
+
+    /// Behind it.
+    pub(super) fn end(self) -> u64 {
+        self.0.offset + u64::from(self.0.size)
+    }
+}
+
+/// What a file of blocks has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileUse {
+    pub(super) number: u32,
+    /// With what its blocks spent.
+    pub(super) bytes: u64,
+    /// Of its blocks.
+    pub(super) height_max: u32,
+}
+
 /// The files.
 #[derive(Debug)]
 pub(super) struct Store {
     disk: Arc<dyn Disk>,
     index: RedbKv,
     magic: [u8; 4],
+    file_bytes_max: u64,
     places: Vec<Places>,
     ends: Vec<Ends>,
     /// Written to since the last sync, by their names.
@@ -126,12 +161,24 @@ fn decode_entry(mut bytes: &[u8]) -> Option<(Kept, Places)> {
     (version == VERSION && flags < 8 && bytes.is_empty()).then_some((kept, places))
 }
 
-fn block_file(file: u32) -> String {
+pub(super) fn block_file(file: u32) -> String {
     format!("{FOLDER}/blk{file:05}.dat")
 }
 
 fn undo_file(file: u32) -> String {
     format!("{FOLDER}/rev{file:05}.dat")
+}
+
+/// Fills a buffer as far as a file goes.
+fn read_up_to(file: &dyn DiskFile, from: u64, bytes: &mut [u8]) -> Result<usize, ChainError> {
+    let mut at = 0;
+    while at < bytes.len() {
+        match file.read_at(from + at as u64, &mut bytes[at..])? {
+            0 => break,
+            read => at += read,
+        }
+    }
+    Ok(at)
 }
 
 fn undo_check(below: BlockHash, bytes: &[u8]) -> sha256d::Hash {
@@ -143,10 +190,9 @@ fn undo_check(below: BlockHash, bytes: &[u8]) -> sha256d::Hash {
 
 impl Store {
     /// Opens what is there. Answers also with what was kept of all blocks but the first, in order.
-    pub(super) fn open(disk: Arc<dyn Disk>, magic: [u8; 4]) -> Result<(Self, Vec<Kept>), ChainError> {
+    pub(super) fn open(disk: Arc<dyn Disk>, magic: [u8; 4], small: bool) -> Result<(Self, Vec<Kept>), ChainError> {
         disk.create_dir(INDEX_FOLDER)?;
-        let config =
-            RedbConfig { path: format!("{INDEX_FOLDER}/index.redb"), cache_size: 1 << 20, ..RedbConfig::default() };
+        let config = RedbConfig { path: INDEX_FILE.to_owned(), cache_size: 1 << 20, ..RedbConfig::default() };
         let index = RedbKv::open(disk.as_ref(), &config)?;
         if !disk.exists("blocks/xor.dat")? {
             disk.create("blocks/xor.dat")?.write_at(0, &[0; 8])?;
@@ -155,6 +201,7 @@ impl Store {
             disk,
             index,
             magic,
+            file_bytes_max: if small { SMALL_FILE_BYTES_MAX } else { FILE_BYTES_MAX },
             places: vec![Places::default()],
             ends: Vec::new(),
             dirty_files: BTreeSet::new(),
@@ -245,7 +292,8 @@ impl Store {
     pub(super) fn put_block(&mut self, id: BlockId, bytes: &[u8]) -> Result<(), ChainError> {
         let mut file = self.ends.len().saturating_sub(1) as u32;
         let needed = FRAME_BYTES + bytes.len() as u64;
-        if self.ends_of(file).block + needed > FILE_BYTES_MAX {
+        let end = self.ends_of(file).block;
+        if end > 0 && end + needed > self.file_bytes_max {
             file += 1;
         }
         let end = self.ends_of(file).block;
@@ -315,9 +363,108 @@ impl Store {
         undo.flatten().map(Some).ok_or_else(|| corrupt(format!("{name} is not what was written")))
     }
 
+    /// True if a block is stored.
+    pub(super) fn has_block(&self, id: BlockId) -> bool {
+        self.places.get(id.0 as usize).is_some_and(|places| places.block.is_some())
+    }
+
+    /// The next block of a file at or behind an offset, with its bytes; `None` behind the last.
+    pub(super) fn next_frame(&self, number: u32, from: u64) -> Result<Option<(Framed, Vec<u8>)>, ChainError> {
+        let name = block_file(number);
+        let file = self.file(&name, false)?;
+        let (mut at, mut window) = (from, vec![0; WINDOW]);
+        loop {
+            let read = read_up_to(file.as_ref(), at, &mut window)?;
+            let Some(found) = window[..read].windows(self.magic.len()).position(|four| four == self.magic) else {
+                if read < WINDOW {
+                    return Ok(None);
+                }
+                at += (WINDOW - self.magic.len() + 1) as u64;
+                continue;
+            };
+            let start = at + found as u64;
+            let mut head = [0; FRAME_BYTES as usize];
+            if read_up_to(file.as_ref(), start, &mut head)? < head.len() {
+                return Ok(None);
+            }
+            let size = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+            let place = Place { file: number, offset: start + FRAME_BYTES, size };
+            if (BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&(size as usize)) {
+                let mut bytes = vec![0; size as usize];
+                if read_up_to(file.as_ref(), place.offset, &mut bytes)? == bytes.len() {
+                    return Ok(Some((Framed(place), bytes)));
+                }
+            }
+            // No block stands there, whatever the four bytes are.
+            at = start + 1;
+        }
+    }
+
+    /// Takes a block into the index where it stands.
+    pub(super) fn adopt(&mut self, id: BlockId, framed: Framed) {
+        let ends = self.ends_of(framed.0.file);
+        ends.block = ends.block.max(framed.end());
+        self.places_mut(id).block = Some(framed.0);
+        self.touch(id);
+    }
+
     /// True if the index does not have all that is known.
     pub(super) fn is_dirty(&self) -> bool {
         !self.dirty.is_empty() || !self.dirty_files.is_empty()
+    }
+
+    /// Files that have blocks, but for the last one, which takes the next.
+    pub(super) fn files(&self, height: impl Fn(BlockId) -> u32) -> Vec<FileUse> {
+        let mut heights: Vec<Option<u32>> = vec![None; self.ends.len()];
+        for (at, places) in self.places.iter().enumerate() {
+            let Some(place) = places.block else { continue };
+            let own = height(BlockId(u32::try_from(at).expect("ids have 32 bits")));
+            let highest = &mut heights[place.file as usize];
+            *highest = (*highest).max(Some(own));
+        }
+        heights.pop();
+        let file = |(at, height): (usize, Option<u32>)| {
+            let ends = &self.ends[at];
+            Some(FileUse { number: at as u32, bytes: ends.block + ends.undo, height_max: height? })
+        };
+        heights.into_iter().enumerate().filter_map(file).collect()
+    }
+
+    /// Forgets where the blocks of these files stood. Answers with them.
+    pub(super) fn forget(&mut self, files: &BTreeSet<u32>) -> Vec<BlockId> {
+        let mut gone = Vec::new();
+        for (at, places) in self.places.iter_mut().enumerate() {
+            if places.block.is_some_and(|place| files.contains(&place.file)) {
+                *places = Places::default();
+                gone.push(BlockId(u32::try_from(at).expect("ids have 32 bits")));
+            }
+        }
+        self.dirty.extend(&gone);
+        for file in files {
+            self.ends[*file as usize] = Ends::default();
+            for name in [block_file(*file), undo_file(*file)] {
+                self.dirty_files.remove(&name);
+            }
+        }
+        gone
+    }
+
+    /// Removes files of which the index names nothing.
+    pub(super) fn remove(&mut self, files: &BTreeSet<u32>) -> Result<(), ChainError> {
+        for name in files.iter().flat_map(|file| [block_file(*file), undo_file(*file)]) {
+            self.open.lock().expect("nobody panics while holding it").remove(&name);
+            if self.disk.exists(&name)? {
+                self.disk.remove(&name)?;
+            }
+        }
+        Ok(self.disk.sync_dir(FOLDER)?)
+    }
+
+    /// Removes what an end in the middle of [`Store::remove`] left.
+    pub(super) fn remove_unnamed(&mut self) -> Result<(), ChainError> {
+        let unnamed = |(at, ends): (usize, &Ends)| (ends.block == 0).then_some(at as u32);
+        let files: BTreeSet<u32> = self.ends.iter().enumerate().filter_map(unnamed).collect();
+        if files.is_empty() { Ok(()) } else { self.remove(&files) }
     }
 
     /// Bytes that all files take.

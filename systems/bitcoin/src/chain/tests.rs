@@ -215,6 +215,123 @@ fn coins_are_what_the_blocks_left() {
     }
 }
 
+fn pruning(disk: &MemoryDisk, prune: Option<Prune>) -> Result<Chain, ChainError> {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut chain =
+        Chain::open(&disk, Params::regtest(), ChainConfig { prune, small_files: true, ..ChainConfig::default() })?;
+    chain.activate(&mut Vec::new())?;
+    Ok(chain)
+}
+
+/// Blocks go by files, below the last that are kept; the power fails before, in between and after; the chain goes on.
+#[test]
+fn old_blocks_go_and_the_chain_goes_on() {
+    for seed in 0..6u64 {
+        let disk = MemoryDisk::new();
+        let mut chain = pruning(&disk, Some(Prune::ByHand)).expect("it begins");
+        let params = chain.params().clone();
+        let mut events = Vec::new();
+        let mut grow = |chain: &mut Chain, count: u32| {
+            for _ in 0..count {
+                let below = chain.entry(chain.tip());
+                let block = mined(&params, &below.header, below.height + 1, seed as u32, &[]);
+                assert_eq!(chain.accept_block(&block, NOW, true, &mut events).expect("a disk"), Ok(true));
+                events.clear();
+            }
+        };
+        grow(&mut chain, 900);
+        let first = chain.active(1).expect("it is there");
+        chain.prune_up_to(0).expect("a disk");
+        chain.hold_pruning_at(Some(20));
+        chain.prune_up_to(900).expect("a disk");
+        assert_eq!(chain.pruned_height(), None, "an index still needs it");
+        chain.hold_pruning_at(None);
+        chain.prune_up_to(900).expect("a disk");
+        let pruned = chain.pruned_height().expect("whole files are low enough");
+        assert!((1..=900 - KEPT).contains(&pruned), "{pruned}");
+        assert!(chain.is_pruned(first) && chain.block(first).expect("a disk").is_none());
+        assert!(chain.block(BlockId::GENESIS).expect("a disk").is_some());
+        grow(&mut chain, 1 + seed as u32);
+        let kinds = [Crash::LoseAll, Crash::KeepAll, Crash::Prefix(seed), Crash::Subset(seed)];
+        drop(chain);
+        disk.crash(kinds[seed as usize % kinds.len()]);
+        let words = pruning(&disk, None).expect_err("blocks are missing").to_string();
+        assert!(words.starts_with("You need to rebuild the database using -reindex to go back to unpruned mode."));
+        let mut chain = pruning(&disk, Some(Prune::ByHand)).expect("it holds together");
+        chain.invariants();
+        assert!(chain.height() >= 900 && chain.pruned_height() == Some(pruned));
+        assert!(
+            !disk.exists("blocks/blk00000.dat").expect("a disk")
+                && !disk.exists("blocks/rev00000.dat").expect("a disk")
+        );
+        grow(&mut chain, 5);
+        // As many as are kept can be undone.
+        let back = chain.active(chain.height() - KEPT + 1).expect("it is there");
+        chain.invalidate(back, &mut Vec::new()).expect("a disk");
+        chain.reconsider(back, &mut Vec::new()).expect("a disk");
+        chain.flush().expect("a disk");
+    }
+}
+
+/// Blocks of two branches, out of order, are found in their files again; the power fails anywhere in between.
+#[test]
+fn the_files_alone_make_the_chain_anew() {
+    let mut world = World::new(3);
+    let (mut tip, mut events, mut blocks) = (world.chain.params().genesis.block_hash(), Vec::new(), Vec::new());
+    for _ in 0..130 {
+        let block = world.make(tip);
+        if world.blocks[&block.block_hash()].2 {
+            tip = block.block_hash();
+            blocks.push(block);
+        }
+    }
+    for two in blocks.chunks(2) {
+        for header in two {
+            world.chain.accept_header(&header.header, NOW).expect("it keeps the rules");
+        }
+        for block in two.iter().rev() {
+            world.chain.accept_block(block, NOW, true, &mut events).expect("a disk").expect("it holds");
+        }
+    }
+    let side = world.make(blocks[blocks.len() - 3].block_hash());
+    world.chain.accept_block(&side, NOW, true, &mut events).expect("a disk").expect("it is taken");
+    world.check();
+    world.chain.flush().expect("a disk");
+    let params = world.chain.params().clone();
+    let anew = |disk: &MemoryDisk, reindex, ends_at: usize| {
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (params, mut lines) = (params.clone(), Vec::new());
+        let chain =
+            Chain::open_telling(&disk, params, ChainConfig { reindex, ..ChainConfig::default() }, &mut |line| {
+                assert!(lines.len() < ends_at, "the process ends here");
+                lines.push(line.to_owned());
+            });
+        (chain.expect("it holds together"), lines)
+    };
+    let disk = world.disk.clone();
+    drop(std::mem::replace(&mut world.chain, open(&MemoryDisk::new())));
+    for ends_at in 0..4 {
+        for kind in [Crash::LoseAll, Crash::KeepAll, Crash::Subset(ends_at as u64)] {
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                drop(anew(&disk, Some(Reindex::All), ends_at));
+            }));
+            assert_eq!(ended.is_err(), ends_at < 3);
+            disk.crash(kind);
+            let (chain, lines) = anew(&disk, None, usize::MAX);
+            assert_eq!(lines.is_empty(), ends_at >= 3, "{lines:?}");
+            assert_eq!(chain.entry(chain.tip()).hash, tip);
+            world.chain = chain;
+            world.check();
+            drop(std::mem::replace(&mut world.chain, open(&MemoryDisk::new())));
+        }
+    }
+    let (chain, lines) = anew(&disk, Some(Reindex::Coins), usize::MAX);
+    assert_eq!(lines.len(), 1, "coins alone are made: {lines:?}");
+    world.chain = chain;
+    world.check();
+    assert_eq!(world.chain.tree().find(&side.block_hash()).map(|id| world.chain.entry(id).has_data), Some(true));
+}
+
 #[test]
 fn a_block_is_refused_in_the_networks_words() {
     let mut world = World::new(1);

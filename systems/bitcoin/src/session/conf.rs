@@ -7,7 +7,11 @@
 //!
 //! Deliberately absent: files (the text comes in), and what flags mean.
 
+mod client;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use client::client_help;
 
 /// What a flag may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +26,11 @@ enum Scope {
 
 use Scope::{All, Command, Network};
 
-/// Every flag, how far it counts, and what it is for; nothing where it is taken for tools' sake and changes nothing here.
-const FLAGS: &[(&str, Scope, &str)] = &[
+/// A flag, how far it counts, and what it is for.
+type Flag = (&'static str, Scope, &'static str);
+
+/// Every flag of a node, how far it counts, and what it is for; nothing where it is taken for tools' sake and changes nothing here.
+const FLAGS: &[Flag] = &[
     ("?", Command, "Print this help message and exit"),
     ("h", Command, "Print this help message and exit"),
     ("help", Command, "Print this help message and exit"),
@@ -91,14 +98,14 @@ const FLAGS: &[(&str, Scope, &str)] = &[
     ("disablewallet", All, "Serve no wallet"),
     ("discardfee", All, "Change below this rate is left to the miner, in BTC/kvB (default: 0.0001)"),
     ("discover", All, ""),
-    ("dns", All, ""),
-    ("dnsseed", All, ""),
+    ("dns", All, "Look names of nodes up; without it no seed is asked (default: 1)"),
+    ("dnsseed", All, "Ask the network's seeds for addresses where few are known (default: 1, unless -connect)"),
     ("dustrelayfee", All, "Outputs are dust by this rate, in BTC/kvB (default: 0.00003)"),
     ("externalip", All, "Others reach us here"),
     ("fallbackfee", All, "What a wallet pays where nothing is estimated, in BTC/kvB (default: 0)"),
-    ("fastprune", All, ""),
+    ("fastprune", All, "Keep blocks in small files, for tests of -prune"),
     ("fixedseeds", All, ""),
-    ("forcednsseed", All, ""),
+    ("forcednsseed", All, "Ask the network's seeds in any case (default: 0)"),
     ("i2pacceptincoming", All, ""),
     ("i2psam", All, ""),
     ("includeconf", All, "Another file beside the configuration file"),
@@ -156,10 +163,14 @@ const FLAGS: &[(&str, Scope, &str)] = &[
     ("privatebroadcast", All, ""),
     ("proxy", All, ""),
     ("proxyrandomize", All, ""),
-    ("prune", All, ""),
+    (
+        "prune",
+        All,
+        "Throw old blocks away: 0 none, 1 by pruneblockchain, 550 or more to keep files below so many MiB (default: 0)",
+    ),
     ("regtest", All, "Use a network of one's own, whose blocks cost nothing"),
-    ("reindex", All, ""),
-    ("reindex-chainstate", All, ""),
+    ("reindex", All, "Make the index of blocks and the coins anew, out of the files of blocks (default: 0)"),
+    ("reindex-chainstate", All, "Make the coins anew, out of the blocks (default: 0)"),
     ("rest", All, "Serve REST without a password (default: 0)"),
     ("rpcallowip", All, "Take calls from this address or subnet"),
     ("rpcauth", All, "A user and a salted hash of the password: <user>:<salt>$<hash>"),
@@ -179,7 +190,7 @@ const FLAGS: &[(&str, Scope, &str)] = &[
     ("rpcwhitelist", All, "What a user may call: <user>:<method>,..."),
     ("rpcwhitelistdefault", All, "Users who are not named may call nothing"),
     ("rpcworkqueue", All, ""),
-    ("seednode", All, ""),
+    ("seednode", All, "Ask this node for addresses where few are known"),
     ("server", All, "Take calls (default: 1)"),
     ("settings", All, ""),
     ("shrinkdebugfile", All, ""),
@@ -233,8 +244,8 @@ const FLAGS: &[(&str, Scope, &str)] = &[
     ("zmqpubsequencehwm", All, ""),
 ];
 
-fn flag(name: &str) -> Option<&'static (&'static str, Scope, &'static str)> {
-    FLAGS.iter().find(|(known, ..)| *known == name)
+fn flag(name: &str) -> Option<&'static Flag> {
+    FLAGS.iter().chain(client::FLAGS).find(|(known, ..)| *known == name)
 }
 
 /// What is set.
@@ -262,12 +273,25 @@ fn is_true(value: &str) -> bool {
 }
 
 impl Conf {
-    /// Reads a command line, without the program's name.
+    /// Reads a node's command line, without the program's name.
     ///
     /// # Errors
     /// Core's words.
     pub fn from_command_line<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        Self::from_line(args, FLAGS)
+    }
+
+    /// Reads the flags of a client's command line, which stand in front of the method.
+    ///
+    /// # Errors
+    /// Core's words.
+    pub fn from_client_line<'a>(args: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+        Self::from_line(args, client::FLAGS)
+    }
+
+    fn from_line<'a>(args: impl IntoIterator<Item = &'a str>, flags: &[Flag]) -> Result<Self, String> {
         let mut conf = Self { section: "main", ..Self::default() };
+        let known_here = |name: &str| flags.iter().any(|(own, ..)| *own == name);
         for arg in args {
             let Some(rest) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) else {
                 return Err(format!(
@@ -275,11 +299,13 @@ impl Conf {
                 ));
             };
             let (name, value) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
-            let (known, value) = match flag(name) {
-                Some((known, ..)) => (*known, value.unwrap_or_default().to_owned()),
-                None => negated(name, value)
-                    .ok_or_else(|| format!("Error parsing command line arguments: Invalid parameter {arg}"))?,
+            let found = match flag(name) {
+                Some((known, ..)) => Some((*known, value.unwrap_or_default().to_owned())),
+                None => negated(name, value),
             };
+            let (known, value) = found
+                .filter(|(known, _)| known_here(known))
+                .ok_or_else(|| format!("Error parsing command line arguments: Invalid parameter {arg}"))?;
             let values = conf.command.entry(known).or_default();
             if name != known {
                 // What came before does not count.

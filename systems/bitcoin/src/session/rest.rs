@@ -209,7 +209,7 @@ impl Rest<'_, '_, '_> {
         let id = self.find(path)?;
         let chain = self.call.ctx.node.chain();
         if !chain.entry(id).has_data {
-            return Err(missing(format!("{path} not available (not fully downloaded)")));
+            return Err(missing(format!("{path} not available ({})", self.call.why_missing(id))));
         }
         let block = chain.block(id)?.ok_or_else(|| Refused(500, format!("I/O error reading {path}")))?;
         Ok((id, block))

@@ -217,12 +217,13 @@ impl BitcoinService {
         mut log: Box<dyn Log>,
     ) -> Result<Self, ChainError> {
         let wall = now.wall_ms().0 / 1_000;
-        let chain = Chain::open(disk, config.params, config.chain)?;
+        let chain = Chain::open_telling(disk, config.params, config.chain, &mut |line| log.line("", line))?;
         let mut node = Node::new(chain, Mempool::new(config.mempool), wall)?;
         let index = Index::open(disk, node.chain(), config.transaction_index, config.filter_index)?;
         let index = SharedIndex(Arc::new(Mutex::new(index)));
         let magic = node.chain().params().magic;
-        let mut peers = Peers::new(config.p2p, magic, config.seed);
+        let p2p = p2p::Config { prune: node.chain().prune().is_some(), ..config.p2p };
+        let mut peers = Peers::new(p2p, magic, config.seed);
         if config.filter_index {
             peers.set_filters(Box::new(index.clone()));
         }
@@ -473,8 +474,6 @@ impl BitcoinService {
                 p2p::Output::Pause(conn) => out.push(SessionOutput::Pause(conn)),
                 p2p::Output::Resume(conn) => out.push(SessionOutput::Resume(conn)),
                 p2p::Output::Log { category, text } => self.log.line(category, &text),
-                // Names of seeds are looked up by nobody yet: peers are added.
-                p2p::Output::Resolve(_) => {}
             }
         }
         Ok(())
@@ -589,14 +588,20 @@ impl BitcoinService {
         Ok(())
     }
 
-    /// Brings the chain and its indexes to stable storage, in that order.
+    /// Brings the chain and its indexes to stable storage, in that order. Then old blocks may go.
     fn flush(&mut self) -> Result<(), ChainError> {
         self.node.chain_mut().flush()?;
-        self.index.lock().flush()?;
-        match &mut self.wallets {
-            Some(wallets) => wallets.flush(&self.node),
-            None => Ok(()),
+        let mut index = self.index.lock();
+        index.flush()?;
+        // Filters are made of blocks and of what they spent: those that are not kept yet may be needed again.
+        let height = index.has_filters().then(|| self.node.chain().height());
+        drop(index);
+        if let Some(wallets) = &mut self.wallets {
+            wallets.flush(&self.node)?;
         }
+        let chain = self.node.chain_mut();
+        chain.hold_pruning_at(height);
+        chain.prune_to_target()
     }
 
     /// Writes what is of use after a restart, and was promised to nobody.

@@ -214,6 +214,10 @@ impl Wallets {
         let bytes = file::read(self.disk.as_ref(), &Self::path(name).0)?;
         let params = node.chain().params();
         let mut wallet = file::decode(&bytes, name, params.network, params.magic, self.options.ahead)?;
+        if rescan::misses_blocks(&wallet, node) {
+            let words = "Prune: last wallet synchronisation goes beyond pruned data. You need to -reindex (download the whole blockchain again in case of a pruned node)";
+            return Err(LoadError::Broken(words.to_owned()));
+        }
         rescan::catch_up(&mut wallet, node).map_err(|error| LoadError::Chain(error.to_string()))?;
         self.loaded.push(wallet);
         self.resubmit(name, node).map_err(|error| LoadError::Chain(error.to_string()))?;

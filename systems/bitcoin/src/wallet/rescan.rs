@@ -9,6 +9,13 @@ use super::state::Wallet;
 use crate::chain::ChainError;
 use crate::node::Node;
 
+/// True if blocks that a wallet did not see are thrown away.
+pub(crate) fn misses_blocks(wallet: &Wallet, node: &Node) -> bool {
+    let chain = node.chain();
+    let seen = chain.tree().find(&wallet.best.0).map(|best| chain.entry(chain.tree().fork(best, chain.tip())).height);
+    chain.prune().is_some() && chain.pruned_height().is_some_and(|pruned| seen.is_none_or(|seen| seen < pruned))
+}
+
 /// Goes from the last block that a wallet knows to the tip: undoes what is not of the chain any more, then looks at the rest.
 pub(crate) fn catch_up(wallet: &mut Wallet, node: &Node) -> Result<(), ChainError> {
     let chain = node.chain();

@@ -180,8 +180,13 @@ pub struct Config {
     pub tip_age_max: u64,
     /// `-externalip` and where we listen, as others may reach it.
     pub external: Vec<std::net::SocketAddr>,
-    /// `-dns` and its like are the host's; this asks it for addresses once nothing is known (`-dnsseed`).
+    /// Names behind which nodes are, which are asked for addresses where few are known (`-seednode`, `-dnsseed`); one that has
+    /// a port comes before those that have none.
     pub seeds: Vec<String>,
+    /// They are asked in any case (`-forcednsseed`).
+    pub force_seeds: bool,
+    /// `-prune`: of old blocks the last alone are served.
+    pub prune: bool,
     /// `-uacomment`, and our name before it.
     pub user_agent: String,
     /// `-debug`: what peers say is written down.
@@ -210,6 +215,8 @@ impl Default for Config {
             tip_age_max: 24 * 3_600,
             external: Vec::new(),
             seeds: Vec::new(),
+            force_seeds: false,
+            prune: false,
             user_agent: user_agent(&[]),
             verbose: false,
         }

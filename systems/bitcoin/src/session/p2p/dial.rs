@@ -4,7 +4,11 @@
 //! - by the node: eight for all, two for blocks alone, none in the same neighbourhood; now and then a feeler, to find out whether
 //!   an address still answers, and another for blocks when the tip seems old;
 //! - upon a newcomer: banned ones are turned away, and when all places are taken somebody has to go (`evict`);
+//! - upon too few addresses: nodes behind the seeds' names are asked for some, one connection each, three at a time, until two
+//!   others are connected; at once where no address is known, and else after eleven seconds without such peers;
 //! - upon a connection under a cipher that was never answered: once more in the open.
+//!
+//! HAZARD: whoever answers for the seeds' names chooses whom a new node meets. Later it hears of others.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -12,7 +16,6 @@ use std::net::SocketAddr;
 use verity_types::ConnId;
 
 use super::PeerId;
-use super::addresses::by_hand;
 use super::config::{Config, Kind, Permissions};
 use super::evict::{self, Candidate};
 use super::machine::{Origin, Output, Peers, SECOND, Step};
@@ -33,8 +36,12 @@ const ADDED_INTERVAL: u64 = 60 * SECOND;
 const ADDED_LOOK_INTERVAL: u64 = 2 * SECOND;
 /// An address is not tried again sooner, while others are there.
 const RETRY_INTERVAL: u64 = 600;
-/// Seeds are asked when nothing is known for this long.
-const SEEDS_DELAY: u64 = 11 * SECOND;
+/// Between looks at whether seeds are needed.
+const SEEDS_INTERVAL: u64 = 11 * SECOND;
+/// So many seeds are asked at a time.
+const SEEDS_ASKED: usize = 3;
+/// With so many peers for all, no seed is needed.
+const SEEDS_PEERS: usize = 2;
 
 /// A connection that was asked for.
 #[derive(Clone, Debug)]
@@ -58,7 +65,10 @@ pub(super) struct Dialer {
     next_added: u64,
     next_feeler: u64,
     next_extra_block_relay: u64,
-    next_seeds: u64,
+    /// Seeds that were not asked yet.
+    seeds: Vec<String>,
+    /// When seeds may be asked next; none before the first look.
+    next_seeds: Option<u64>,
     /// The tip seems old: one more for all.
     pub(super) try_new: bool,
     /// From now on one more for blocks, at times.
@@ -78,7 +88,8 @@ impl Dialer {
             next_added: 0,
             next_feeler: 0,
             next_extra_block_relay: 0,
-            next_seeds: 0,
+            seeds: config.seeds.clone(),
+            next_seeds: None,
             try_new: false,
             extra_block_relay: false,
         }
@@ -319,23 +330,33 @@ impl Peers {
     }
 
     fn ask_seeds(&mut self, step: &mut Step<'_>) {
-        if self.config.seeds.is_empty() || self.book.len() > 0 || step.now < self.dialer.next_seeds {
+        if self.dialer.seeds.is_empty() {
             return;
         }
-        if self.dialer.next_seeds > 0 {
-            step.out.push(Output::Resolve(self.config.seeds.clone()));
+        let first =
+            || if self.book.len() == 0 || self.config.force_seeds { step.now } else { step.now + SEEDS_INTERVAL };
+        let due = *self.dialer.next_seeds.get_or_insert_with(first);
+        if step.now < due && due <= step.now + SEEDS_INTERVAL {
+            return;
         }
-        self.dialer.next_seeds = step.now + SEEDS_DELAY;
-    }
-
-    pub(super) fn on_seeds(&mut self, step: &mut Step<'_>, addrs: &[SocketAddr]) {
-        let now = step.seconds();
-        for addr in addrs {
-            // Some days old, so that what was heard of since comes first.
-            let age = 3 * 24 * 3_600 + self.rng.u64(0..4 * 24 * 3_600);
-            let known = by_hand(*addr, now.saturating_sub(age));
-            self.book_dirty |= self.book.add(known, known.addr, 0, now, &mut self.rng);
+        let met = self.peers.values().filter(|peer| peer.kind == Kind::Full && peer.established).count();
+        if met >= SEEDS_PEERS && !self.config.force_seeds {
+            self.dialer.seeds.clear();
+            return step.log("net", "P2P peers available. Finished asking seeds.".to_owned());
         }
+        for _ in 0..SEEDS_ASKED.min(self.dialer.seeds.len()) {
+            // Names that are given first are asked first; those of the network in any order.
+            let last = self.dialer.seeds.len();
+            let at = if self.dialer.seeds[0].contains(':') { 0 } else { self.rng.usize(..last) };
+            let name = self.dialer.seeds.remove(at);
+            let addr =
+                if name.contains(':') { name } else { format!("{name}:{}", step.node.chain().params().p2p_port) };
+            step.log("net", format!("Loading addresses from seed {addr}"));
+            let socket = addr.parse().ok().map(NetAddress::from_socket);
+            let v2 = self.config.v2_transport;
+            self.dial_now(step, Dial { addr, socket, kind: Kind::AddrFetch, v2 });
+        }
+        self.dialer.next_seeds = Some(step.now + SEEDS_INTERVAL);
     }
 
     /// Which kind of connection is missing.

@@ -77,8 +77,6 @@ pub enum Input {
         /// Which.
         conn: ConnId,
     },
-    /// Addresses by the seeds' names.
-    Seeds(Vec<SocketAddr>),
     /// The time of an [`Output::Wake`] has come.
     Wake,
 }
@@ -111,8 +109,6 @@ pub enum Output {
         /// A host's name or address, and a port.
         addr: String,
     },
-    /// Ask the seeds for addresses.
-    Resolve(Vec<String>),
     /// Wake the machine then.
     Wake(Mono),
     /// Read no more of a peer for now.
@@ -292,8 +288,9 @@ impl Peers {
     /// What we offer.
     #[must_use]
     pub fn services(&self) -> Services {
-        let mut bits = Services::NETWORK | Services::NETWORK_LIMITED | Services::WITNESS;
+        let mut bits = Services::NETWORK_LIMITED | Services::WITNESS;
         let options = [
+            (!self.config.prune, Services::NETWORK),
             (self.config.v2_transport, Services::P2P_V2),
             (self.config.bloom_filters, Services::BLOOM),
             (self.config.block_filters, Services::COMPACT_FILTERS),
@@ -329,10 +326,6 @@ impl Peers {
                 if let Some(id) = self.by_conn.get(&conn).copied() {
                     self.forget(&mut step, id);
                 }
-                None
-            }
-            Input::Seeds(addrs) => {
-                self.on_seeds(&mut step, &addrs);
                 None
             }
             Input::Wake => {

@@ -18,7 +18,7 @@ use super::config::Permissions;
 use super::fetch::near_tip;
 use super::headers::HEADERS_MAX;
 use super::machine::{Peers, Step};
-use crate::chain::{Chain, ChainError};
+use crate::chain::{Chain, ChainError, KEPT};
 use crate::wire::{BlockTxns, CompactBlock, GetBlockTxns, Inventory, Item, Locator, Message, Services};
 
 const LOCATOR_MAX: usize = 101;
@@ -33,6 +33,10 @@ const HISTORICAL_AGE: u64 = 7 * 24 * 3_600;
 const COMPACT_DEPTH: u32 = 5;
 /// And so are their transactions.
 const BLOCK_TXNS_DEPTH: u32 = 10;
+/// A node that throws old blocks away serves those so far below the tip, and a few more for whoever asked in the meantime.
+const LIMITED_DEPTH: u32 = KEPT + 2;
+/// A block that such a node tells of by `inv` is to be there for so many seconds more.
+const PRUNED_AHEAD: u32 = 3_600;
 const UPLOAD_DAY: u64 = 24 * 3_600;
 /// Room that is left for new blocks under an upload target, in bytes for each.
 const BLOCK_BYTES_MAX: u64 = 4_000_000;
@@ -172,6 +176,12 @@ impl Peers {
             return Ok(());
         }
         let chain = step.node.chain();
+        let depth = chain.entry(tip).height.saturating_sub(height);
+        if self.config.prune && depth > LIMITED_DEPTH && !self.peers[&id].has(Permissions::NO_BAN) {
+            step.log("net", "Ignore block request below NODE_NETWORK_LIMITED threshold".to_owned());
+            self.close(step, id, "block request below NODE_NETWORK_LIMITED threshold");
+            return Ok(());
+        }
         let near = near_tip(chain, step.seconds()) && height + COMPACT_DEPTH >= chain.entry(tip).height;
         let Some(block) = self.load(step, found)? else { return Ok(()) };
         let tip_hash = step.node.chain().entry(tip).hash;
@@ -223,10 +233,14 @@ impl Peers {
         }
         let chain = step.node.chain();
         let first = chain.entry(fork_of(chain, &locator.hashes)).height + 1;
+        let spacing = chain.params().headers.pow.spacing;
+        let stays = KEPT.saturating_sub(PRUNED_AHEAD / spacing.max(1));
+        let (prune, floor) = (self.config.prune, chain.height().saturating_sub(stays));
         let sync = &mut self.peer(id).sync;
         for (count, height) in (first..=chain.height()).enumerate() {
-            let hash = chain.entry(chain.active(height).expect("it is no higher than the tip")).hash;
-            if hash == locator.stop {
+            let entry = chain.entry(chain.active(height).expect("it is no higher than the tip"));
+            let hash = entry.hash;
+            if hash == locator.stop || (prune && (!entry.has_data || height <= floor)) {
                 break;
             }
             sync.for_inv.push(hash);

@@ -122,10 +122,15 @@ impl Call<'_, '_> {
         self.ctx.indexes.progress(self.chain())
     }
 
+    /// Why a block, or what it spent, is not there.
+    pub(crate) fn why_missing(&self, id: BlockId) -> &'static str {
+        if self.chain().is_pruned(id) { "pruned data" } else { "not fully downloaded" }
+    }
+
     /// A block that must be stored.
     pub(super) fn block(&self, id: BlockId) -> Result<std::sync::Arc<Block>, RpcError> {
         if !self.chain().entry(id).has_data {
-            return Err(RpcError::misc("Block not available (not fully downloaded)"));
+            return Err(RpcError::misc(format!("Block not available ({})", self.why_missing(id))));
         }
         self.chain().block(id)?.ok_or_else(|| RpcError::misc("Block not found on disk"))
     }

@@ -33,7 +33,7 @@ pub use call::{Args, Call, Ctx, Files, NoFiles};
 pub use error::RpcError;
 pub use json::Json;
 pub use server::{Answer, Rpc, refusal_status};
-pub use spec::{Arg, Kind, Method, Outcome, Run, opt, req};
+pub use spec::{Arg, Kind, Method, Outcome, Run, opt, params_by_name, params_by_place, req};
 pub use wait::{Wait, WaitId};
 
 pub(crate) use error::code;

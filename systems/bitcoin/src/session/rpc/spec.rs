@@ -4,7 +4,11 @@
 //! - upon arguments of wrong types: all of them are told at once, by their places;
 //! - upon arguments by name: they are put in their places, options into the object that takes them, and `args` in front.
 
+mod convert;
+
 use std::fmt::Write;
+
+pub use convert::{params_by_name, params_by_place};
 
 use super::call::{Args, Call};
 use super::error::RpcError;

@@ -210,3 +210,25 @@ fn permissions_are_read_as_operators_write_them() {
         Err("Invalid netmask specified in -whitelist: '127.0.0.1:230'".to_owned())
     );
 }
+
+#[test]
+fn seeds_are_asked_where_few_addresses_are_known() {
+    let none = Config { connect: Some(Vec::new()), ..Config::default() };
+    let asks = |seeds: Vec<String>| Config { seeds, ..Config::default() };
+    let mut world = World::new(vec![asks(vec!["nowhere.example".to_owned(), addr(1).to_string()]), none.clone(), none]);
+    // It looks at the clock.
+    world.input(1, Input::Wake);
+    for host in 0..60 {
+        let known = format!("{}.7.7.7:18444", 30 + host).parse().unwrap();
+        world.hosts[1].peers.add_address(known, false);
+    }
+    world.run(60_000);
+    let log = &world.hosts[0].log;
+    assert!(log.iter().any(|line| line.starts_with("Loading addresses from seed nowhere.example:18444")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("addrfetch connection completed")), "{log:?}");
+    assert!(!world.hosts[0].peers.known_addresses(0).is_empty(), "it heard of others");
+    // Nobody is asked twice.
+    let asked = |world: &World| world.hosts[0].log.iter().filter(|line| line.contains("from seed")).count();
+    world.run(60_000);
+    assert_eq!(asked(&world), 2);
+}

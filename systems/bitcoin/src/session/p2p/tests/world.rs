@@ -167,7 +167,7 @@ impl World {
                 },
                 Output::Dial { token, addr: to } => self.dialed(host, token, &to),
                 Output::Log { text, .. } => self.hosts[host].log.push(text),
-                Output::Wake(_) | Output::Pause(_) | Output::Resume(_) | Output::Resolve(_) => {}
+                Output::Wake(_) | Output::Pause(_) | Output::Resume(_) => {}
             }
         }
     }

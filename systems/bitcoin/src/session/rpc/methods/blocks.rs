@@ -7,7 +7,7 @@ use bitcoin::hex::DisplayHex;
 use bitcoin::{Block, BlockHash, Network, Target};
 use verity_nakamoto::{BlockId, Entry, finality};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Prune};
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::error::{RpcError, code};
 use crate::session::rpc::json::Json;
@@ -247,7 +247,14 @@ pub(crate) fn getblockchaininfo(call: &mut Call<'_, '_>, _: &Args) -> Result<Jso
         .with("initialblockdownload", catches_up)
         .with("chainwork", work(tip))
         .with("size_on_disk", size_on_disk(chain))
-        .with("pruned", false);
+        .with("pruned", chain.prune().is_some());
+    if let Some(prune) = chain.prune() {
+        json.put("pruneheight", chain.pruned_height().map_or(0, |height| height + 1));
+        json.put("automatic_pruning", prune != Prune::ByHand);
+        if let Prune::Target(bytes) = prune {
+            json.put("prune_target_size", bytes);
+        }
+    }
     if let Some(challenge) = &params.signet_challenge {
         json.put("signet_challenge", challenge.to_hex_string());
     }
@@ -255,8 +262,11 @@ pub(crate) fn getblockchaininfo(call: &mut Call<'_, '_>, _: &Args) -> Result<Jso
     Ok(json)
 }
 
-/// An estimate, from how many transactions there are: files are the chain's own matter.
+/// An estimate, from how many transactions there are: files are the chain's own matter. Where some go, it is what is left.
 fn size_on_disk(chain: &Chain) -> u64 {
+    if chain.prune().is_some() {
+        return chain.disk_bytes();
+    }
     let tip = chain.entry(chain.tip());
     u64::from(tip.height) * 100 + tip.chain_tx_count * 200
 }
@@ -318,13 +328,47 @@ pub(crate) fn getblockfrompeer(call: &mut Call<'_, '_>, args: &Args) -> Result<J
     if call.chain().entry(id).has_data {
         return Err(RpcError::misc("Block already downloaded"));
     }
+    if call.chain().prune().is_some() && call.chain().entry(id).height > call.chain().height() {
+        let words = "In prune mode, only blocks that the node has already synced previously can be fetched from a peer";
+        return Err(RpcError::misc(words));
+    }
     let peer = u64::try_from(peer).map_err(|_| RpcError::misc("Peer does not exist"))?;
     call.ctx.peers.fetch_block(hash, peer).map_err(RpcError::misc)?;
     Ok(Json::obj())
 }
 
-pub(crate) fn pruneblockchain(_: &mut Call<'_, '_>, _: &Args) -> Result<Json, RpcError> {
-    Err(RpcError::misc("Cannot prune blocks because node is not in prune mode."))
+/// A number above is a moment and no height.
+const HEIGHT_MAX: i64 = 1_000_000_000;
+/// Clocks of miners may differ by so many seconds.
+const CLOCKS_DIFFER: i64 = 7_200;
+
+pub(crate) fn pruneblockchain(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
+    let chain = call.chain();
+    if chain.prune().is_none() {
+        return Err(RpcError::misc("Cannot prune blocks because node is not in prune mode."));
+    }
+    let mut wanted: i64 = args.at(0).int::<i32>()?.into();
+    if wanted < 0 {
+        return Err(RpcError::param("Negative block height."));
+    }
+    if wanted > HEIGHT_MAX {
+        let from = wanted - CLOCKS_DIFFER;
+        let late = |height: &u32| {
+            let id = chain.active(*height);
+            id.is_some_and(|id| i64::from(chain.entry(id).time_max) >= from)
+        };
+        let height = (0..=chain.height()).find(late);
+        wanted = height
+            .ok_or_else(|| RpcError::param("Could not find block with at least the specified timestamp."))?
+            .into();
+    }
+    if chain.height() < chain.prune_after() {
+        return Err(RpcError::misc("Blockchain is too short for pruning."));
+    }
+    let height = u32::try_from(wanted).ok().filter(|height| *height <= chain.height());
+    let height = height.ok_or_else(|| RpcError::param("Blockchain is shorter than the attempted prune height."))?;
+    call.ctx.node.chain_mut().prune_up_to(height)?;
+    Ok(call.chain().pruned_height().map_or(Json::Num("-1".to_owned()), Into::into))
 }
 
 /// Reads the last blocks again, and looks whether they are what their headers speak of.
@@ -336,6 +380,9 @@ pub(crate) fn verifychain(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, 
     let count = u32::try_from(count).ok().filter(|count| (1..=tip).contains(count)).unwrap_or(tip);
     for height in (tip - count + 1..=tip).rev() {
         let Some(id) = chain.active(height) else { return Ok(false.into()) };
+        if chain.is_pruned(id) {
+            break;
+        }
         let Some(block) = chain.block(id)? else { return Ok(false.into()) };
         let whole = level < 1 || (block.check_merkle_root() && block.block_hash() == chain.entry(id).hash);
         if !whole || (level >= 2 && chain.undo(id)?.is_none()) {

@@ -230,7 +230,7 @@ pub(crate) fn getblockstats(call: &mut Call<'_, '_>, args: &Args) -> Result<Json
     let undo = match call.chain().undo(id)? {
         Some(undo) => undo,
         None if entry.height == 0 => BlockUndo::default(),
-        None => return Err(RpcError::misc("Undo data not available")),
+        None => return Err(RpcError::misc(format!("Undo data not available ({})", call.why_missing(id)))),
     };
     let all = Sums::of(&block, &undo, entry.height == 0)
         .json()

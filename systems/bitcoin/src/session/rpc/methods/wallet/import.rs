@@ -210,13 +210,27 @@ pub(super) fn importdescriptors(call: &mut Call<'_, '_>, args: &Args) -> Result<
     if any {
         let from = first_block_since(&here, oldest.saturating_sub(TIMESTAMP_WINDOW));
         let tip = here.node.chain().height();
+        let pruned = here.node.chain().prune().and_then(|_| here.node.chain().pruned_height());
         if let Some(from) = from {
             rescan(here.wallet, here.node, from, tip)?;
+            if pruned.is_some_and(|pruned| from <= pruned) {
+                rows = rows.into_iter().map(incomplete).collect();
+            }
         }
         here.wallet.dirty = true;
         save(call)?;
     }
     Ok(Json::Arr(rows))
+}
+
+/// The row of a descriptor that was taken, whose past was thrown away in part.
+fn incomplete(row: Json) -> Json {
+    if row.get("success").bool() != Ok(true) {
+        return row;
+    }
+    let words =
+        "Rescan failed: blocks of that time are pruned, so that what the descriptor had may not appear in the wallet";
+    Json::obj().with("success", false).with("error", Json::obj().with("code", -1).with("message", words))
 }
 
 /// The first block of the chain that is not older.

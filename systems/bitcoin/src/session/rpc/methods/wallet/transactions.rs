@@ -254,6 +254,11 @@ pub(super) fn rescanblockchain(call: &mut Call<'_, '_>, args: &Args) -> Result<J
         }
         stop
     };
+    if call.chain().prune().is_some() && call.chain().pruned_height().is_some_and(|pruned| from <= pruned && pruned > 0)
+    {
+        let words = "Can't rescan beyond pruned data. Use RPC call getblockchaininfo to determine your pruned height.";
+        return Err(RpcError::misc(words));
+    }
     let here = here(call)?;
     rescan(here.wallet, here.node, from, to)?;
     save(call)?;

@@ -120,6 +120,7 @@ impl World {
             transaction_index: false,
             filter_index: false,
             persist_mempool: false,
+            outside: None,
             wallet: None,
             seed: [7; 32],
             folder: String::new(),

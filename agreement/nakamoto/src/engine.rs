@@ -13,7 +13,7 @@
 //! HAZARD: a chain that counts may always cease to. What is final is a matter of odds alone.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::block::Header;
 use bitcoin::pow::Work;
@@ -245,8 +245,9 @@ impl Engine {
 
     /// All below a block is there: it may count, and so may those that waited for it.
     fn complete(&mut self, id: BlockId) {
-        let mut queue = vec![id];
-        while let Some(id) = queue.pop() {
+        // Of those that waited, whoever came first counts as first.
+        let mut queue = VecDeque::from([id]);
+        while let Some(id) = queue.pop_front() {
             let prev = self.tree.entry(id).prev.expect("the first block is always there");
             let below = self.tree.entry(prev).chain_tx_count;
             let sequence = self.next_sequence;

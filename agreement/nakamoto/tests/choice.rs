@@ -192,3 +192,24 @@ fn headers_keep_the_rules() {
     engine.reconsider(id);
     assert_eq!(engine.best_header(), id);
 }
+
+/// Of blocks that waited for the one below them, the first to come is the first to count.
+#[test]
+fn whoever_waited_longest_counts_first() {
+    let mut judge = Judge::new();
+    let mut prev = genesis();
+    let bring = |judge: &mut Judge, below: &Header, mark: u8| {
+        let header = mined(below.block_hash(), below.time + 1, mark);
+        let (id, _) = judge.engine.on_header(&header, NOW).expect("it keeps the rules");
+        (header, id)
+    };
+    let (parent, parent_id) = bring(&mut judge, &prev, 1);
+    prev = parent;
+    let children: Vec<BlockId> = (2..6).map(|mark| bring(&mut judge, &prev, mark).1).collect();
+    children.iter().for_each(|id| judge.engine.on_block(*id, 1));
+    judge.settle();
+    assert_ne!(judge.engine.tip(), children[0], "the block below is not there yet");
+    judge.engine.on_block(parent_id, 1);
+    judge.settle();
+    assert_eq!(judge.engine.tip(), children[0]);
+}

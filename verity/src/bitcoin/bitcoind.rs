@@ -33,6 +33,15 @@ impl Workers for Threads {
     }
 }
 
+/// Of `-limitclustersize`, if nothing is said.
+const CLUSTER_KILOBYTES: i64 = 101;
+const BLOCK_WEIGHT_MAX: i64 = 4_000_000;
+/// A header and a coinbase take this much at least.
+const RESERVED_WEIGHT_MIN: i64 = 2_000;
+
+/// Nobody takes a longer name of a node.
+const USER_AGENT_BYTES_MAX: usize = 256;
+
 /// An operator's mistake, in Core's words.
 fn said<T>(result: Result<T, String>) -> Result<T> {
     result.map_err(|words| anyhow!(words))
@@ -63,7 +72,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         return Ok(());
     }
     if conf.is_on("version", false) {
-        println!("Verity {} (bitcoind)", env!("CARGO_PKG_VERSION"));
+        println!("Verity bitcoind version v{}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
     let folder = match conf.get("datadir") {
@@ -78,6 +87,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     read_conf(&mut conf, &folder)?;
     let network = said(conf.network())?;
+    check(&conf)?;
     let own = folder_of(&folder, network);
     if own.join("chainstate/CURRENT").exists() {
         bail!(
@@ -102,7 +112,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let params = params(&conf, network)?;
     let (listen, white, zmq) = listeners(&conf, &params)?;
     let config = config(&conf, params, &own, &log_path, zmq, cookie.as_ref())?;
-    let config = BitcoinConfig { white, ..config };
+    let outside: Arc<dyn verity_storage::Disk> = Arc::new(verity_storage::RealDisk::new("/")?);
+    let config = BitcoinConfig { white, outside: Some(outside), ..config };
     let pid_path =
         own.join(conf.get("pid").filter(|path| !path.is_empty()).unwrap_or_else(|| "bitcoind.pid".to_owned()));
     fs::write(&pid_path, format!("{}\n", std::process::id()))?;
@@ -144,9 +155,18 @@ fn listeners(conf: &Conf, params: &Params) -> Result<(Vec<Listen>, Vec<Permissio
     for text in conf.all("whitebind").iter().filter(|_| listens(conf)) {
         let (permissions, rest) = said(Permissions::of_bind(text))?;
         let at = u16::try_from(white.len()).context("too many addresses")?;
-        let addresses = resolve(rest, port(conf, "port", params.p2p_port)?)?;
+        let addresses = resolve(rest, port(conf, "port", params.p2p_port)?)
+            .with_context(|| format!("Cannot resolve -whitebind address: '{rest}'"))?;
         listen.extend(addresses.into_iter().map(|addr| Listen { door: Door(WHITE_DOOR.0 + at), addr }));
         white.push(permissions);
+    }
+    let mut peers: Vec<SocketAddr> = listen.iter().filter(|one| one.door != RPC_DOOR).map(|one| one.addr).collect();
+    peers.sort_unstable();
+    if let Some(pair) = peers.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!(
+            "Duplicate binding configuration for address {}. Please check your -bind, -bind=...=onion and -whitebind settings.",
+            pair[0]
+        );
     }
     let mut zmq = Vec::new();
     for (addr, door) in zmq_doors(conf)? {
@@ -199,13 +219,21 @@ fn params(conf: &Conf, network: &str) -> Result<Params> {
     }
     params.headers.pow.enforce_bip94 |= network == "regtest" && conf.all("test").iter().any(|option| option == "bip94");
     if let Some(work) = conf.get("minimumchainwork") {
-        let work = verity_bitcoin::work_from_hex(&work);
-        params.minimum_chain_work = work.context("Invalid minimum work specified, must be up to 64 hex digits")?;
+        let parsed = verity_bitcoin::work_from_hex(&work);
+        params.minimum_chain_work =
+            parsed.with_context(|| format!("Invalid minimum work specified ({work}), must be up to 64 hex digits"))?;
     }
     match conf.get("assumevalid").as_deref() {
         None => {}
         Some("" | "0") => params.assume_valid = None,
-        Some(hash) => params.assume_valid = Some(hash.parse().context("Invalid assumevalid block hash specified")?),
+        Some(hash) => {
+            let parsed = hash.parse();
+            params.assume_valid = Some(parsed.with_context(|| {
+                format!(
+                    "Invalid assumevalid block hash specified ({hash}), must be up to 64 hex digits (or 0 to disable)"
+                )
+            })?);
+        }
     }
     params.require_standard = !conf.is_on("acceptnonstdtxn", false);
     if !params.require_standard && network == "main" {
@@ -249,6 +277,10 @@ fn rpc_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
     }
     let mut all = Vec::new();
     for text in named {
+        let port_text = text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+        if port_text.is_some_and(|(_, port)| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
+            bail!("Invalid port specified in -rpcbind: '{text}'");
+        }
         all.extend(resolve(&text, port)?);
     }
     if all.iter().any(|addr| !addr.ip().is_loopback()) && !conf.is_on("insecure", false) {
@@ -257,6 +289,39 @@ fn rpc_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
         );
     }
     Ok(all)
+}
+
+/// What does not fit together, before anything begins.
+fn check(conf: &Conf) -> Result<()> {
+    if (conf.is_set("bind") || conf.is_set("whitebind")) && !conf.is_on("listen", true) {
+        bail!("Cannot set -bind or -whitebind together with -listen=0");
+    }
+    if said(conf.number("peertimeout"))?.is_some_and(|seconds| seconds <= 0) {
+        bail!("peertimeout must be a positive integer.");
+    }
+    // The largest cluster must fit many times over, or one of them displaces all else.
+    let cluster = said(conf.number("limitclustersize"))?.unwrap_or(CLUSTER_KILOBYTES);
+    let least = cluster.saturating_mul(40_000);
+    let most = said(conf.number("maxmempool"))?.map(|megabytes| megabytes.saturating_mul(1_000_000));
+    if most.is_some_and(|most| most < 0 || (most > 0 && most < least)) {
+        bail!("-maxmempool must be at least {} MB", least.unsigned_abs().div_ceil(1_000_000));
+    }
+    for name in ["blockmaxweight", "blockreservedweight"] {
+        let weight = said(conf.number(name))?.filter(|weight| *weight > BLOCK_WEIGHT_MAX);
+        if let Some(weight) = weight {
+            bail!("Specified -{name} ({weight}) exceeds consensus maximum block weight ({BLOCK_WEIGHT_MAX})");
+        }
+    }
+    let reserved = said(conf.number("blockreservedweight"))?.filter(|weight| *weight < RESERVED_WEIGHT_MIN);
+    if let Some(weight) = reserved {
+        bail!(
+            "Specified -blockreservedweight ({weight}) is lower than minimum safety value of ({RESERVED_WEIGHT_MIN})"
+        );
+    }
+    if conf.all("signetchallenge").len() > 1 {
+        bail!("-signetchallenge cannot be multiple values.");
+    }
+    Ok(())
 }
 
 /// Who says where to listen wants to; else whoever chooses its peers does not.
@@ -279,7 +344,6 @@ fn p2p_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
         let ip = if params.chain_name() == "regtest" { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
         all.push(SocketAddr::new(ip.into(), port));
     }
-    all.dedup();
     Ok(all)
 }
 
@@ -338,6 +402,24 @@ fn seeds(conf: &Conf, params: &Params) -> Result<Vec<String>> {
     Ok(seeds)
 }
 
+/// What a comment in a node's name may have.
+fn is_safe_comment(char: char) -> bool {
+    char.is_ascii_alphanumeric() || " .,;-_?@".contains(char)
+}
+
+/// `800`, in MiB, or with a unit: `800M`; a small letter counts in thousands, a capital one in 1,024s.
+fn upload_target(conf: &Conf) -> Result<u64> {
+    let Some(text) = conf.get("maxuploadtarget") else { return Ok(0) };
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, unit)) if !unit.is_ascii_digit() => (&text[..at], unit),
+        _ => (text.as_str(), 'M'),
+    };
+    let base: u64 = if unit.is_ascii_uppercase() { 1_024 } else { 1_000 };
+    let power = "kmgt".find(unit.to_ascii_lowercase()).and_then(|power| u32::try_from(power + 1).ok());
+    let bytes = power.and_then(|power| digits.parse::<u64>().ok()?.checked_mul(base.pow(power)));
+    bytes.with_context(|| format!("Unable to parse -maxuploadtarget: '{text}'"))
+}
+
 fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
     let number = |name: &str, otherwise: u64| -> Result<u64> {
         let number = said(conf.number(name))?.map_or(Ok(otherwise), u64::try_from);
@@ -345,8 +427,15 @@ fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
     };
     let otherwise = p2p::Config::default();
     let comments = conf.all("uacomment");
-    if let Some(comment) = comments.iter().find(|comment| comment.contains(['/', ':', '(', ')', ';'])) {
+    if let Some(comment) = comments.iter().find(|comment| !comment.chars().all(is_safe_comment)) {
         bail!("User Agent comment ({comment}) contains unsafe characters.");
+    }
+    let agent = user_agent(&comments);
+    if agent.len() > USER_AGENT_BYTES_MAX {
+        bail!(
+            "Total length of network version string ({}) exceeds maximum length ({USER_AGENT_BYTES_MAX}). Reduce the number or size of uacomments.",
+            agent.len()
+        );
     }
     let mut whitelist = Vec::new();
     for text in conf.all("whitelist") {
@@ -354,7 +443,7 @@ fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
     }
     let mut external = Vec::new();
     for text in conf.all("externalip") {
-        external.extend(resolve(&text, 0)?);
+        external.extend(resolve(&text, port(conf, "port", params.p2p_port)?)?);
     }
     Ok(p2p::Config {
         listen: listens(conf),
@@ -368,7 +457,7 @@ fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
         blocks_only: conf.is_on("blocksonly", false),
         block_filters: conf.is_on("peerblockfilters", false),
         bloom_filters: conf.is_on("peerbloomfilters", false),
-        upload_target: number("maxuploadtarget", 0)? << 20,
+        upload_target: upload_target(conf)?,
         timeout: number("peertimeout", otherwise.timeout)?,
         send_buffer: usize::try_from(number("maxsendbuffer", 1_000)? * 1_000)?,
         receive_buffer: usize::try_from(number("maxreceivebuffer", 5_000)? * 1_000)?,
@@ -378,7 +467,7 @@ fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
         seeds: seeds(conf, params)?,
         force_seeds: conf.is_on("forcednsseed", false),
         prune: prune(conf)?.is_some(),
-        user_agent: user_agent(&comments),
+        user_agent: agent,
         verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
     })
 }
@@ -490,6 +579,7 @@ fn config(
         block_reserved_weight: weight("blockreservedweight", otherwise.block_reserved_weight)?,
         v2_transport: p2p.v2_transport,
         relay_transactions: !p2p.blocks_only,
+        tip_age_max: p2p.tip_age_max,
         deprecated: conf.all("deprecatedrpc"),
     };
     let mut allow = Vec::new();
@@ -526,6 +616,7 @@ fn config(
         filter_index: filters,
         persist_mempool: conf.is_on("persistmempool", true),
         wallet: wallet_options(conf)?,
+        outside: None,
         seed: secrets::random()?,
         folder: own.display().to_string(),
     })

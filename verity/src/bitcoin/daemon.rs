@@ -50,7 +50,7 @@ impl DebugLog {
     /// Appends to the file.
     pub(crate) fn open(path: &Path, micros: bool, console: bool) -> Result<Self> {
         let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        let file = file.map_err(|_| anyhow::anyhow!("Could not open debug log file {}", path.display()))?;
         Ok(Self { file, micros, clock: HostClock::new(), console })
     }
 }

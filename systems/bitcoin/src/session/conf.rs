@@ -313,6 +313,14 @@ impl Conf {
             }
             values.push(value);
         }
+        if let Some(value) =
+            conf.command.get("includeconf").and_then(|values| values.first()).filter(|value| *value != "0")
+        {
+            return Err(format!(
+                "Error parsing command line arguments: -includeconf cannot be used from commandline; -includeconf={}",
+                if value.is_empty() || value == "1" { "true".to_owned() } else { format!("{value:?}") }
+            ));
+        }
         conf.section = conf.network()?;
         Ok(conf)
     }

@@ -115,6 +115,8 @@ pub struct BitcoinConfig {
     pub persist_mempool: bool,
     /// Wallets; none with `-disablewallet`.
     pub wallet: Option<WalletOptions>,
+    /// All that the machine has, for backups of wallets and mempools to load; none if they stay in the node's folder.
+    pub outside: Option<Arc<dyn Disk>>,
     /// Secret, and never used twice.
     pub seed: [u8; 32],
     /// Where `debug.log` is, for people.
@@ -144,6 +146,8 @@ impl p2p::FilterIndex for SharedIndex {
 struct Folder {
     disk: Arc<dyn Disk>,
     path: String,
+    /// All else that the machine has.
+    outside: Option<Arc<dyn Disk>>,
     key: [u8; 8],
 }
 
@@ -155,11 +159,16 @@ impl Files for Folder {
     }
 
     fn load_mempool(&mut self, node: &mut Node, path: &str, options: LoadOptions) -> Result<(), String> {
-        let inside = path.strip_prefix(&self.path).map_or(path, |rest| rest.trim_start_matches('/'));
+        let below = path.strip_prefix(&self.path).filter(|rest| rest.starts_with('/'));
+        let (disk, inside) = match (below, path.strip_prefix('/'), &self.outside) {
+            (Some(rest), ..) => (&self.disk, rest.trim_start_matches('/')),
+            (None, Some(rest), Some(outside)) => (outside, rest),
+            _ => (&self.disk, path),
+        };
         if inside.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(format!("{path} is not below {}", self.path));
+            return Err(format!("{path} is no place for a mempool"));
         }
-        let disk = Arc::clone(&self.disk);
+        let disk = Arc::clone(disk);
         let loaded = node.with_mempool(|mempool, chain, now, events| {
             mempool.load(chain, (disk.as_ref(), inside), now, options, events)
         });
@@ -234,7 +243,10 @@ impl BitcoinService {
                 Some(bytes) => {
                     load(&mut peers, &bytes, wall);
                 }
-                None if file == BANS_FILE => log.line("", "Recreating the banlist database"),
+                None if file == BANS_FILE => {
+                    log.line("", "Recreating the banlist database");
+                    replace(disk.as_ref(), "", BANS_FILE, &peers.bans_file())?;
+                }
                 None => {}
             }
         }
@@ -253,6 +265,7 @@ impl BitcoinService {
             Wallets::new(Arc::clone(disk), &config.folder, options, seed)
         });
         if let Some(wallets) = &mut wallets {
+            wallets.set_outside(config.outside.clone());
             wallets.start(&mut node)?.iter().for_each(|words| log.line("", words));
         }
         let methods = if wallets.is_some() { super::rpc::WALLET_METHODS } else { &[] };
@@ -267,7 +280,7 @@ impl BitcoinService {
             rpc,
             wallets,
             index,
-            folder: Folder { disk: Arc::clone(disk), path: config.folder, key },
+            folder: Folder { disk: Arc::clone(disk), path: config.folder, outside: config.outside, key },
             rpc_allow: config.rpc_allow,
             white: config.white,
             publishers: config.zmq.into_iter().map(publisher).collect(),
@@ -427,6 +440,14 @@ impl BitcoinService {
     fn on_request(&mut self, now: Now, conn: ConnId, request: &Request) {
         let (answer, lines) = self.with_rpc(now, |rpc, ctx| (rpc.on_request(ctx, request), rpc.take_lines()));
         lines.iter().for_each(|line| self.log.line("rpc", line));
+        let scheduled = self.rpc.take_scheduled();
+        if scheduled > 0 {
+            self.peers.on_scheduled(scheduled);
+        }
+        // Whom an operator bans stays banned.
+        if let Err(error) = self.save_bans() {
+            self.fatal.get_or_insert_with(|| error.to_string());
+        }
         self.answer(conn, request.number, answer);
     }
 
@@ -604,15 +625,20 @@ impl BitcoinService {
         chain.prune_to_target()
     }
 
+    fn save_bans(&mut self) -> Result<(), ChainError> {
+        match self.peers.take_bans() {
+            Some(bytes) => Ok(replace(self.folder.disk.as_ref(), "", BANS_FILE, &bytes)?),
+            None => Ok(()),
+        }
+    }
+
     /// Writes what is of use after a restart, and was promised to nobody.
     fn save(&mut self) -> Result<(), ChainError> {
         let disk = Arc::clone(&self.folder.disk);
         if let Some(bytes) = self.peers.take_book() {
             replace(disk.as_ref(), "", PEERS_FILE, &bytes)?;
         }
-        if let Some(bytes) = self.peers.take_bans() {
-            replace(disk.as_ref(), "", BANS_FILE, &bytes)?;
-        }
+        self.save_bans()?;
         let time = self.node.time();
         self.node.mempool().estimator().store(disk.as_ref(), FEES_FILE, time)?;
         if self.persist_mempool {

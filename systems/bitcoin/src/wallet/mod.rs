@@ -128,6 +128,10 @@ pub struct Wallets {
     disk: Arc<dyn Disk>,
     /// The node's folder, for people.
     folder: String,
+    /// All else that the machine has, for backups.
+    outside: Option<Arc<dyn Disk>>,
+    /// The wallet without a name was loaded although nobody had asked for it.
+    nameless: bool,
     pub(crate) options: WalletOptions,
     loaded: Vec<Wallet>,
     pub(crate) entropy: Entropy,
@@ -137,7 +141,20 @@ impl Wallets {
     /// None is loaded yet. HAZARD: the seed makes keys; nobody may know it, and it must never come twice.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, folder: &str, options: WalletOptions, seed: [u8; 32]) -> Self {
-        Self { disk, folder: folder.to_owned(), options, loaded: Vec::new(), entropy: Entropy::new(seed) }
+        Self {
+            disk,
+            folder: folder.to_owned(),
+            outside: None,
+            nameless: false,
+            options,
+            loaded: Vec::new(),
+            entropy: Entropy::new(seed),
+        }
+    }
+
+    /// Backups may be kept in any folder of this disk, which begins where absolute paths do.
+    pub fn set_outside(&mut self, outside: Option<Arc<dyn Disk>>) {
+        self.outside = outside;
     }
 
     /// Loads those that are to be loaded at the start. Words for each that could not be.
@@ -149,6 +166,11 @@ impl Wallets {
         let broken = |error: FileError| ChainError::Corrupt(error.to_string());
         let mut all = self.options.load.clone();
         all.extend(names::at_start(self.disk.as_ref()).map_err(broken)?);
+        // The one without a name is of older days, and loaded where nobody says which ones are.
+        self.nameless = all.is_empty() && self.disk.exists(&Self::path("").0)?;
+        if self.nameless {
+            all.push(String::new());
+        }
         for name in all {
             match self.load(&name, node) {
                 Ok(()) | Err(LoadError::Loaded) => {}
@@ -276,30 +298,43 @@ impl Wallets {
 
     /// Loads a wallet at each start, or not any more; nothing if it is not said.
     pub(crate) fn set_at_start(&self, name: &str, load: Option<bool>) -> Result<(), FileError> {
-        load.map_or(Ok(()), |load| names::set_at_start(self.disk.as_ref(), name, load))
+        let Some(load) = load else { return Ok(()) };
+        if self.nameless && load && names::at_start(self.disk.as_ref())?.is_empty() {
+            names::set_at_start(self.disk.as_ref(), "", true)?;
+        }
+        names::set_at_start(self.disk.as_ref(), name, load)
     }
 
     /// Writes a wallet's bytes somewhere below the node's folder.
     pub(crate) fn back_up(&self, wallet: &Wallet, node: &Node, to: &str) -> Result<(), String> {
-        let inside = self.inside(to)?;
-        let folder = inside.rsplit_once('/').map_or("", |(folder, _)| folder);
-        self.disk.create_dir(folder).map_err(|error| error.to_string())?;
+        let (disk, path) = self.place(to)?;
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if Arc::ptr_eq(disk, &self.disk) {
+            disk.create_dir(folder).map_err(|error| error.to_string())?;
+        }
         let bytes = file::encode(wallet, node.chain().params().magic);
-        file::write(self.disk.as_ref(), folder, inside, &bytes).map_err(|error| error.to_string())
+        file::write(disk.as_ref(), folder, path, &bytes).map_err(|error| error.to_string())
     }
 
-    fn inside<'a>(&self, path: &'a str) -> Result<&'a str, String> {
-        let inside = path.strip_prefix(&self.folder).map_or(path, |rest| rest.trim_start_matches('/'));
-        if inside.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(format!("{path} is not below {}", self.folder));
+    /// Where a backup is: below the node's folder, or anywhere by its absolute path.
+    fn place<'a>(&self, path: &'a str) -> Result<(&Arc<dyn Disk>, &'a str), String> {
+        let below = path.strip_prefix(&self.folder).filter(|rest| rest.starts_with('/'));
+        let (disk, place) = match (below, path.strip_prefix('/'), &self.outside) {
+            (Some(rest), ..) => (&self.disk, rest.trim_start_matches('/')),
+            (None, Some(rest), Some(outside)) => (outside, rest),
+            _ => (&self.disk, path),
+        };
+        if place.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(format!("{path} is no place for a backup"));
         }
-        Ok(inside)
+        Ok((disk, place))
     }
 
     /// Makes a wallet of a backup.
     pub(crate) fn restore(&mut self, name: &str, from: &str, node: &mut Node) -> Result<(), LoadError> {
-        let inside = self.inside(from).map_err(LoadError::NotFound)?.to_owned();
-        if !self.disk.exists(&inside).map_err(FileError::from)? {
+        let (disk, place) = self.place(from).map_err(LoadError::NotFound)?;
+        let disk = Arc::clone(disk);
+        if !disk.exists(place).map_err(FileError::from)? {
             return Err(LoadError::NotFound("Backup file does not exist".into()));
         }
         if self.exists(name)? {
@@ -308,7 +343,7 @@ impl Wallets {
                 "Failed to restore wallet. Database file exists in '{path}/{FILE}'."
             )));
         }
-        let bytes = file::read(self.disk.as_ref(), &inside)?;
+        let bytes = file::read(disk.as_ref(), place)?;
         let params = node.chain().params();
         file::decode(&bytes, name, params.network, params.magic, self.options.ahead)?;
         let (path, folder) = Self::path(name);

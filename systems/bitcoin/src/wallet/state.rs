@@ -178,7 +178,11 @@ impl Wallet {
     pub(crate) fn give_out(&mut self, at: usize) -> Option<ScriptBuf> {
         let source = &mut self.sources[at];
         let index = source.next;
-        let script = source.expand(index, &mut Known::default())?.pop()?;
+        let script = match source.expand(index, &mut Known::default()) {
+            Some(mut scripts) => scripts.pop()?,
+            // Its private keys are locked up, and it may have been derived before that.
+            None => self.scripts.iter().find(|(_, place)| **place == (at, index))?.0.clone(),
+        };
         source.next = index.checked_add(1)?;
         source.reach(self.ahead);
         self.scripts.entry(script.clone()).or_insert((at, index));

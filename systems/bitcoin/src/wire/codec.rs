@@ -2,12 +2,14 @@
 //!
 //! A count is checked against the bytes that are there before anything is allocated for it.
 
-use bitcoin::BlockHash;
 use bitcoin::consensus::encode::Error;
 use bitcoin::consensus::{Decodable, Encodable};
 use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, Transaction};
 use thiserror::Error;
 
+/// A transaction without inputs and outputs.
+pub(super) const TRANSACTION_BYTES_MIN: usize = 10;
 /// No count is above it, whatever it counts.
 const COUNT_MAX: u64 = 0x0200_0000;
 
@@ -132,6 +134,21 @@ impl<'a> Reader<'a> {
 
     pub(super) fn hash(&mut self) -> Result<BlockHash, DecodeError> {
         Ok(BlockHash::from_byte_array(self.array()?))
+    }
+
+    /// One transaction. Without inputs and outputs it reads like the mark of a witness that marks nothing: it is one all the
+    /// same, and refused for having no inputs.
+    pub(super) fn transaction(&mut self) -> Result<Transaction, DecodeError> {
+        let Some([v0, v1, v2, v3, 0, 0, t0, t1, t2, t3]) = self.bytes.first_chunk().copied() else {
+            return self.inner();
+        };
+        self.take(TRANSACTION_BYTES_MIN)?;
+        Ok(Transaction {
+            version: bitcoin::transaction::Version(i32::from_le_bytes([v0, v1, v2, v3])),
+            lock_time: bitcoin::absolute::LockTime::from_consensus(u32::from_le_bytes([t0, t1, t2, t3])),
+            input: Vec::new(),
+            output: Vec::new(),
+        })
     }
 
     /// One of the types that have their own way.

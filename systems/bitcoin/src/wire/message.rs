@@ -11,7 +11,7 @@ use bitcoin::merkle_tree::MerkleBlock;
 use bitcoin::{BlockHash, Transaction};
 
 use super::address::{NetAddress, PeerAddress, Services};
-use super::codec::{DecodeError, Reader, put_bytes, put_compact, put_hashes, put_inner};
+use super::codec::{DecodeError, Reader, TRANSACTION_BYTES_MIN, put_bytes, put_compact, put_hashes, put_inner};
 use super::compact::{BlockTxns, CompactBlock, GetBlockTxns};
 use super::filter::FilterRange;
 use super::inventory::Inventory;
@@ -265,8 +265,8 @@ impl Message {
             "getblocks" => Self::GetBlocks(Locator::decode(reader)?),
             "getheaders" => Self::GetHeaders(Locator::decode(reader)?),
             "headers" => Self::Headers(headers(reader)?),
-            "block" => Self::Block { block: Arc::new(reader.inner()?), witness: true },
-            "tx" => Self::Tx { tx: Arc::new(reader.inner()?), witness: true },
+            "block" => Self::Block { block: Arc::new(block(reader)?), witness: true },
+            "tx" => Self::Tx { tx: Arc::new(reader.transaction()?), witness: true },
             "mempool" => Self::Mempool,
             "ping" => Self::Ping(if reader.is_empty() { None } else { Some(reader.u64()?) }),
             "pong" => Self::Pong(reader.u64().ok()),
@@ -392,6 +392,12 @@ impl Message {
             _ => {}
         }
     }
+}
+
+/// A block, whose transactions are read as those are that come alone.
+fn block(reader: &mut Reader<'_>) -> Result<Block, DecodeError> {
+    let header = reader.inner()?;
+    Ok(Block { header, txdata: reader.list(TRANSACTION_BYTES_MIN, Reader::transaction)? })
 }
 
 fn inventory(reader: &mut Reader<'_>) -> Result<Vec<Inventory>, DecodeError> {

@@ -276,3 +276,11 @@ fn places_out_of_range_and_names_that_meet_are_told_apart() {
     (compact.names, compact.prefilled) = (Vec::new(), Vec::new());
     assert_eq!(Partial::new(&compact).unwrap_err(), Reconstruction::Invalid);
 }
+
+#[test]
+fn a_transaction_of_nothing_is_one() {
+    let bytes = [2, 0, 0, 0, 0, 0, 7, 0, 0, 0];
+    let Ok(Message::Tx { tx, .. }) = Message::decode("tx", &bytes) else { panic!("it is read") };
+    assert_eq!((tx.input.len(), tx.output.len(), tx.lock_time.to_consensus_u32()), (0, 0, 7));
+    assert!(Message::decode("tx", &bytes[..9]).is_err());
+}

@@ -246,7 +246,7 @@ impl Peers {
         if never || peer.common < FEEFILTER_VERSION {
             return;
         }
-        let current = if downloading { MONEY_MAX } else { step.node.mempool().fee_rate_min(step.seconds()) };
+        let current = if downloading { MONEY_MAX } else { step.node.mempool().rolling_rate(step.seconds()) };
         let (coin, delay) = (self.rng.u8(0..3) > 0, self.rng.u64(0..FEE_FILTER_CHANGE_DELAY));
         let next = now + self.exponential(FEE_FILTER_INTERVAL);
         let peer = self.peer(id);

@@ -185,6 +185,19 @@ pub trait PeerControl {
         let _ = (addr, kind, v2);
         Err("Error: Already at capacity for specified connection type.")
     }
+    /// A connection to this address was asked for, and it is neither there nor given up.
+    fn is_dialing(&self, addr: &str) -> bool {
+        let _ = addr;
+        false
+    }
+    /// `sendrawtransaction` of one that waits in the mempool already: peers that do not know it are told.
+    fn tell_again(&mut self, tx: &bitcoin::Transaction) {
+        let _ = tx;
+    }
+    /// Where others reach us, as an operator says (`-externalip`).
+    fn local_addresses(&self) -> Vec<SocketAddr> {
+        Vec::new()
+    }
     /// `sendmsgtopeer`: false if there is no such peer.
     fn send_message(&mut self, peer: u64, kind: &str, bytes: &[u8]) -> bool {
         let _ = (peer, kind, bytes);

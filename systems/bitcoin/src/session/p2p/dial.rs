@@ -107,6 +107,11 @@ impl Dialer {
         self.once.push_back(Dial { addr, socket, kind, v2 });
     }
 
+    /// True from when it is asked for until it is there, or given up.
+    pub(super) fn is_dialing(&self, addr: &str) -> bool {
+        self.once.iter().chain(self.pending.values()).any(|dial| dial.addr == addr)
+    }
+
     /// A look at added nodes is due now.
     pub(super) fn look_at_added(&mut self) {
         self.next_added = 0;
@@ -286,6 +291,7 @@ impl Peers {
     /// Connects to whoever is missing.
     pub(super) fn dial(&mut self, step: &mut Step<'_>) {
         if !self.active {
+            self.dialer.once.clear();
             return;
         }
         while let Some(dial) = self.dialer.once.pop_front() {

@@ -152,6 +152,10 @@ impl Peers {
                 self.sources.remove(&hash);
             }
             Err(reject) => {
+                if step.node.chain().tree().find(&hash).is_none() {
+                    let what = "AcceptBlockHeader: Consensus::ContextualCheckBlockHeader";
+                    step.log("validation", format!("{what}: {hash}, {reject}"));
+                }
                 step.log("", format!("[error] ProcessNewBlock: AcceptBlock FAILED ({reject})"));
                 self.on_verdict(step, &hash, Some(&reject));
             }

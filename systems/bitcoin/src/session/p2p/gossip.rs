@@ -2,9 +2,11 @@
 //!
 //! - upon addresses: no more than one in ten seconds of a peer's are taken in the long run, but for those it was asked for; fresh
 //!   ones, in small messages, go on to one or two others, who are the same all day long;
-//! - upon `getaddr`, of inbound peers and once: some of what is known, the same ones to all for a day, so that nobody can tell
-//!   from them whom we know when;
+//! - upon `getaddr`, of inbound peers and once: some of what is known, the same ones for a day to all who come in by one address
+//!   of ours, so that nobody can tell from them whom we know when, nor that another address is ours, too;
 //! - ours is told at first, and again about once a day.
+
+use std::net::SocketAddr;
 
 use super::PeerId;
 use super::config::{Kind, Permissions};
@@ -20,6 +22,8 @@ const SHARE: usize = 23;
 const RATE: f64 = 0.1;
 /// Tokens do not add up beyond this.
 const TOKENS_MAX: f64 = 1_000.0;
+/// Of no more of our addresses it is remembered what those are told who come in by them.
+const BINDS_MAX: usize = 64;
 const SEND_INTERVAL: u64 = 30 * SECOND;
 const LOCAL_INTERVAL: u64 = 24 * 3_600 * SECOND;
 const DAY: u64 = 24 * 3_600;
@@ -185,16 +189,18 @@ impl Peers {
         }
         peer.gossip.to_send.clear();
         let unbounded = peer.has(Permissions::ADDR);
-        let list = self.sample_addresses(step.seconds(), unbounded);
+        let bind = peer.bind;
+        let list = self.sample_addresses(step.seconds(), bind, unbounded);
         for addr in list {
             let random = self.rng.usize(..);
             self.peer(id).tell(addr, random);
         }
     }
 
-    /// What one who asks is told: the same to all for about a day.
-    fn sample_addresses(&mut self, now: u64, unbounded: bool) -> Vec<PeerAddress> {
-        if let Some((until, list)) = self.known_addresses.as_ref().filter(|_| !unbounded)
+    /// What one who asks is told: the same for about a day to all who come in by the same address of ours. By another
+    /// address it is something else, so that nobody can tell from it that both are of one node.
+    pub(super) fn sample_addresses(&mut self, now: u64, bind: Option<SocketAddr>, unbounded: bool) -> Vec<PeerAddress> {
+        if let Some((until, list)) = self.known_addresses.get(&bind).filter(|_| !unbounded)
             && now < *until
         {
             return list.clone();
@@ -208,7 +214,10 @@ impl Peers {
         list.retain(welcome);
         if !unbounded {
             let until = now + 21 * 3_600 + self.rng.u64(0..6 * 3_600);
-            self.known_addresses = Some((until, list.clone()));
+            if self.known_addresses.len() >= BINDS_MAX {
+                self.known_addresses.clear();
+            }
+            self.known_addresses.insert(bind, (until, list.clone()));
         }
         list
     }
@@ -266,6 +275,9 @@ impl Peers {
             gossip.known.clear();
         }
         let Some(addr) = ours.filter(NetAddress::is_routable) else { return };
+        if let Some(socket) = addr.socket() {
+            step.log("net", format!("Advertising address {socket} to peer={id}"));
+        }
         let addr = PeerAddress { time: seconds as u32, services, addr };
         if !first {
             return self.peer(id).tell(addr, random);

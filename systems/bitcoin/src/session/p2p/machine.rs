@@ -193,7 +193,7 @@ pub struct Peers {
     pub(super) book: Book,
     pub(super) book_dirty: bool,
     pub(super) bans: Bans,
-    pub(super) known_addresses: Option<(u64, Vec<crate::wire::PeerAddress>)>,
+    pub(super) known_addresses: BTreeMap<Option<SocketAddr>, (u64, Vec<crate::wire::PeerAddress>)>,
     pub(super) dialer: Dialer,
     pub(super) filters: Option<Box<dyn FilterIndex>>,
     /// Bytes sent in the day that began then.
@@ -251,7 +251,7 @@ impl Peers {
             book: Book::new((word(b"b0"), word(b"b1"))),
             book_dirty: false,
             bans: Bans::new(keys),
-            known_addresses: None,
+            known_addresses: BTreeMap::new(),
             dialer,
             filters: None,
             upload: (0, 0),
@@ -374,7 +374,7 @@ impl Peers {
         if self.downloading {
             let (chain, time) = (step.node.chain(), step.seconds());
             let tip = chain.entry(chain.tip());
-            let old = u64::from(tip.header.time) + self.config.tip_age_max < time;
+            let old = u64::from(tip.header.time).saturating_add(self.config.tip_age_max) < time;
             self.downloading = tip.work < chain.params().minimum_chain_work || old;
         }
     }

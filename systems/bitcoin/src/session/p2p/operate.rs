@@ -83,6 +83,15 @@ impl Peers {
         }
     }
 
+    /// Upon `mockscheduler`: what is done at intervals is due so much sooner.
+    pub fn on_scheduled(&mut self, seconds: u64) {
+        let span = seconds.saturating_mul(SECOND);
+        // A timer at 0 was never set.
+        let sooner = |timer: &mut u64| *timer = if *timer == 0 { 0 } else { timer.saturating_sub(span).max(1) };
+        sooner(&mut self.next_rebroadcast);
+        sooner(&mut self.next_stale_check);
+    }
+
     /// The book of addresses for the disk, if it changed since it was taken last.
     pub fn take_book(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.book_dirty).then(|| self.book.encode())
@@ -102,6 +111,11 @@ impl Peers {
     /// `banlist.json` for the disk, if it changed since it was taken last.
     pub fn take_bans(&mut self) -> Option<Vec<u8>> {
         std::mem::take(&mut self.bans.changed).then(|| self.bans.encode())
+    }
+
+    /// `banlist.json` as it is now.
+    pub(crate) fn bans_file(&self) -> Vec<u8> {
+        self.bans.encode()
     }
 
     /// Takes in `banlist.json`; false if it cannot be read. `now` in seconds since 1970.
@@ -242,6 +256,18 @@ impl PeerControl for Peers {
         }
         self.dialer.dial_kind(addr.to_owned(), kind, v2);
         Ok(())
+    }
+
+    fn is_dialing(&self, addr: &str) -> bool {
+        self.dialer.is_dialing(addr)
+    }
+
+    fn tell_again(&mut self, tx: &Transaction) {
+        self.broadcast(tx);
+    }
+
+    fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.config.external.clone()
     }
 
     fn send_message(&mut self, peer: u64, kind: &str, bytes: &[u8]) -> bool {

@@ -76,6 +76,8 @@ pub struct RpcConfig {
     pub v2_transport: bool,
     /// `-blocksonly` is not set.
     pub relay_transactions: bool,
+    /// `-maxtipage`: a tip older than so many seconds is not the network's.
+    pub tip_age_max: u64,
     /// `-deprecatedrpc`.
     pub deprecated: Vec<String>,
 }
@@ -98,6 +100,7 @@ impl Default for RpcConfig {
             block_reserved_weight: 8_000,
             v2_transport: true,
             relay_transactions: true,
+            tip_age_max: 24 * 60 * 60,
             deprecated: Vec::new(),
         }
     }
@@ -110,8 +113,8 @@ pub(crate) struct State {
     more: &'static [Method],
     /// When it started, by the steady clock.
     start_ms: u64,
-    /// The method that runs.
-    active: Option<&'static str>,
+    /// The methods that wait, and the one that runs: since when, by the steady clock.
+    active: Vec<(&'static str, u64)>,
     /// The node caught up with the network once.
     caught_up: bool,
     /// By how much `mockscheduler` moved the timers of this node, in seconds.

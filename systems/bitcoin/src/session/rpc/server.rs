@@ -54,6 +54,8 @@ struct Job {
     replies: Option<Vec<Json>>,
     /// None was asked for.
     empty: bool,
+    /// The call that is being answered, and since when.
+    active: Option<(&'static str, u64)>,
     wait: Option<(Head, Wait)>,
 }
 
@@ -118,7 +120,7 @@ impl Rpc {
             config,
             more,
             start_ms: now_ms,
-            active: None,
+            active: Vec::new(),
             scheduler_seconds: 0,
             caught_up: false,
             joins: 0,
@@ -214,6 +216,7 @@ impl Rpc {
                     rest: requests.into(),
                     replies: Some(Vec::new()),
                     empty,
+                    active: None,
                     wait: None,
                 })
             }
@@ -223,7 +226,15 @@ impl Rpc {
                 if !auth.allows(user, &parsed.method) {
                     return Err(Response::new(403));
                 }
-                Ok(Job { user: user.into(), wallet, rest: [value].into(), replies: None, empty: false, wait: None })
+                Ok(Job {
+                    user: user.into(),
+                    wallet,
+                    rest: [value].into(),
+                    replies: None,
+                    empty: false,
+                    active: None,
+                    wait: None,
+                })
             }
             _ => Err(failed(Head::default(), RpcError::new(code::PARSE_ERROR, "Top-level object parse error"))),
         }
@@ -239,6 +250,8 @@ impl Rpc {
                 let method: String = parsed.method.chars().filter(|char| is_safe(*char)).collect();
                 self.lines.push(format!("ThreadRPCServer method={method} user={}", job.user));
             }
+            let method = parsed.as_ref().ok().and_then(|parsed| table::find(&parsed.method, self.state.more));
+            job.active = method.map(|method| (method.name, ctx.now_ms));
             let outcome = parsed.and_then(|parsed| self.execute(ctx, job.wallet.as_deref(), parsed));
             let outcome = match outcome {
                 Ok(Outcome::Done(result)) => Ok(result),
@@ -268,13 +281,14 @@ impl Rpc {
         let method = table::find(&parsed.method, self.state.more)
             .ok_or_else(|| RpcError::new(code::METHOD_NOT_FOUND, "Method not found"))?;
         let args = method.check(parsed.params)?;
-        self.state.active = Some(method.name);
+        self.state.active = self.waits.values().filter_map(|job| job.active).collect();
+        self.state.active.push((method.name, ctx.now_ms));
         let mut call = Call { ctx, state: &mut self.state, wallet };
         let outcome = match method.run {
             Run::Now(run) => run(&mut call, &args).map(Outcome::Done),
             Run::Wait(run) => run(&mut call, &args),
         };
-        self.state.active = None;
+        self.state.active.clear();
         note_fatal(ctx, outcome)
     }
 

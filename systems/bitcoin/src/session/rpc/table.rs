@@ -217,7 +217,7 @@ static METHODS: &[Method] = table! {
     "hidden" "addconnection"
         &[req("address", Str), req("connection_type", Str), req("v2transport", Bool)],
         "Opens a connection of a kind (regtest alone).",
-        Run::Now(network::addconnection);
+        Run::Wait(network::addconnection);
     "hidden" "addpeeraddress"
         &[req("address", Str), req("port", Num), opt("tried", Bool)],
         "Adds an address to those that are known.",
@@ -306,7 +306,7 @@ static METHODS: &[Method] = table! {
     "network" "addnode"
         &[req("node", Str), req("command", Str), opt("v2transport", Bool)],
         "Connects to a peer, once or from here on.",
-        Run::Now(network::addnode);
+        Run::Wait(network::addnode);
     "network" "clearbanned" &[], "Takes all bans back.", Run::Now(network::clearbanned);
     "network" "disconnectnode"
         &[opt("address", Str), opt("nodeid", Num)],

@@ -38,6 +38,13 @@ pub enum Wait {
         /// No longer than until then.
         until: Option<u64>,
     },
+    /// What becomes of a connection that was asked for.
+    Dial {
+        /// To this address.
+        addr: String,
+        /// The answer then, whatever it is.
+        answer: Json,
+    },
     /// A template that is worth asking for again: another tip, or after a while another mempool.
     Template {
         /// Upon which the last one stood.
@@ -61,6 +68,10 @@ impl Wait {
             Self::Change { from, until } => tip.hash != *from || over(until),
             Self::Tip { hash, until } => tip.hash == *hash || over(until),
             Self::Height { height, until } => i64::from(tip.height) >= *height || over(until),
+            Self::Dial { addr, answer } => {
+                let over = ends || !call.ctx.peers.is_dialing(addr);
+                return over.then(|| Ok(answer.clone()));
+            }
             Self::Template { tip: from, sequence, mempool_from, args } => {
                 if ends {
                     let code = super::error::code::CLIENT_NOT_CONNECTED;
@@ -78,6 +89,8 @@ impl Wait {
     pub(super) fn until(&self) -> Option<u64> {
         match self {
             Self::Change { until, .. } | Self::Tip { until, .. } | Self::Height { until, .. } => *until,
+            // The host gives up by itself.
+            Self::Dial { .. } => None,
             Self::Template { mempool_from, .. } => Some(*mempool_from),
         }
     }

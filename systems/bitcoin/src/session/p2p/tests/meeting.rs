@@ -1,5 +1,7 @@
 //! How peers meet, and part.
 
+use std::net::SocketAddr;
+
 use super::super::{AddNode, Config, Input, Kind, PeerControl, Permissions, Which, Whitelist, user_agent};
 use super::world::{START, World, addr, version};
 use crate::wire::{Message, NetAddress, PeerAddress, Services};
@@ -126,8 +128,10 @@ fn operators_connect_ban_and_disconnect() {
     assert_eq!(peers.add_node(&one, AddNode::Add, None), Err("Error: Node already added"));
     assert!(peers.add_node(&two, AddNode::Remove, None).is_err());
     assert_eq!(peers.add_node(&two, AddNode::OneTry, None), Ok(()));
+    assert!(peers.is_dialing(&two) && !peers.is_dialing("9.9.9.9:9"));
     world.run(500);
     let peers = &mut world.hosts[0].peers;
+    assert!(!peers.is_dialing(&two), "the peer is there");
     assert_eq!(peers.added_nodes()[0].connected, Some((addr(1), false)));
     assert_eq!(peers.peers().len(), 2);
     assert!(peers.disconnect(&Which::Addr(two.clone())) && !peers.disconnect(&Which::Id(99)));
@@ -178,6 +182,22 @@ fn addresses_are_taken_slowly_and_passed_on() {
     let many = vec![PeerAddress { time: 0, services: Services(1), addr: NetAddress::NONE }; 1_001];
     world.say(one, &Message::AddrV2(many, 0));
     assert!(world.scripts[one].closed && world.logged(0, "addrv2 message size = 1001"));
+}
+
+#[test]
+fn by_each_address_of_ours_other_addresses_are_told() {
+    let mut world = World::of(1);
+    world.run(500);
+    let peers = &mut world.hosts[0].peers;
+    for index in 0..200_u8 {
+        peers.add_address(SocketAddr::from(([30, index, 3, 4], 8_333)), false);
+    }
+    let [one, other] = ["1.1.1.1:1", "1.1.1.1:2"].map(|bind| Some(bind.parse().unwrap()));
+    let told = peers.sample_addresses(START, one, false);
+    assert!(!told.is_empty());
+    assert_ne!(told, peers.sample_addresses(START, other, false));
+    assert_eq!(told, peers.sample_addresses(START + 3_600, one, false), "for a day it stays");
+    assert_ne!(told, peers.sample_addresses(START + 3 * 24 * 3_600, one, false));
 }
 
 #[test]

@@ -123,9 +123,9 @@ impl V2 {
         self.cipher.as_ref().map(|cipher| cipher.session)
     }
 
-    /// True once the peer was found to speak v2.
+    /// True once the peer was found to have the same keys.
     pub(super) fn is_decided(&self) -> bool {
-        !matches!(self.expect, Expect::KeyOrV1 | Expect::Key)
+        self.expect == Expect::Packets
     }
 
     /// True if the peer sent nothing that v2 begins with: an old one may be at the other end.

@@ -15,9 +15,6 @@ use crate::session::rpc::render::transaction::{Shown, render, version};
 use crate::session::rpc::spec::Outcome;
 use crate::session::rpc::wait::Wait;
 
-/// A tip that is older does not count as recent, in seconds.
-const TIP_AGE_MAX: u64 = 24 * 60 * 60;
-
 /// The attacker that is reckoned with if nothing is said.
 const ATTACKER_SHARE: f64 = 0.1;
 /// The odds of a reversal that `confirmations_needed` brings.
@@ -223,7 +220,7 @@ pub(crate) fn catches_up(call: &mut Call<'_, '_>) -> bool {
     if !call.state.caught_up {
         let chain = call.ctx.node.chain();
         let tip = chain.entry(chain.tip());
-        let recent = u64::from(tip.header.time) + TIP_AGE_MAX >= call.ctx.node.time();
+        let recent = u64::from(tip.header.time).saturating_add(call.state.config.tip_age_max) >= call.ctx.node.time();
         call.state.caught_up = recent && tip.work >= chain.params().minimum_chain_work;
     }
     !call.state.caught_up

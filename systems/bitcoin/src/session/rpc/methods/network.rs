@@ -7,6 +7,7 @@ use crate::session::p2p::{AddNode, PeerInfo, Which};
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::error::{RpcError, code};
 use crate::session::rpc::json::Json;
+use crate::session::rpc::{Outcome, Wait};
 
 /// As which version of the network's nodes we answer.
 const CLIENT_VERSION: u32 = 310_000;
@@ -124,7 +125,15 @@ pub(crate) fn getpeerinfo(call: &mut Call<'_, '_>, _: &Args) -> Result<Json, Rpc
     Ok(Json::Arr(call.ctx.peers.peers().into_iter().map(peer_json).collect()))
 }
 
-pub(crate) fn addnode(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
+/// Waits for what becomes of a connection, whose peer is there when the call is answered.
+fn dialed(call: &mut Call<'_, '_>, addr: &str, answer: Json) -> Outcome {
+    if call.ctx.peers.is_dialing(addr) {
+        return Outcome::Wait(Wait::Dial { addr: addr.to_owned(), answer });
+    }
+    Outcome::Done(answer)
+}
+
+pub(crate) fn addnode(call: &mut Call<'_, '_>, args: &Args) -> Result<Outcome, RpcError> {
     let command = match args.text(1)? {
         "add" => AddNode::Add,
         "remove" => AddNode::Remove,
@@ -139,7 +148,8 @@ pub(crate) fn addnode(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcE
         Err(words) if command == AddNode::Add => Err(RpcError::new(code::NODE_ALREADY_ADDED, words)),
         Err(words) if command == AddNode::Remove => Err(RpcError::new(code::NODE_NOT_ADDED, words)),
         // A try that cannot even begin fails like one that came to nothing.
-        _ => Ok(Json::Null),
+        _ if command == AddNode::OneTry => Ok(dialed(call, args.text(0)?, Json::Null)),
+        _ => Ok(Outcome::Done(Json::Null)),
     }
 }
 
@@ -149,7 +159,7 @@ fn usage(name: &str, call: &Call<'_, '_>) -> RpcError {
     RpcError::misc(method.map_or_else(String::new, |method| method.help()))
 }
 
-pub(crate) fn addconnection(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
+pub(crate) fn addconnection(call: &mut Call<'_, '_>, args: &Args) -> Result<Outcome, RpcError> {
     if !call.chain().params().mine_on_demand {
         return Err(RpcError::misc("addconnection is for regression testing (-regtest mode) only."));
     }
@@ -165,7 +175,8 @@ pub(crate) fn addconnection(call: &mut Call<'_, '_>, args: &Args) -> Result<Json
     let address = args.text(0)?;
     let added = call.ctx.peers.add_connection(address, kind, v2);
     added.map_err(|words| RpcError::new(code::NODE_CAPACITY_REACHED, words))?;
-    Ok(Json::obj().with("address", address).with("connection_type", kind))
+    let answer = Json::obj().with("address", address).with("connection_type", kind);
+    Ok(dialed(call, address, answer))
 }
 
 pub(crate) fn disconnectnode(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
@@ -245,6 +256,12 @@ pub(crate) fn getnetworkinfo(call: &mut Call<'_, '_>, _: &Args) -> Result<Json, 
     let mut offsets: Vec<i64> = peers.iter().filter(|peer| !peer.inbound).map(|peer| peer.time_offset).collect();
     offsets.sort_unstable();
     let offset = offsets.get(offsets.len() / 2).copied().filter(|_| offsets.len() >= 5).unwrap_or(0);
+    // As Core ranks what an operator said himself.
+    const SCORE: u32 = 4;
+    let local = |addr: SocketAddr| {
+        Json::obj().with("address", addr.ip().to_string()).with("port", addr.port()).with("score", SCORE)
+    };
+    let ours = call.ctx.peers.local_addresses().into_iter().map(local);
     let options = call.mempool().options();
     Ok(Json::obj()
         .with("version", CLIENT_VERSION)
@@ -261,7 +278,7 @@ pub(crate) fn getnetworkinfo(call: &mut Call<'_, '_>, _: &Args) -> Result<Json, 
         .with("networks", networks_json())
         .with("relayfee", Json::amount(options.relay_rate_min.cast_signed()))
         .with("incrementalfee", Json::amount(options.incremental_rate.cast_signed()))
-        .with("localaddresses", Json::Arr(Vec::new()))
+        .with("localaddresses", Json::Arr(ours.collect()))
         .with("warnings", warnings(call)))
 }
 

@@ -65,7 +65,10 @@ pub(crate) fn bring(call: &mut Call<'_, '_>, tx: Arc<Transaction>, rate: u64) ->
             return Err(RpcError::new(code::VERIFY_ALREADY_IN_UTXO_SET, words));
         }
     }
-    if call.mempool().get(&txid).is_none() {
+    // Its witness may be another than that of what waits already, which is what peers hear of.
+    if let Some(waits) = call.mempool().get(&txid).map(|entry| Arc::clone(&entry.tx)) {
+        call.ctx.peers.tell_again(&waits);
+    } else {
         let refused = |reject: TxReject| match reject.kind {
             TxRejectKind::MissingInputs => RpcError::new(code::VERIFY_ERROR, words(&reject)),
             _ => RpcError::new(code::VERIFY_REJECTED, words(&reject)),

@@ -157,7 +157,10 @@ pub(crate) fn make(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcErro
     let mut header = template.block.header;
     update_time(chain, &mut header, call.ctx.node.time());
     let bits = header.bits.to_consensus();
-    let mut active = vec!["csv", "!segwit", "taproot"];
+    let segwit = template.height >= params.segwit_height;
+    // Before witnesses a block was as long as a quarter of what it may weigh now.
+    let share = if segwit { 1 } else { 4 };
+    let mut active = if segwit { vec!["csv", "!segwit", "taproot"] } else { vec!["csv", "taproot"] };
     if signet.is_some() {
         active.push("!signet");
     }
@@ -185,12 +188,12 @@ pub(crate) fn make(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcErro
         .with("mintime", time_min(chain, tip))
         .with("mutable", Json::arr(["time", "transactions", "prevblock"]))
         .with("noncerange", "00000000ffffffff")
-        .with("sigoplimit", SIGOPS_MAX)
-        .with("sizelimit", BLOCK_BYTES_MAX)
-        .with("weightlimit", BLOCK_WEIGHT_MAX)
-        .with("curtime", header.time)
-        .with("bits", format!("{bits:08x}"))
-        .with("height", template.height);
+        .with("sigoplimit", SIGOPS_MAX / share)
+        .with("sizelimit", BLOCK_BYTES_MAX / share);
+    if segwit {
+        json.put("weightlimit", BLOCK_WEIGHT_MAX);
+    }
+    json = json.with("curtime", header.time).with("bits", format!("{bits:08x}")).with("height", template.height);
     if let Some(challenge) = signet {
         json.put("signet_challenge", challenge.to_hex_string());
     }

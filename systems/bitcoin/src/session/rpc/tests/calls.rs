@@ -1,6 +1,7 @@
 //! How requests are answered, whatever they ask for.
 
 use super::world::World;
+use crate::session::rpc::Json;
 
 #[test]
 fn the_first_form_has_result_and_error() {
@@ -100,6 +101,9 @@ fn a_node_that_is_not_ready_says_so() {
 fn waiting_ends_with_a_block_or_with_time() {
     let mut world = World::new();
     let wait = world.post(r#"{"id":1,"method":"waitfornewblock"}"#).expect_err("it waits");
+    let active = world.ok("getrpcinfo", "[]");
+    let names: Vec<_> = active.get("active_commands").items().unwrap().iter().map(|row| row.get("method")).collect();
+    assert_eq!(names, [&Json::from("waitfornewblock"), &Json::from("getrpcinfo")]);
     assert_eq!(world.poll(), []);
     world.mine(1);
     assert_eq!(world.poll(), [wait]);

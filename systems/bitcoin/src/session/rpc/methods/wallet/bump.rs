@@ -4,7 +4,7 @@ use bitcoin::{TxOut, Txid};
 
 use super::plan::{commit, draft, fees, payments, sign, signs};
 use super::psbt::{fill, of_unsigned};
-use super::{Here, bool_of, failed, given, here, save, wallet_code};
+use super::{Here, bool_of, failed, given, here, only, save, wallet_code};
 use crate::mempool::fee_at;
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::error::RpcError;
@@ -80,9 +80,14 @@ fn check_rate(here: &Here<'_>, rate: u64, vsize: u64, old_fee: u64) -> Result<()
 }
 
 /// The transaction that takes its place.
+/// What may be said of a replacement.
+const OPTIONS: &[&str] =
+    &["confTarget", "conf_target", "estimate_mode", "fee_rate", "original_change_index", "outputs", "replaceable"];
+
 fn replacement(call: &mut Call<'_, '_>, args: &Args, only_psbt: bool) -> Result<(Txid, Draft, u64), RpcError> {
     let txid = args.txid(0, "txid")?;
     let options = args.at(1).clone();
+    only(&options, OPTIONS)?;
     let others = given(&options, "outputs").map(|values| outputs(call, values)).transpose()?;
     if others.as_ref().is_some_and(Vec::is_empty) {
         return Err(RpcError::param("Invalid parameter, output argument cannot be an empty array"));

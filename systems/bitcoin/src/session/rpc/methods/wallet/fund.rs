@@ -4,7 +4,7 @@ use bitcoin::{OutPoint, Sequence, Transaction, TxOut};
 
 use super::plan::{change_script, change_type, draft, either, fees, payments, sign_some, signs, who_pays};
 use super::psbt::{fill, of_unsigned};
-use super::{Here, bool_of, failed, given, here, save, wallet_code};
+use super::{Here, bool_of, failed, given, here, only, save, wallet_code};
 use crate::session::rpc::call::{Args, Call, amount, hash};
 use crate::session::rpc::error::RpcError;
 use crate::session::rpc::json::Json;
@@ -45,7 +45,41 @@ fn weights(options: &Json, plan: &mut Plan) -> Result<(), RpcError> {
 }
 
 /// A plan of options, by their newer and their older names.
+/// What may be said of how a transaction is to be funded.
+const OPTIONS: &[&str] = &[
+    "add_inputs",
+    "add_to_wallet",
+    "changeAddress",
+    "changePosition",
+    "change_address",
+    "change_position",
+    "change_type",
+    "conf_target",
+    "estimate_mode",
+    "feeRate",
+    "fee_rate",
+    "includeWatching",
+    "include_unsafe",
+    "include_watching",
+    "input_weights",
+    "inputs",
+    "lockUnspents",
+    "lock_unspents",
+    "locktime",
+    "max_tx_weight",
+    "maxconf",
+    "minconf",
+    "psbt",
+    "replaceable",
+    "send_max",
+    "solving_data",
+    "subtractFeeFromOutputs",
+    "subtract_fee_from_outputs",
+    "version",
+];
+
 fn plan(here: &Here<'_>, options: &Json, add_inputs: bool, replaceable: bool) -> Result<Plan, RpcError> {
+    only(options, OPTIONS)?;
     let mut plan = Plan { add_inputs: bool_of(options, "add_inputs", add_inputs)?, any_rate: true, ..Plan::default() };
     let (depth_min, depth_max): (i32, i32) = (
         given(options, "minconf").map_or(Ok(0), Json::int)?,
@@ -369,6 +403,11 @@ fn everything(here: &Here<'_>, begun: &[bitcoin::TxIn], plan: &Plan) -> Result<V
     Ok(chosen)
 }
 
+/// The fee takes all that there is, of coins that are worth their fee.
+const POOL_TOO_LOW: &str = "Total value of UTXO pool too low to pay for transaction, try using lower feerate.";
+/// As above, of all coins.
+const POOL_TOO_LOW_AS_IT_IS: &str = "Total value of UTXO pool too low to pay for transaction. Try using lower feerate or excluding uneconomic UTXOs with 'send_max' option.";
+
 pub(super) fn sendall(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
     let options = with_rates(args.at(4), args)?;
     let (mut payments, rest) = shares(call, args.at(0))?;
@@ -388,14 +427,19 @@ pub(super) fn sendall(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcE
     plan.lock_time = given(&options, "locktime").map(Json::int).transpose()?;
     plan.version = given(&options, "version").map_or(Ok(2), Json::int)?;
     let mut chosen = everything(&here, &begun, &plan)?;
-    let rate = crate::wallet::fee_rate(here.node, here.options, &plan).map_err(failed)?.rate;
+    let rate = crate::wallet::fee_rate(here.node, here.options, &plan).map_err(|words| match plan.rate {
+        // It was said.
+        Some(_) => RpcError::param(words),
+        None => failed(words),
+    })?;
+    let rate = rate.rate;
     if send_max {
         chosen.retain(|(_, out, _)| worth_spending(&here, out, rate));
     }
     if chosen.is_empty() {
         return Err(RpcError::new(
             wallet_code::INSUFFICIENT_FUNDS,
-            "Total value of UTXO pool too low to pay for transaction. Try using lower feerate or excluding uneconomic UTXOs with 'send_max' option.",
+            if send_max { POOL_TOO_LOW } else { POOL_TOO_LOW_AS_IT_IS },
         ));
     }
     let total: u64 = chosen.iter().map(|(_, out, _)| out.value.to_sat()).sum();
@@ -416,7 +460,13 @@ pub(super) fn sendall(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcE
         chosen.into_iter().map(|(outpoint, out, sequence)| Choice { outpoint, sequence, out: Some(out), weight: None });
     plan.inputs = choices.collect();
     let draft = draft(&mut here, &payments, &plan, wallet_code::INSUFFICIENT_FUNDS).map_err(|mut error| {
-        if error.message == "The transaction amount is too small to pay the fee" || left == 0 {
+        if error.message.starts_with("Fee exceeds maximum") || error.message == "Transaction too large" {
+            return failed(error.message);
+        }
+        let short = error.message == "The transaction amount is too small to pay the fee";
+        if short && fixed == 0 {
+            error.message = if send_max { POOL_TOO_LOW } else { POOL_TOO_LOW_AS_IT_IS }.into();
+        } else if short || left == 0 {
             error.message = "Insufficient funds for fees after creating specified outputs.".into();
         } else if error.message.contains("too small") {
             error.message = "Dynamically assigned remainder results in dust output.".into();

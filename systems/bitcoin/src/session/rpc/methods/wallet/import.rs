@@ -125,7 +125,7 @@ fn import(here: &mut Here<'_>, value: &Json, now: u64, warnings: &mut Vec<&'stat
             warnings.push("Unknown output type, cannot set descriptor to active.");
             source.active = false;
         }
-        put(here, source)?;
+        put(here, source, value.get("desc").text()?)?;
         if !source_is_ranged(one) {
             label_scripts(here, one, &request.label, internal);
         }
@@ -151,7 +151,7 @@ fn label_scripts(here: &mut Here<'_>, one: &Descriptor, label: &str, internal: b
 }
 
 /// Adds a source, or widens the one that is there.
-fn put(here: &mut Here<'_>, source: Source) -> Result<(), RpcError> {
+fn put(here: &mut Here<'_>, source: Source, text: &str) -> Result<(), RpcError> {
     let Some(at) = here.wallet.sources.iter().position(|own| own.text == source.text) else {
         here.wallet.add_source(source, here.entropy);
         here.wallet.derive();
@@ -160,12 +160,14 @@ fn put(here: &mut Here<'_>, source: Source) -> Result<(), RpcError> {
     let own = here.wallet.sources[at].clone();
     if source.is_range() && own.is_range() && (source.begin > own.begin || source.end < own.end) {
         let (low, high) = (own.begin, own.end.saturating_sub(1));
-        return Err(RpcError::param(format!("new range must include current range = [{low},{high}]")));
+        let words = format!("new range must include current range = [{low},{high}]");
+        return Err(failed(format!("Could not add descriptor '{text}': {words}")));
     }
     let mut merged = own.clone();
     merged.timestamp = own.timestamp.min(source.timestamp);
     (merged.begin, merged.end) = (source.begin, source.end.max(own.end));
-    merged.next = source.next.max(own.next);
+    // Whoever imports a descriptor says where to go on: at the range's begin, if not elsewhere.
+    merged.next = source.next;
     (merged.active, merged.internal) = (source.active, source.internal);
     if merged.private().is_none() && merged.sealed.is_none() {
         merged.set_private(source.private().cloned());
@@ -178,6 +180,7 @@ fn put(here: &mut Here<'_>, source: Source) -> Result<(), RpcError> {
             }
         }
     }
+    merged.reach(here.wallet.ahead);
     here.wallet.sources[at] = merged;
     here.wallet.dirty = true;
     here.wallet.derive_all();

@@ -23,6 +23,9 @@ fn at_start(call: &mut Call<'_, '_>, name: &str, value: &Json) -> Result<(), Rpc
 
 pub(super) fn createwallet(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
     let wallet_name = args.text(0)?.to_owned();
+    if wallet_name.is_empty() {
+        return Err(RpcError::param("Wallet name cannot be empty"));
+    }
     let flags = Flags {
         watch_only: args.bool_or(1, false)?,
         blank: args.bool_or(2, false)?,

@@ -165,6 +165,15 @@ fn given<'j>(object: &'j Json, field: &str) -> Option<&'j Json> {
     Some(object.get(field)).filter(|value| !value.is_null())
 }
 
+/// A field that nobody knows is a mistake of whoever calls, and not passed over.
+fn only(object: &Json, known: &[&str]) -> Result<(), RpcError> {
+    let fields = if object.is_null() { &[] } else { object.fields()? };
+    match fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+        Some((name, _)) => Err(RpcError::kind(format!("Unexpected key {name}"))),
+        None => Ok(()),
+    }
+}
+
 fn bool_of(object: &Json, field: &str, otherwise: bool) -> Result<bool, RpcError> {
     given(object, field).map_or(Ok(otherwise), Json::bool)
 }

@@ -9,8 +9,17 @@ use crate::wallet::Lock;
 /// Nothing is unlocked for longer, in seconds.
 const SECONDS_MAX: i64 = 100_000_000;
 
-fn wrong() -> RpcError {
-    RpcError::new(wallet_code::PASSPHRASE_INCORRECT, "Error: The wallet passphrase entered was incorrect.")
+/// Words once ended at their first zero.
+fn wrong(words: &str) -> RpcError {
+    let said = if words.contains('\0') {
+        "Error: The wallet passphrase entered is incorrect. It contains a null character (ie - a zero byte). \
+         If the passphrase was set with a version of this software prior to 25.0, please try again with only the \
+         characters up to — but not including — the first null character. If this is successful, please set a new \
+         passphrase to avoid this issue in the future."
+    } else {
+        "Error: The wallet passphrase entered was incorrect."
+    };
+    RpcError::new(wallet_code::PASSPHRASE_INCORRECT, said)
 }
 
 fn state(words: &str) -> RpcError {
@@ -57,7 +66,7 @@ pub(super) fn walletpassphrase(call: &mut Call<'_, '_>, args: &Args) -> Result<J
         return Err(RpcError::param("passphrase cannot be empty"));
     }
     if !here.wallet.unlock(words) {
-        return Err(wrong());
+        return Err(wrong(words));
     }
     let seconds = seconds.min(SECONDS_MAX).unsigned_abs();
     here.wallet.unlocked_until = here.node.time().saturating_add(seconds);
@@ -82,7 +91,7 @@ pub(super) fn walletpassphrasechange(call: &mut Call<'_, '_>, args: &Args) -> Re
     if old.is_empty() || new.is_empty() {
         return Err(RpcError::param("passphrase cannot be empty"));
     }
-    let master = lock.open(old).ok_or_else(wrong)?;
+    let master = lock.open(old).ok_or_else(|| wrong(old))?;
     here.wallet.lock = Some(Lock::new(new, master, here.entropy));
     here.wallet.dirty = true;
     save(call)?;

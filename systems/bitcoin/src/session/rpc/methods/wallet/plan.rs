@@ -60,12 +60,12 @@ pub(super) fn who_pays(here: &Here<'_>, payments: &mut [Payment], value: &Json) 
     }
     let what = "Invalid parameter 'subtract fee from output',";
     for item in value.items()? {
-        let (at, name) = match item {
+        let at = match item {
             Json::Str(text) => {
                 let script = script_of(text, here.network()).ok();
                 let at = script.and_then(|script| payments.iter().position(|payment| payment.script == script));
                 let words = || RpcError::param(format!("{what} destination {text} not found in tx outputs"));
-                (at.ok_or_else(words)?, format!("destination {text}"))
+                at.ok_or_else(words)?
             }
             Json::Num(_) => {
                 let at: i64 = item.int()?;
@@ -74,7 +74,7 @@ pub(super) fn who_pays(here: &Here<'_>, payments: &mut [Payment], value: &Json) 
                 }
                 let place = usize::try_from(at).ok().filter(|at| *at < payments.len());
                 let words = || RpcError::param(format!("{what} position too large: {at}"));
-                (place.ok_or_else(words)?, format!("position: {at}"))
+                place.ok_or_else(words)?
             }
             _ => {
                 let words = format!("{what} invalid value type: {}", item.type_name());
@@ -82,7 +82,7 @@ pub(super) fn who_pays(here: &Here<'_>, payments: &mut [Payment], value: &Json) 
             }
         };
         if std::mem::replace(&mut payments[at].pays_fee, true) {
-            return Err(RpcError::param(format!("{what} duplicated {name}")));
+            return Err(RpcError::param(format!("{what} duplicated position: {at}")));
         }
     }
     Ok(())

@@ -239,6 +239,7 @@ pub(super) fn abandontransaction(call: &mut Call<'_, '_>, args: &Args) -> Result
 }
 
 pub(super) fn rescanblockchain(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
+    here(call)?.unlocked()?;
     let tip = call.chain().height();
     let start: i64 = args.int_or(0, 0)?;
     let from = u32::try_from(start).ok().filter(|from| *from <= tip);

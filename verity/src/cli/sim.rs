@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use verity_contract::{Agreement as Engine, Boot};
 use verity_sim::{
-    EngineFn, KafkaClients, LedgerClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients, forget_votes,
+    BitcoinClients, EngineFn, KafkaClients, LedgerClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients,
+    forget_votes,
 };
 use verity_types::{Mono, NodeId};
 
@@ -17,6 +18,35 @@ use crate::secrets;
 
 /// A client asks so often.
 const PACE_NS: u64 = 10_000_000;
+/// One of Bitcoin's does.
+const BITCOIN_PACE_NS: u64 = 40_000_000;
+/// Bitcoin's nodes dial a peer that they lost once a minute: a healed world has so many milliseconds.
+const BITCOIN_HEAL_MS: u64 = 150_000;
+
+/// Whose clients use the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Worlds {
+    /// The znode tree.
+    #[value(name = "zookeeper")]
+    ZooKeeper,
+    /// Partitioned logs.
+    Kafka,
+    /// A chain of signed blocks.
+    Ledger,
+    /// Nodes with miners and payers; no agreement among members.
+    Bitcoin,
+}
+
+impl Worlds {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ZooKeeper => System::ZooKeeper.name(),
+            Self::Kafka => System::Kafka.name(),
+            Self::Ledger => System::Ledger.name(),
+            Self::Bitcoin => "bitcoin",
+        }
+    }
+}
 
 #[derive(Args, Debug)]
 #[command(
@@ -55,8 +85,8 @@ pub(crate) struct Sim {
     #[arg(long, value_enum, value_name = "AGREEMENT")]
     topic_agreement: Option<Agreement>,
     /// Whose clients use the world.
-    #[arg(long, value_enum, default_value_t = System::ZooKeeper)]
-    system: System,
+    #[arg(long, value_enum, default_value_t = Worlds::ZooKeeper)]
+    system: Worlds,
     /// Write down what the clients saw and let the checker judge it too: is there one order of all operations? Takes about
     /// twice the time.
     #[arg(long)]
@@ -127,10 +157,10 @@ fn home(mutant: Mutant) -> Option<Agreement> {
 }
 
 /// The one system whose worlds can show a mutant, if not each.
-fn system(mutant: Mutant) -> Option<System> {
+fn system(mutant: Mutant) -> Option<Worlds> {
     match mutant {
         Mutant::SnapshotMissingSession | Mutant::WatchAfterReply | Mutant::EphemeralSurvivesSession => {
-            Some(System::ZooKeeper)
+            Some(Worlds::ZooKeeper)
         }
         Mutant::AppendIgnoresGuard
         | Mutant::MarkerHitsNextTransaction
@@ -147,8 +177,14 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::RecordArchivedUnseen
         | Mutant::DeliveryLimitIgnored
         | Mutant::CompactionDropsLatest
-        | Mutant::LogStartGoesBack => Some(System::Kafka),
-        Mutant::TransactionStaysWaiting | Mutant::HeaderSaysOldState => Some(System::Ledger),
+        | Mutant::LogStartGoesBack => Some(Worlds::Kafka),
+        Mutant::TransactionStaysWaiting | Mutant::HeaderSaysOldState => Some(Worlds::Ledger),
+        Mutant::UndoKeepsOutputs
+        | Mutant::UndoForgetsCoins
+        | Mutant::AnswerBeforeFlush
+        | Mutant::HeavierBranchIgnored
+        | Mutant::RevertedPaymentsForgotten
+        | Mutant::ReorganisationNotTold => Some(Worlds::Bitcoin),
         _ => None,
     }
 }
@@ -189,10 +225,10 @@ impl Sim {
             let (name, has) = (mutant.name(), home.name());
             bail!("{} has no {name}; {has} has it: add --system {has}", self.system.name());
         }
-        if self.topic_agreement.is_some() && self.system != System::Kafka {
+        if self.topic_agreement.is_some() && self.system != Worlds::Kafka {
             bail!("--topic-agreement: {} has no topics; add --system kafka", self.system.name());
         }
-        if self.history.is_some() && self.system != System::ZooKeeper {
+        if self.history.is_some() && self.system != Worlds::ZooKeeper {
             bail!("--history: the clients of {} write none", self.system.name());
         }
         let first = match self.seed {
@@ -242,7 +278,7 @@ impl Sim {
     fn world(&self, options: &Options) -> (Report, Option<String>) {
         let (engine, clients) = (engine(self.agreement), usize::from(self.clients));
         let result = match self.system {
-            System::ZooKeeper => {
+            Worlds::ZooKeeper => {
                 let clients = ZooKeeperClients::new(engine, options.nodes, clients, PACE_NS);
                 let written = self.check || self.history.is_some();
                 let mut clients = if written { clients.with_history() } else { clients };
@@ -254,7 +290,7 @@ impl Sim {
                 }
                 result
             }
-            System::Kafka => {
+            Worlds::Kafka => {
                 let clients = KafkaClients::new(engine, options.nodes, clients, PACE_NS);
                 let clients = match self.topic_agreement {
                     Some(own) => clients.with_own_agreement(own.into(), self::engine(own)),
@@ -263,8 +299,12 @@ impl Sim {
                 let mut clients = if options.nodes < 3 { clients } else { clients.with_operator() };
                 verity_sim::run(options, &mut clients)
             }
-            System::Ledger => {
+            Worlds::Ledger => {
                 verity_sim::run(options, &mut LedgerClients::new(engine, options.nodes, clients, PACE_NS))
+            }
+            Worlds::Bitcoin => {
+                let mut clients = BitcoinClients::new(options.seed, options.nodes, clients, BITCOIN_PACE_NS);
+                verity_sim::run(&Options { heal_ms: BITCOIN_HEAL_MS, ..options.clone() }, &mut clients)
             }
         };
         match result {
@@ -348,7 +388,7 @@ impl Sim {
         if let Some(own) = self.topic_agreement {
             line.push_str(&format!(" --topic-agreement {own}"));
         }
-        if self.system != System::ZooKeeper {
+        if self.system != Worlds::ZooKeeper {
             line.push_str(&format!(" --system {}", self.system.name()));
         }
         if self.check {

@@ -48,6 +48,7 @@ use scripts::Audits;
 use store::Store;
 use transaction::SequenceLocks;
 
+use crate::mutant::Mutant;
 use crate::params::Params;
 use crate::script::Flags;
 
@@ -121,6 +122,7 @@ pub struct Chain {
     audits: Audits,
     /// The block that came last: it is most often the next to be judged.
     held: Option<Held>,
+    mutant: Mutant,
 }
 
 fn of_header(error: HeaderError, header: &Header) -> BlockReject {
@@ -167,7 +169,8 @@ impl Chain {
         };
         let engine = engine.map_err(|at| broken(format!("entry {at} of the index of blocks stands on nothing")))?;
         let coins = Coins::open(kv, params.genesis.block_hash(), config.salt)?;
-        let mut chain = Self { params, config, engine, store, coins, audits: Audits::default(), held: None };
+        let mut chain =
+            Self { params, config, engine, store, coins, audits: Audits::default(), held: None, mutant: Mutant::None };
         if chain.store.block_bytes(BlockId::GENESIS)?.is_none() {
             chain.store.put_block(BlockId::GENESIS, &serialize(&chain.params.genesis))?;
         }
@@ -176,6 +179,17 @@ impl Chain {
         let tip = tip.ok_or_else(|| broken(format!("the coins are as of block {best}, which is not known")))?;
         chain.engine.resume_at(tip);
         Ok(chain)
+    }
+
+    /// Plants a bug.
+    pub fn plant(&mut self, mutant: Mutant) {
+        self.mutant = mutant;
+    }
+
+    /// The planted bug.
+    #[must_use]
+    pub fn mutant(&self) -> Mutant {
+        self.mutant
     }
 
     /// Goes to the best tip: after a start, what came before and was not applied yet.
@@ -213,7 +227,7 @@ impl Chain {
         let Some(undo) = undo else {
             return Err(ChainError::Corrupt(format!("what block {} spent is not known", self.entry(id).hash)));
         };
-        connect::revert(&mut self.coins, &held.block, &held.txids, undo)?;
+        connect::revert(&mut self.coins, &held.block, &held.txids, undo, self.mutant)?;
         self.engine.on_reverted();
         events.push(ChainEvent::Disconnected { id, block: held.block });
         Ok(())
@@ -384,6 +398,9 @@ impl Chain {
         };
         let entry = self.entry(id);
         if entry.has_data {
+            return Ok(Ok(false));
+        }
+        if self.mutant == Mutant::HeavierBranchIgnored && !self.tree().stands_on(id, self.tip()) {
             return Ok(Ok(false));
         }
         let worth = entry.work >= self.entry(self.tip()).work && entry.work >= self.params.minimum_chain_work;

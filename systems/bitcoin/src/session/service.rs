@@ -31,6 +31,7 @@ use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
 use crate::index::Index;
 use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
+use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
 use crate::wallet::{WalletOptions, Wallets};
@@ -280,6 +281,13 @@ impl BitcoinService {
             save_at: now.mono + SAVE_EVERY,
             changed: true,
         })
+    }
+
+    /// The same, with a bug.
+    #[must_use]
+    pub fn with_mutant(mut self, mutant: Mutant) -> Self {
+        self.node.chain_mut().plant(mutant);
+        self
     }
 
     /// The node's truth.
@@ -636,7 +644,8 @@ impl BitcoinService {
         self.on_time(now, out)?;
         self.settle(now, out)?;
         // What a client is told of is kept: answers leave once this returns.
-        if of_client && std::mem::take(&mut self.changed) {
+        let keeps = self.node.chain().mutant() != Mutant::AnswerBeforeFlush;
+        if of_client && keeps && std::mem::take(&mut self.changed) {
             self.flush()?;
         }
         Ok(())

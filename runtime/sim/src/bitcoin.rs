@@ -47,6 +47,8 @@ const PATIENCE: u64 = 4_000 * MILLI;
 const FAMILIES: u32 = 12;
 /// So many blocks are below all branches: those coinbases can be spent.
 const BASE: u64 = 100 + FAMILIES as u64;
+/// `RPC_INVALID_ADDRESS_OR_KEY`: there is no such block.
+const NO_SUCH_BLOCK: i64 = -5;
 /// A client stays at a node for about so many calls.
 const STAY: u32 = 40;
 
@@ -56,10 +58,14 @@ struct Client {
     connected: bool,
     buffer: Vec<u8>,
     asked: Option<(Call, u64)>,
+    /// Which of its node's lives was asked.
+    life: u64,
     /// The family that pays, if that was asked.
     family: usize,
     /// How far its node is, as it said since they are connected.
-    height: u64,
+    height: Option<u64>,
+    /// Its node's tip, if that is what the last answer told.
+    tip: Option<BlockHash>,
     /// What it took out of its node's chain, and is to put back.
     taken_out: Option<BlockHash>,
     /// The call is one of the end.
@@ -75,8 +81,10 @@ impl Client {
             connected: false,
             buffer: Vec::new(),
             asked: None,
+            life: 0,
             family: 0,
-            height: 0,
+            height: None,
+            tip: None,
             taken_out: None,
             closes: false,
             done: false,
@@ -85,8 +93,8 @@ impl Client {
 
     /// The connection is no more, and with it what was asked.
     fn forget(&mut self) {
-        (self.connecting, self.connected, self.asked, self.height) = (false, false, None, 0);
-        self.taken_out = None;
+        (self.connecting, self.connected, self.asked, self.height) = (false, false, None, None);
+        (self.tip, self.taken_out) = (None, None);
         self.buffer.clear();
     }
 }
@@ -101,8 +109,6 @@ pub struct BitcoinClients {
     /// Which blocks a node told of.
     told: BTreeMap<NodeId, BTreeSet<BlockHash>>,
     invalidated: BTreeSet<(NodeId, BlockHash)>,
-    /// The blocks below all branches, as far as they were told.
-    base: BTreeSet<BlockHash>,
     /// A block whose coinbase is paid from.
     wanted: Option<BlockHash>,
     /// How often a node was down.
@@ -126,7 +132,6 @@ impl BitcoinClients {
             purse: Purse::default(),
             told: BTreeMap::new(),
             invalidated: BTreeSet::new(),
-            base: BTreeSet::new(),
             wanted: None,
             lives: BTreeMap::new(),
             blocks: Blocks::new(),
@@ -157,9 +162,9 @@ impl BitcoinClients {
 
     /// What the first client does before all others: blocks that no branch takes away, and whose coins are paid.
     fn founding(&self) -> Option<Call> {
-        let height = self.clients[0].height;
+        let height = self.clients[0].height.unwrap_or(0);
         if height < BASE {
-            return Some(Call::Mine(u32::try_from(BASE - height).expect("it is small")));
+            return Some(Call::Mine(u32::try_from(BASE - height).expect("it is small"), 0));
         }
         if let Some(wanted) = self.wanted {
             return Some(Call::Block(wanted));
@@ -170,15 +175,13 @@ impl BitcoinClients {
 
     fn next_call(&mut self, id: usize, rng: &mut Rng) -> Option<Call> {
         let client = &self.clients[id];
-        if client.height == 0 {
-            return Some(Call::Height);
-        }
+        let Some(height) = client.height else { return Some(Call::Height) };
         if id == 0
             && let Some(call) = self.founding()
         {
             return Some(call);
         }
-        if client.height < BASE {
+        if height < BASE {
             return Some(Call::Height);
         }
         if let Some(taken_out) = client.taken_out.filter(|_| rng.u8(..4) == 0) {
@@ -191,21 +194,20 @@ impl BitcoinClients {
                 self.clients[id].family = family;
                 purse::call(&tx)
             }
-            40..46 => Call::Mine(1),
-            46..48 => Call::Mine(rng.u32(2..4)),
-            48..50 => Call::MineEmpty,
-            50..60 => Call::Height,
-            60..70 => Call::Best,
+            40..46 => Call::Mine(1, id),
+            46..48 => Call::Mine(rng.u32(2..4), id),
+            48..50 => Call::MineEmpty(id),
+            50..58 => Call::Height,
+            58..70 => Call::Best,
             70..75 => Call::Tips,
             75..82 => Call::Pool,
             82..88 => Call::Coin(self.purse.any_output(rng)?),
-            88..98 => Call::Block(*rng.choice(self.told.get(&node)?)?),
-            // Not below what all branches have in common.
-            _ if client.height > BASE + 3 && client.taken_out.is_none() => {
-                let own: Vec<BlockHash> = self.told.get(&node)?.difference(&self.base).copied().collect();
-                let hash = rng.choice(own)?;
-                self.invalidated.insert((node, hash));
-                Call::Invalidate(hash)
+            88..94 => Call::Block(*rng.choice(self.told.get(&node)?)?),
+            // An operator who takes out many blocks does not want their payments back.
+            _ if self.seed.is_multiple_of(3) && height > BASE + 3 && client.taken_out.is_none() => {
+                let Some(tip) = client.tip else { return Some(Call::Best) };
+                self.invalidated.insert((node, tip));
+                Call::Invalidate(tip)
             }
             _ => Call::Height,
         })
@@ -230,9 +232,11 @@ impl BitcoinClients {
             Ok(result) => result,
             Err(what) => return self.wrong(what),
         };
-        self.answered += u64::from(result.is_ok());
+        // To be told something is no deed.
+        let does = matches!(call, Call::Mine(..) | Call::MineEmpty(_) | Call::Pay(..));
+        self.answered += u64::from(does && result.is_ok());
         if self.clients[id].closes {
-            if let (Call::Mine(_), Ok(value)) = (&call, &result) {
+            if let (Call::Mine(..), Ok(value)) = (&call, &result) {
                 self.tell(self.clients[0].node, value);
             }
             if let Err(what) = self.closing.on_answer(&mut self.blocks, result) {
@@ -245,10 +249,11 @@ impl BitcoinClients {
             Ok(value) => self.on_result(id, node, call, &value),
             Err(error) => match call {
                 Call::Pay(txid, _) => self.purse.on_refused(txid, self.clients[id].family),
-                Call::Block(hash) => {
+                // Other errors are those of a disk.
+                Call::Block(hash) if error["code"] == NO_SUCH_BLOCK => {
                     self.wrong(format!("node {node} told of block {hash}, and has lost it: {error}"));
                 }
-                Call::Mine(_) | Call::MineEmpty | Call::Height | Call::Best | Call::Tips | Call::Pool => {
+                Call::Height | Call::Best | Call::Tips | Call::Pool => {
                     self.wrong(format!("node {node} refuses {call:?}: {error}"));
                 }
                 _ => {}
@@ -259,19 +264,18 @@ impl BitcoinClients {
     fn on_result(&mut self, id: usize, node: NodeId, call: Call, value: &Value) {
         let client = &mut self.clients[id];
         match call {
-            Call::Height => client.height = value.as_u64().unwrap_or(0),
-            Call::Best => self.tell(node, value),
-            Call::Mine(count) => {
-                let founds = id == 0 && client.height < BASE;
-                client.height += u64::from(count);
+            Call::Height => client.height = value.as_u64(),
+            Call::Best => {
+                client.tip = hash(value);
                 self.tell(node, value);
-                if founds {
-                    self.base.extend(self.told.get(&node).into_iter().flatten());
-                }
             }
-            Call::MineEmpty => self.tell(node, &value["hash"]),
+            Call::Mine(count, _) => {
+                client.height = client.height.map(|height| height + u64::from(count));
+                self.tell(node, value);
+            }
+            Call::MineEmpty(_) => self.tell(node, &value["hash"]),
             Call::Pay(txid, _) => {
-                let (family, life) = (client.family, self.life(node));
+                let (family, life) = (client.family, client.life);
                 self.purse.on_taken(txid, family, node, life);
             }
             Call::HashAt(_) => self.wanted = hash(value),
@@ -305,7 +309,11 @@ impl BitcoinClients {
     }
 
     fn ask(&mut self, id: usize, now: u64, call: Call, out: &mut Vec<ClientOutput>) {
+        if !matches!(call, Call::Invalidate(_)) {
+            self.clients[id].tip = None;
+        }
         out.push(ClientOutput::Bytes(call.request()));
+        self.clients[id].life = self.life(self.clients[id].node);
         self.clients[id].asked = Some((call, now));
     }
 

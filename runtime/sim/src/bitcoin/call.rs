@@ -17,10 +17,10 @@ pub(super) enum Call {
     Tips,
     Pool,
     Coin(OutPoint),
-    /// So many blocks with what waits.
-    Mine(u32),
+    /// So many blocks with what waits, for a client.
+    Mine(u32, usize),
     /// One block with nothing.
-    MineEmpty,
+    MineEmpty(usize),
     Pay(Txid, String),
     HashAt(u32),
     Block(BlockHash),
@@ -40,17 +40,23 @@ pub(super) fn home() -> Address {
     Address::p2wsh(&anybody(), KnownHrp::Regtest)
 }
 
+/// Where a client's miner is paid; the first one's is everybody's home. Else two miners would make one block of the same second.
+fn miner(client: usize) -> String {
+    // OP_TRUE and the numbers behind it, all of them true.
+    let number = u8::try_from(client % 16).expect("it is small");
+    Address::p2wsh(&ScriptBuf::from_bytes(vec![0x51 + number]), KnownHrp::Regtest).to_string()
+}
+
 impl Call {
     fn method(&self) -> (&'static str, Value) {
-        let home = home().to_string();
         match self {
             Self::Height => ("getblockcount", json!([])),
             Self::Best => ("getbestblockhash", json!([])),
             Self::Tips => ("getchaintips", json!([])),
             Self::Pool => ("getrawmempool", json!([])),
             Self::Coin(OutPoint { txid, vout }) => ("gettxout", json!([txid.to_string(), vout, false])),
-            Self::Mine(count) => ("generatetoaddress", json!([count, home])),
-            Self::MineEmpty => ("generateblock", json!([home, []])),
+            Self::Mine(count, client) => ("generatetoaddress", json!([count, miner(*client)])),
+            Self::MineEmpty(client) => ("generateblock", json!([miner(*client), []])),
             Self::Pay(_, hex) => ("sendrawtransaction", json!([hex])),
             Self::HashAt(height) => ("getblockhash", json!([height])),
             Self::Block(hash) => ("getblock", json!([hash.to_string(), 0])),

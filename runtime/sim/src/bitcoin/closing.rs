@@ -20,6 +20,9 @@ use super::purse::Purse;
 /// Outputs that each node is asked for.
 const OUTPUTS: usize = 24;
 
+/// Looks at all tips before a block is made for nodes whose operators took blocks out.
+const ROUNDS: u64 = 800;
+
 /// What a node showed at the end.
 #[derive(Default)]
 struct Shown {
@@ -46,6 +49,7 @@ pub(super) struct Closing {
     heights: BTreeMap<NodeId, u64>,
     tips: BTreeMap<NodeId, BlockHash>,
     shown: BTreeMap<NodeId, Shown>,
+    rounds: u64,
 }
 
 impl Closing {
@@ -95,7 +99,14 @@ impl Closing {
                     }
                 } else {
                     if heights.len() == 1 && self.heights.len() as u64 == nodes {
-                        self.todo.push_back((NodeId(1), Call::Mine(1)));
+                        self.todo.push_back((NodeId(1), Call::Mine(1, 0)));
+                    }
+                    // Headers upon a block that was taken out were refused, and nobody tells of them again: as with Core, the
+                    // next block does.
+                    self.rounds += 1;
+                    if !invalidated.is_empty() && self.rounds.is_multiple_of(ROUNDS) {
+                        let highest = self.heights.iter().max_by_key(|(_, height)| **height);
+                        self.todo.extend(highest.map(|(node, _)| (*node, Call::Mine(1, 0))));
                     }
                     self.ask_tips(nodes);
                     // Not at once: the caller comes again.

@@ -677,7 +677,10 @@ impl Service for BitcoinService {
             return;
         }
         self.node.set_wall(now.wall_ms().0 / 1_000);
+        let before = out.len();
         if let Err(error) = self.on_input(now, input, out) {
+            // What they say may not be kept.
+            out.truncate(before);
             self.fatal.get_or_insert_with(|| error.to_string());
         }
         if let Some(reason) = &self.fatal {

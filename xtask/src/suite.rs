@@ -238,6 +238,9 @@ fn sim() -> Result<()> {
         ("zookeeper", "4", 24, &["pbft"], None),
         ("kafka", "4", 8, &["pbft"], None),
         ("ledger", "4", 12, &["pbft"], None),
+        // No agreement among members: the flag says nothing there.
+        ("bitcoin", "3", 20, &["raft"], None),
+        ("bitcoin", "5", 10, &["raft"], None),
         // Topics on another agreement than the nodes.
         ("kafka", "5", 6, TRUSTING, Some("pbft")),
         ("kafka", "5", 6, &["raft"], Some("paxos")),

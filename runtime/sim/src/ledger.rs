@@ -472,7 +472,7 @@ impl LedgerClients {
 }
 
 /// A whole response's body, and what is behind it.
-fn split_answer(buffer: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split_answer(buffer: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = buffer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&buffer[..end]).ok()?;
     let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "))?.parse().ok()?;

@@ -5,10 +5,12 @@
 //!
 //! - upon each step: every replica's invariants are asserted, and the digests of replicas at the same index compared;
 //! - upon the end of the faults: everything heals, and the workload must make progress before a deadline;
-//! - upon the end: the workload judges the history that its clients saw.
+//! - upon the end: the workload judges the history that its clients saw;
+//! - upon a service that dials: a stream to another node, which keeps its order, stalls where the network is cut and ends with
+//!   either of its ends.
 //!
-//! A [`Workload`] brings the groups, the services and the clients: [`ZooKeeperClients`], [`KafkaClients`] and
-//! [`LedgerClients`] are such.
+//! A [`Workload`] brings the groups, the services and the clients: [`ZooKeeperClients`], [`KafkaClients`],
+//! [`LedgerClients`] and [`BitcoinClients`] are such.
 //!
 //! [`mining`] is a world of its own: miners, whose order is made by work.
 //!
@@ -16,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bitcoin;
 mod bug;
 mod faults;
 mod history;
@@ -31,6 +34,7 @@ mod workload;
 mod world;
 mod zookeeper;
 
+pub use bitcoin::BitcoinClients;
 pub use faults::{FaultCounts, Swarm};
 pub use kafka::KafkaClients;
 pub use ledger::LedgerClients;

@@ -83,11 +83,23 @@ pub enum Mutant {
     TransactionStaysWaiting,
     /// A ledger's header says the state before the one that the last block left.
     HeaderSaysOldState,
+    /// A chain that undoes a block keeps the coins that it made.
+    UndoKeepsOutputs,
+    /// A chain that undoes a block does not bring back the coins that it spent.
+    UndoForgetsCoins,
+    /// A Bitcoin node answers before what it says is on stable storage.
+    AnswerBeforeFlush,
+    /// A chain never leaves the branch that it is on.
+    HeavierBranchIgnored,
+    /// The mempool does not take back what undone blocks had.
+    RevertedPaymentsForgotten,
+    /// A Bitcoin node tells nobody of blocks that it came to by a reorganisation.
+    ReorganisationNotTold,
 }
 
 impl Mutant {
     /// All of them, with their names.
-    pub const ALL: [(Mutant, &'static str); 34] = [
+    pub const ALL: [(Mutant, &'static str); 40] = [
         (Mutant::VoteNotPersisted, "vote-not-persisted"),
         (Mutant::CommitWithoutQuorum, "commit-without-quorum"),
         (Mutant::StaleReadWithoutBarrier, "stale-read-without-barrier"),
@@ -122,6 +134,12 @@ impl Mutant {
         (Mutant::LogStartGoesBack, "log-start-goes-back"),
         (Mutant::TransactionStaysWaiting, "transaction-stays-waiting"),
         (Mutant::HeaderSaysOldState, "header-says-old-state"),
+        (Mutant::UndoKeepsOutputs, "undo-keeps-outputs"),
+        (Mutant::UndoForgetsCoins, "undo-forgets-coins"),
+        (Mutant::AnswerBeforeFlush, "answer-before-flush"),
+        (Mutant::HeavierBranchIgnored, "heavier-branch-ignored"),
+        (Mutant::RevertedPaymentsForgotten, "reverted-payments-forgotten"),
+        (Mutant::ReorganisationNotTold, "reorganisation-not-told"),
     ];
 
     /// The mutant of this name.

@@ -7,6 +7,9 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use verity_types::NodeId;
 
+/// A stream sends again what nobody acknowledged for so long, in nanoseconds.
+const RESEND: u64 = 200_000_000;
+
 /// How the network is right now.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
@@ -38,6 +41,21 @@ impl Network {
             in_order: true,
             cut: BTreeSet::new(),
         }
+    }
+
+    /// True if nothing passes between two nodes as a stream needs it: in both directions.
+    pub(crate) fn stalls(&self, one: NodeId, other: NodeId) -> bool {
+        self.cut.contains(&(one, other)) || self.cut.contains(&(other, one))
+    }
+
+    /// How long bytes of a stream take, and whether something befell them: what is lost is sent again.
+    pub(crate) fn stream_delay(&self, rng: &mut Rng) -> (u64, bool) {
+        let delay = rng.u64(self.delay_min..=self.delay_max);
+        let mut chance = |one_in: u32| one_in > 0 && rng.u32(0..one_in) == 0;
+        if chance(self.loss) {
+            return (delay + RESEND, true);
+        }
+        if chance(self.straggle) { (delay * 10, true) } else { (delay, false) }
     }
 
     /// How long each copy of a message takes; none if it is lost.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use verity_clock::{Interval, Now};
-use verity_contract::{GroupRole, RecordKind, SessionOutput};
+use verity_contract::{Door, GroupRole, RecordKind, SessionOutput};
 use verity_replica::{Input, LogVault, LogWork, Opened, Opening, Output, Replica, SnapshotVault, SnapshotWork, Ticket};
 use verity_storage::disk::{Crash, Faults as DiskFaults};
 use verity_storage::{ClusterId, Disk, FaultyDisk, MemoryDisk};
-use verity_types::{GroupId, Mono, NodeId, Term};
+use verity_types::{GroupId, Mono, NodeId, Term, Token};
 
 use crate::faults::DiskFault;
 use crate::mutant::Mutant;
@@ -80,6 +80,12 @@ pub(crate) enum Deed {
         bytes: Bytes,
     },
     Conn(SessionOutput),
+    /// A service wants to connect to somebody.
+    Dial {
+        token: Token,
+        addr: String,
+        door: Door,
+    },
     LogWaits,
     SnapshotWaits,
     MembersChanged,
@@ -166,6 +172,9 @@ impl SimNode {
 
     /// Ends the node as a power cut would.
     pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        // What a process would write in an orderly end is not written.
+        let halt_at = Some(self.faulty.counts().changes + 1);
+        self.faulty.set_faults(DiskFaults { halt_at, ..DiskFaults::default() });
         self.running = None;
         self.life += 1;
         self.paused_until = 0;
@@ -298,9 +307,8 @@ impl Running {
                     }
                 }
                 Output::Call { .. } => unreachable!("no machine of these worlds asks outside"),
-                Output::Dial { .. } | Output::Stop => {
-                    unreachable!("no service of these worlds dials or stops its node")
-                }
+                Output::Dial { token, addr, door, .. } => deeds.push(Deed::Dial { token, addr, door }),
+                Output::Stop => unreachable!("no service of these worlds stops its node"),
                 Output::Evidence { .. } | Output::Answer { .. } => {}
                 Output::Fatal(reason) => deeds.push(Deed::Fatal(reason)),
             }

@@ -64,6 +64,9 @@ pub trait Workload {
     /// The world has so many nodes, those included that are to join.
     fn begin(&mut self, _nodes: usize) {}
 
+    /// A node lost its power, and what it had in memory.
+    fn crashed(&mut self, _node: NodeId) {}
+
     /// How many clients there are.
     fn clients(&self) -> usize;
 
@@ -82,6 +85,11 @@ pub trait Workload {
 
     /// True once every client is done after [`Workload::wind_down`].
     fn is_done(&self) -> bool;
+
+    /// What the clients still wait for, for a world that is stuck.
+    fn standing(&self) -> String {
+        String::new()
+    }
 
     /// How many operations were acknowledged so far.
     fn acknowledged(&self) -> u64;

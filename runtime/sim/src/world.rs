@@ -5,6 +5,7 @@
 //! Deliberately absent: real time. A world runs as fast as it can.
 
 mod mischief;
+pub(crate) mod streams;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -17,7 +18,7 @@ use fastrand::Rng;
 use verity_contract::{Door, Members, Peer, SessionInput, SessionOutput};
 use verity_replica::{Input, ServiceId, Ticket, decode_frames};
 use verity_storage::{ClusterId, Disk};
-use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId, Term};
+use verity_types::{ConnId, Digest, GroupId, LogIndex, NodeId, Term, Token};
 
 use crate::faults::{FaultCounts, Swarm};
 use crate::mutant::Mutant;
@@ -26,6 +27,7 @@ use crate::node::{Deed, SimNode};
 use crate::trace::Trace;
 use crate::workload::{ClientId, ClientInput, ClientOutput, Workload};
 use mischief::Deposed;
+use streams::End;
 
 const MILLI: u64 = 1_000_000;
 /// Clocks run by at most this many parts in a million too fast or too slow: what the engines' leases allow for.
@@ -160,6 +162,31 @@ pub(crate) enum Event {
     ClientWake {
         client: usize,
     },
+    /// A service's wish to connect arrives where it goes.
+    Dial {
+        node: usize,
+        life: u64,
+        token: Token,
+        addr: String,
+        door: Door,
+    },
+    /// It is answered; none: nobody is there.
+    Dialed {
+        node: usize,
+        life: u64,
+        token: Token,
+        opened: Option<(u64, Peer)>,
+    },
+    /// What is next in a stream arrives at this end.
+    Stream {
+        conn: u64,
+    },
+    /// An end hears that its stream is over.
+    Hangup {
+        node: usize,
+        life: u64,
+        conn: u64,
+    },
     Fault,
     Heal,
 }
@@ -216,6 +243,8 @@ struct World<'w> {
     link_at: BTreeMap<(NodeId, NodeId), u64>,
     connections: BTreeMap<usize, Connection>,
     next_conn: u64,
+    /// Ends of streams between nodes.
+    streams: BTreeMap<u64, End>,
     swarm: Swarm,
     healed: bool,
     /// The leader that is stopped or cut off, until others have voted.
@@ -285,6 +314,7 @@ impl<'w> World<'w> {
             link_at: BTreeMap::new(),
             connections: BTreeMap::new(),
             next_conn: 0,
+            streams: BTreeMap::new(),
             swarm,
             healed: false,
             deposed: None,
@@ -339,7 +369,7 @@ impl<'w> World<'w> {
 
     /// How each node sees its groups, for a world that is stuck.
     fn standing(&self) -> String {
-        let mut out = Vec::new();
+        let mut out = vec![self.workload.standing()];
         for node in &self.nodes {
             let Some(running) = &node.running else {
                 out.push(format!("node {} is down", node.id));
@@ -363,6 +393,7 @@ impl<'w> World<'w> {
                 ));
             }
         }
+        out.retain(|words| !words.is_empty());
         out.join("; ")
     }
 
@@ -402,6 +433,10 @@ impl<'w> World<'w> {
             Event::ToClient { client, conn, input } => self.on_to_client(client, conn, input),
             Event::Connect { client, conn, node, door } => self.on_connect(client, conn, node, door),
             Event::ClientWake { client } => self.client(client, ClientInput::Wake),
+            Event::Dial { node, life, token, addr, door } => self.on_dial(node, life, token, &addr, door),
+            Event::Dialed { node, life, token, opened } => self.on_dialed(node, life, token, opened),
+            Event::Stream { conn } => self.on_stream(conn),
+            Event::Hangup { node, life, conn } => self.on_hangup(node, life, conn),
             Event::Fault => self.on_fault(),
             Event::Heal => self.on_heal(),
         }
@@ -603,6 +638,7 @@ impl<'w> World<'w> {
             return self.crash(node);
         }
         self.nodes[node].crash(&mut self.rng);
+        self.workload.crashed(self.nodes[node].id);
         let down = self.rng.u64(20 * MILLI..500 * MILLI);
         self.after(down, Event::Restart { node });
     }
@@ -619,7 +655,9 @@ impl<'w> World<'w> {
         self.counts.crashes += 1;
         self.trace.event(self.now, "crash", node as u64 + 1, &[]);
         self.nodes[node].crash(&mut self.rng);
+        self.workload.crashed(self.nodes[node].id);
         self.tell_links(node, false);
+        self.end_streams(node);
         let lost: Vec<(usize, u64)> = self
             .connections
             .iter()
@@ -675,6 +713,7 @@ impl<'w> World<'w> {
             match deed {
                 Deed::Send { to, bytes } => self.send(node, to, bytes),
                 Deed::Conn(output) => self.carry_out_conn(output),
+                Deed::Dial { token, addr, door } => self.dial(node, token, addr, door),
                 Deed::LogWaits => self.begin_log(node),
                 Deed::SnapshotWaits => self.begin_snapshot(node),
                 Deed::MembersChanged => self.counts.members += 1,
@@ -835,6 +874,7 @@ impl<'w> World<'w> {
     }
 
     fn carry_out_conn(&mut self, output: SessionOutput) {
+        let Some(output) = self.carry_out_stream(output) else { return };
         let (conn, input) = match output {
             SessionOutput::Bytes { conn, bytes } => (conn, ClientInput::Bytes(bytes)),
             SessionOutput::FileRange { conn, range } => match range.read(usize::MAX) {

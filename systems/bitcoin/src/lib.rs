@@ -14,6 +14,7 @@ pub mod chain;
 pub mod index;
 pub mod mempool;
 pub mod mining;
+pub mod mutant;
 pub mod node;
 pub mod params;
 pub mod script;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod wallet;
 pub mod wire;
 
+pub use mutant::Mutant;
 pub use params::Params;
 
 /// A script that is written in hex.

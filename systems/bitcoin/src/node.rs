@@ -15,6 +15,7 @@ use verity_nakamoto::BlockId;
 
 use crate::chain::{BlockReject, Chain, ChainError, ChainEvent};
 use crate::mempool::{AcceptOptions, Accepted, Mempool, MempoolEvent, TxReject};
+use crate::mutant::Mutant;
 
 /// An operator who takes more blocks than this out of the chain does not want their transactions back.
 const INVALIDATED_BLOCKS_MAX: usize = 10;
@@ -157,6 +158,9 @@ impl Node {
                 ChainEvent::Connected { .. } if reverted => held.push(Event::Chain(event)),
                 event => self.events.push(Event::Chain(event)),
             }
+        }
+        if self.chain.mutant() == Mutant::RevertedPaymentsForgotten {
+            back.clear();
         }
         if reverted {
             self.mempool.on_reorganised(&self.chain, &back, now, &mut of_mempool)?;

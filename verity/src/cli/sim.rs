@@ -8,7 +8,8 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use verity_contract::{Agreement as Engine, Boot};
 use verity_sim::{
-    EngineFn, KafkaClients, LedgerClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients, forget_votes,
+    BitcoinClients, EngineFn, KafkaClients, LedgerClients, Mutant, Options, Report, Swarm, Workload, ZooKeeperClients,
+    forget_votes,
 };
 use verity_types::{Mono, NodeId};
 
@@ -17,6 +18,10 @@ use crate::secrets;
 
 /// A client asks so often.
 const PACE_NS: u64 = 10_000_000;
+/// One of Bitcoin's does.
+const BITCOIN_PACE_NS: u64 = 40_000_000;
+/// Bitcoin's nodes dial a peer that they lost once a minute: a healed world has so many milliseconds.
+const BITCOIN_HEAL_MS: u64 = 150_000;
 
 #[derive(Args, Debug)]
 #[command(
@@ -149,6 +154,12 @@ fn system(mutant: Mutant) -> Option<System> {
         | Mutant::CompactionDropsLatest
         | Mutant::LogStartGoesBack => Some(System::Kafka),
         Mutant::TransactionStaysWaiting | Mutant::HeaderSaysOldState => Some(System::Ledger),
+        Mutant::UndoKeepsOutputs
+        | Mutant::UndoForgetsCoins
+        | Mutant::AnswerBeforeFlush
+        | Mutant::HeavierBranchIgnored
+        | Mutant::RevertedPaymentsForgotten
+        | Mutant::ReorganisationNotTold => Some(System::Bitcoin),
         _ => None,
     }
 }
@@ -177,9 +188,6 @@ fn cpu_ns() -> u64 {
 impl Sim {
     #[expect(clippy::disallowed_methods, reason = "a run tells how fast it was")]
     pub(crate) fn run(self, json: bool) -> Result<()> {
-        if self.system == System::Bitcoin {
-            bail!("there are no worlds of Bitcoin nodes; `verity bitcoin races` runs miners in virtual time");
-        }
         if let Some((mutant, home)) = self.mutant.and_then(|mutant| Some((mutant, home(mutant)?)))
             && home != self.agreement
         {
@@ -269,7 +277,10 @@ impl Sim {
             System::Ledger => {
                 verity_sim::run(options, &mut LedgerClients::new(engine, options.nodes, clients, PACE_NS))
             }
-            System::Bitcoin => unreachable!("it was refused"),
+            System::Bitcoin => {
+                let mut clients = BitcoinClients::new(options.seed, options.nodes, clients, BITCOIN_PACE_NS);
+                verity_sim::run(&Options { heal_ms: BITCOIN_HEAL_MS, ..options.clone() }, &mut clients)
+            }
         };
         match result {
             Ok(report) => (report, None),

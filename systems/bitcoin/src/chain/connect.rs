@@ -15,6 +15,7 @@ use super::coins::{CoinMap, Coins, Salted};
 use super::scripts::{self, Audits, Refused, Workers};
 use super::transaction::{self, InputsReject, MONEY_MAX, SequenceLocks};
 use super::{BlockReject, BlockUndo, ChainError, Coin, RejectKind, TxUndo, sigops};
+use crate::mutant::Mutant;
 use crate::params::Params;
 use crate::script::{Flags, SCRIPT_BYTES_MAX};
 
@@ -246,7 +247,13 @@ pub(super) fn apply(coins: &mut Coins, layer: Outcome, block: &Block) -> BlockUn
 }
 
 /// Undoes a block, by what it spent.
-pub(super) fn revert(coins: &mut Coins, block: &Block, txids: &[Txid], undo: BlockUndo) -> Result<(), ChainError> {
+pub(super) fn revert(
+    coins: &mut Coins,
+    block: &Block,
+    txids: &[Txid],
+    undo: BlockUndo,
+    mutant: Mutant,
+) -> Result<(), ChainError> {
     let fits = undo.txs.len() + 1 == block.txdata.len()
         && undo.txs.iter().zip(&block.txdata[1..]).all(|(undo, tx)| undo.spent.len() == tx.input.len());
     if !fits {
@@ -258,12 +265,13 @@ pub(super) fn revert(coins: &mut Coins, block: &Block, txids: &[Txid], undo: Blo
     let mut spent = undo.txs;
     for (at, tx) in block.txdata.iter().enumerate().rev() {
         for (vout, output) in tx.output.iter().enumerate() {
-            if !is_unspendable(&output.script_pubkey) {
+            if !is_unspendable(&output.script_pubkey) && mutant != Mutant::UndoKeepsOutputs {
                 coins.set(OutPoint::new(txids[at], vout as u32), None, false);
             }
         }
         if at > 0 {
             let coins_back = spent.pop().expect("there is one for each").spent;
+            let coins_back = if mutant == Mutant::UndoForgetsCoins { Vec::new() } else { coins_back };
             for (input, coin) in tx.input.iter().zip(coins_back) {
                 coins.set(input.previous_output, Some(coin), false);
             }

@@ -52,6 +52,7 @@ use scripts::Audits;
 use store::Store;
 use transaction::SequenceLocks;
 
+use crate::mutant::Mutant;
 use crate::params::Params;
 use crate::script::Flags;
 
@@ -141,6 +142,7 @@ pub struct Chain {
     held: Option<Held>,
     /// Up to which height an index has blocks for good.
     held_at: Option<u32>,
+    mutant: Mutant,
 }
 
 fn of_header(error: HeaderError, header: &Header) -> BlockReject {
@@ -207,8 +209,17 @@ impl Chain {
         };
         let engine = engine.map_err(|at| broken(format!("entry {at} of the index of blocks stands on nothing")))?;
         let coins = Coins::open(kv, params.genesis.block_hash(), config.salt)?;
-        let mut chain =
-            Self { params, config, engine, store, coins, audits: Audits::default(), held: None, held_at: None };
+        let mut chain = Self {
+            params,
+            config,
+            engine,
+            store,
+            coins,
+            audits: Audits::default(),
+            held: None,
+            held_at: None,
+            mutant: Mutant::None,
+        };
         let best = chain.coins.best();
         let tip = chain.tree().find(&best).filter(|id| chain.entry(*id).chain_tx_count > 0);
         let tip = tip.ok_or_else(|| broken(format!("the coins are as of block {best}, which is not known")))?;
@@ -231,6 +242,17 @@ impl Chain {
             self.store.put_block(BlockId::GENESIS, &serialize(&self.params.genesis))?;
         }
         Ok(())
+    }
+
+    /// Plants a bug.
+    pub fn plant(&mut self, mutant: Mutant) {
+        self.mutant = mutant;
+    }
+
+    /// The planted bug.
+    #[must_use]
+    pub fn mutant(&self) -> Mutant {
+        self.mutant
     }
 
     /// Goes to the best tip: after a start, what came before and was not applied yet.
@@ -273,7 +295,7 @@ impl Chain {
         let Some(undo) = undo else {
             return Err(ChainError::Corrupt(format!("what block {} spent is not known", self.entry(id).hash)));
         };
-        connect::revert(&mut self.coins, &held.block, &held.txids, undo)?;
+        connect::revert(&mut self.coins, &held.block, &held.txids, undo, self.mutant)?;
         self.engine.on_reverted();
         events.push(ChainEvent::Disconnected { id, block: held.block });
         Ok(())
@@ -444,6 +466,9 @@ impl Chain {
         };
         let entry = self.entry(id);
         if entry.has_data {
+            return Ok(Ok(false));
+        }
+        if self.mutant == Mutant::HeavierBranchIgnored && !self.tree().stands_on(id, self.tip()) {
             return Ok(Ok(false));
         }
         let worth = entry.work >= self.entry(self.tip()).work && entry.work >= self.params.minimum_chain_work;

@@ -32,6 +32,7 @@ use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
 use crate::index::Index;
 use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
+use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
 use crate::wallet::{WalletOptions, Wallets};
@@ -297,6 +298,13 @@ impl BitcoinService {
             save_at: now.mono + SAVE_EVERY,
             changed: true,
         })
+    }
+
+    /// The same, with a bug.
+    #[must_use]
+    pub fn with_mutant(mut self, mutant: Mutant) -> Self {
+        self.node.chain_mut().plant(mutant);
+        self
     }
 
     /// The node's truth.
@@ -676,7 +684,8 @@ impl BitcoinService {
         self.on_time(now, out)?;
         self.settle(now, out)?;
         // What a client is told of is kept: answers leave once this returns.
-        if of_client && std::mem::take(&mut self.changed) {
+        let keeps = self.node.chain().mutant() != Mutant::AnswerBeforeFlush;
+        if of_client && keeps && std::mem::take(&mut self.changed) {
             self.flush()?;
         }
         Ok(())
@@ -708,7 +717,10 @@ impl Service for BitcoinService {
             return;
         }
         self.node.set_wall(now.wall_ms().0 / 1_000);
+        let before = out.len();
         if let Err(error) = self.on_input(now, input, out) {
+            // What they say may not be kept.
+            out.truncate(before);
             self.fatal.get_or_insert_with(|| error.to_string());
         }
         if let Some(reason) = &self.fatal {

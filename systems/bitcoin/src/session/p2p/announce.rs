@@ -17,6 +17,7 @@ use super::machine::{LastBlock, Peers, SECOND, Step};
 use super::serve::INVENTORY_MAX;
 use crate::chain::{ChainError, ChainEvent};
 use crate::mempool::{MempoolEntry, MempoolEvent, fee_at};
+use crate::mutant::Mutant;
 use crate::wire::{CompactBlock, FEEFILTER_VERSION, Inventory, Item, Message, SENDHEADERS_VERSION};
 
 /// Blocks that are told by their headers at once.
@@ -306,6 +307,9 @@ impl Peers {
         self.downloads.on_tip();
         let chain = step.node.chain();
         let fork = chain.tree().fork(from, to);
+        if fork != from && chain.mutant() == Mutant::ReorganisationNotTold {
+            return;
+        }
         let above = std::iter::successors(Some(to), |id| chain.entry(*id).prev).take_while(|id| *id != fork);
         let hashes: Vec<_> = above.take(HEADERS_ANNOUNCED_MAX).map(|id| chain.entry(id).hash).collect();
         for peer in self.peers.values_mut() {

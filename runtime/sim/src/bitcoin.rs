@@ -102,6 +102,7 @@ impl Client {
 /// The clients of a world, and what they know.
 pub struct BitcoinClients {
     seed: u64,
+    operator: bool,
     nodes: u64,
     pace: u64,
     clients: Vec<Client>,
@@ -126,6 +127,7 @@ impl BitcoinClients {
     pub fn new(seed: u64, nodes: usize, clients: usize, pace: u64) -> Self {
         Self {
             seed,
+            operator: false,
             nodes: nodes as u64,
             pace,
             clients: (0..clients).map(|_| Client::new()).collect(),
@@ -140,6 +142,12 @@ impl BitcoinClients {
             answered: 0,
             wrong: None,
         }
+    }
+
+    /// With an operator who takes out blocks by hand, and puts them back at the end.
+    #[must_use]
+    pub fn with_operator(self) -> Self {
+        Self { operator: true, ..self }
     }
 
     fn wrong(&mut self, what: String) {
@@ -204,7 +212,7 @@ impl BitcoinClients {
             82..88 => Call::Coin(self.purse.any_output(rng)?),
             88..94 => Call::Block(*rng.choice(self.told.get(&node)?)?),
             // An operator who takes out many blocks does not want their payments back.
-            _ if self.seed.is_multiple_of(3) && height > BASE + 3 && client.taken_out.is_none() => {
+            _ if self.operator && height > BASE + 3 && client.taken_out.is_none() => {
                 let Some(tip) = client.tip else { return Some(Call::Best) };
                 self.invalidated.insert((node, tip));
                 Call::Invalidate(tip)

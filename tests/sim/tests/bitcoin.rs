@@ -25,6 +25,17 @@ fn one_seed_is_one_history() {
 }
 
 #[test]
+fn blocks_that_are_taken_out_by_hand_come_back() {
+    for seed in [3, 6, 12] {
+        let options = Options { seed, nodes: 3, heal_ms: 150_000, ..Options::default() };
+        let mut workload = BitcoinClients::new(seed, 3, 4, 40_000_000).with_operator();
+        if let Err(failure) = run(&options, &mut workload) {
+            panic!("seed {seed}: {}", failure.reason);
+        }
+    }
+}
+
+#[test]
 fn a_chain_that_undoes_badly_is_caught() {
     let caught = (0..200).any(|seed| {
         let mutant = Some(Mutant::UndoKeepsOutputs);

@@ -142,6 +142,8 @@ pub struct Chain {
     held: Option<Held>,
     /// Up to which height an index has blocks for good.
     held_at: Option<u32>,
+    /// The disk failed in the middle of a block: what is in memory is as of none, and never reaches the disk.
+    broken: bool,
     mutant: Mutant,
 }
 
@@ -218,6 +220,7 @@ impl Chain {
             audits: Audits::default(),
             held: None,
             held_at: None,
+            broken: false,
             mutant: Mutant::None,
         };
         let best = chain.coins.best();
@@ -260,8 +263,16 @@ impl Chain {
     /// # Errors
     /// The disk's.
     pub fn activate(&mut self, events: &mut Vec<ChainEvent>) -> Result<(), ChainError> {
-        while self.activate_one(events)? {}
-        Ok(())
+        loop {
+            match self.activate_one(events) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.broken = true;
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// By a planted bug: a branch with more work is none of its business.
@@ -645,6 +656,9 @@ impl Chain {
     /// # Errors
     /// The disk's. What was written since the last flush may then be lost.
     pub fn flush(&mut self) -> Result<(), ChainError> {
+        if self.broken {
+            return Err(ChainError::Corrupt("a block was applied in part; what is on the disk is whole".to_owned()));
+        }
         self.store.write(self.engine.tree())?;
         self.coins.write(self.config.coins_bytes / 2)?;
         self.coins.sync()
@@ -655,6 +669,9 @@ impl Chain {
     /// # Panics
     /// If it does not.
     pub fn invariants(&self) {
+        if self.broken {
+            return;
+        }
         self.engine.invariants();
         assert_eq!(self.coins.best(), self.entry(self.tip()).hash, "the coins are as of the tip");
     }

@@ -215,6 +215,36 @@ fn coins_are_what_the_blocks_left() {
     }
 }
 
+/// The disk is full in the middle of a block: nothing of that reaches it, and with more room the chain goes on from there.
+#[test]
+fn a_block_that_is_applied_in_part_is_never_kept() {
+    let mut broke = 0;
+    for room in (0..600).step_by(12) {
+        let mut world = World::new(room);
+        for _ in 0..4 {
+            let block = world.make(world.chain.entry(world.chain.tip()).hash);
+            let taken = world.chain.accept_block(&block, NOW, true, &mut Vec::new());
+            assert_eq!(taken.expect("there is room"), Ok(true));
+        }
+        world.chain.flush().expect("there is room");
+        let block = world.make(world.chain.entry(world.chain.tip()).hash);
+        world.disk.set_size_max(Some(world.disk.used() + room));
+        let taken = world.chain.accept_block(&block, NOW, true, &mut Vec::new());
+        world.disk.set_size_max(None);
+        let flushed = world.chain.flush();
+        assert!(taken.is_err() || flushed.is_ok(), "what was taken is kept");
+        broke += u32::from(flushed.is_err());
+        drop(std::mem::replace(&mut world.chain, open(&MemoryDisk::new())));
+        world.chain = open(&world.disk);
+        for id in world.chain.tree().ids().skip(1).filter(|id| world.chain.is_active(*id)) {
+            let undo = world.chain.undo(id).expect("a disk in memory");
+            assert!(undo.is_some(), "what a block spent is known");
+        }
+        world.check();
+    }
+    assert!(broke > 0, "some blocks were applied in part");
+}
+
 fn pruning(disk: &MemoryDisk, prune: Option<Prune>) -> Result<Chain, ChainError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut chain =

@@ -681,6 +681,9 @@ impl BitcoinService {
             | SessionInput::Role { .. }
             | SessionInput::Restored { .. } => unreachable!("no group is asked"),
         }
+        if self.fatal.is_some() {
+            return Ok(());
+        }
         self.on_time(now, out)?;
         self.settle(now, out)?;
         // What a client is told of is kept: answers leave once this returns.
@@ -719,11 +722,11 @@ impl Service for BitcoinService {
         self.node.set_wall(now.wall_ms().0 / 1_000);
         let before = out.len();
         if let Err(error) = self.on_input(now, input, out) {
-            // What they say may not be kept.
-            out.truncate(before);
             self.fatal.get_or_insert_with(|| error.to_string());
         }
         if let Some(reason) = &self.fatal {
+            // What answers say may not be kept.
+            out.truncate(before);
             self.log.line("", reason);
             out.push(SessionOutput::Fatal(reason.clone()));
         } else if std::mem::take(&mut self.stop) {
@@ -737,6 +740,9 @@ impl Service for BitcoinService {
     }
 
     fn invariants(&self) {
+        if self.fatal.is_some() {
+            return;
+        }
         self.node.chain().invariants();
         self.node.mempool().invariants();
         if let Some(wallets) = &self.wallets {

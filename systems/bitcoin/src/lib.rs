@@ -17,6 +17,7 @@ pub mod mining;
 pub mod mutant;
 pub mod node;
 pub mod params;
+mod places;
 pub mod script;
 pub mod session;
 pub mod wallet;

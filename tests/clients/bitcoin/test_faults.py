@@ -147,9 +147,11 @@ def test_an_eclipsed_node_believes_what_nobody_else_does(cluster):
     assert nodes[1].call("gettransaction", paid, wallet="merchant")["confirmations"] < 0
 
 
-def test_a_crashed_node_comes_back_and_catches_up(cluster):
+def test_a_crashed_node_comes_back_and_catches_up(cluster, tmp_path):
     nodes = members(cluster)
     funded(nodes)
+    backup = str(tmp_path / "w.dat")
+    nodes[0].call("backupwallet", backup, wallet="w")
     cluster.fault("crash", node=1)
     with pytest.raises(OSError):
         nodes[0].call("getblockcount")
@@ -158,6 +160,9 @@ def test_a_crashed_node_comes_back_and_catches_up(cluster):
     nodes = members(cluster)
     eventually("it catches up", lambda: tips(nodes) == {nodes[1].call("getbestblockhash")})
     assert [node["bitcoin"]["height"] for node in cluster.status()] == [106] * 3
+    # The wallet pays on from its backup, and at another node.
+    nodes[1].call("restorewallet", "again", backup)
+    assert nodes[1].call("getbalance", wallet="again") == 300
 
 
 def test_what_cannot_be_done_is_told(cluster):

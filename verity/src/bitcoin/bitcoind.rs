@@ -18,6 +18,7 @@ use verity_bitcoin::session::zmq::{HIGH_WATER_DEFAULT, Topic};
 use verity_bitcoin::session::{BitcoinConfig, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
 use verity_bitcoin::wallet::WalletOptions;
 use verity_contract::Door;
+use verity_storage::{Disk, RealDisk};
 use verity_types::NodeId;
 
 use super::daemon::{self, Cookie, DebugLog, Folder, Listen};
@@ -112,8 +113,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let params = params(&conf, network)?;
     let (listen, white, zmq) = listeners(&conf, &params)?;
     let config = config(&conf, params, &own, &log_path, zmq, cookie.as_ref())?;
-    let outside: Arc<dyn verity_storage::Disk> = Arc::new(verity_storage::RealDisk::new("/")?);
-    let config = BitcoinConfig { white, outside: Some(outside), ..config };
+    let config = BitcoinConfig { white, outside: Some(everything()?), ..config };
     let pid_path =
         own.join(conf.get("pid").filter(|path| !path.is_empty()).unwrap_or_else(|| "bitcoind.pid".to_owned()));
     fs::write(&pid_path, format!("{}\n", std::process::id()))?;
@@ -124,7 +124,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     ended
 }
 
-/// A regtest node beside a cluster's node, by these flags: its clients know the cookie.
+/// What absolute paths of calls lead to, as far as this user may go: clients who are let in may keep backups anywhere.
+fn everything() -> Result<Arc<dyn Disk>> {
+    Ok(Arc::new(RealDisk::new("/")?))
+}
+
+/// A regtest node beside a cluster's node, by these flags: its clients know the cookie. One without a folder of its own has no way to
+/// others.
 pub(crate) fn beside(
     flags: &[String],
     own: &Path,
@@ -135,7 +141,8 @@ pub(crate) fn beside(
     let params = params(&conf, "regtest")?;
     let (listen, white, zmq) = listeners(&conf, &params)?;
     let config = config(&conf, params, own, log_path, zmq, Some(cookie))?;
-    Ok((BitcoinConfig { white, ..config }, listen))
+    let outside = (!own.as_os_str().is_empty()).then(everything).transpose()?;
+    Ok((BitcoinConfig { white, outside, ..config }, listen))
 }
 
 /// A regtest node that keeps nothing, by these flags: the user `verity` may call it.

@@ -35,6 +35,7 @@ use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
 use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
+use crate::places::Places;
 use crate::wallet::{WalletOptions, Wallets};
 
 /// Clients come in by it.
@@ -145,30 +146,20 @@ impl p2p::FilterIndex for SharedIndex {
 /// The node's folder, for calls that write to it.
 #[derive(Debug)]
 struct Folder {
-    disk: Arc<dyn Disk>,
-    path: String,
-    /// All else that the machine has.
-    outside: Option<Arc<dyn Disk>>,
+    places: Places,
     key: [u8; 8],
 }
 
 impl Files for Folder {
     fn save_mempool(&mut self, node: &mut Node) -> Result<String, String> {
-        let written = node.mempool().dump(self.disk.as_ref(), MEMPOOL_FILE, self.key);
+        let written = node.mempool().dump(self.places.own.as_ref(), MEMPOOL_FILE, self.key);
         written.map_err(|error| error.to_string())?;
-        Ok(format!("{}/{MEMPOOL_FILE}", self.path))
+        Ok(format!("{}/{MEMPOOL_FILE}", self.places.path))
     }
 
     fn load_mempool(&mut self, node: &mut Node, path: &str, options: LoadOptions) -> Result<(), String> {
-        let below = path.strip_prefix(&self.path).filter(|rest| rest.starts_with('/'));
-        let (disk, inside) = match (below, path.strip_prefix('/'), &self.outside) {
-            (Some(rest), ..) => (&self.disk, rest.trim_start_matches('/')),
-            (None, Some(rest), Some(outside)) => (outside, rest),
-            _ => (&self.disk, path),
-        };
-        if inside.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(format!("{path} is no place for a mempool"));
-        }
+        let found = self.places.find(path);
+        let (disk, inside) = found.ok_or_else(|| format!("{path} is no place for a mempool"))?;
         let disk = Arc::clone(disk);
         let loaded = node.with_mempool(|mempool, chain, now, events| {
             mempool.load(chain, (disk.as_ref(), inside), now, options, events)
@@ -281,7 +272,10 @@ impl BitcoinService {
             rpc,
             wallets,
             index,
-            folder: Folder { disk: Arc::clone(disk), path: config.folder, outside: config.outside, key },
+            folder: Folder {
+                places: Places { own: Arc::clone(disk), path: config.folder, outside: config.outside },
+                key,
+            },
             rpc_allow: config.rpc_allow,
             white: config.white,
             publishers: config.zmq.into_iter().map(publisher).collect(),
@@ -635,14 +629,14 @@ impl BitcoinService {
 
     fn save_bans(&mut self) -> Result<(), ChainError> {
         match self.peers.take_bans() {
-            Some(bytes) => Ok(replace(self.folder.disk.as_ref(), "", BANS_FILE, &bytes)?),
+            Some(bytes) => Ok(replace(self.folder.places.own.as_ref(), "", BANS_FILE, &bytes)?),
             None => Ok(()),
         }
     }
 
     /// Writes what is of use after a restart, and was promised to nobody.
     fn save(&mut self) -> Result<(), ChainError> {
-        let disk = Arc::clone(&self.folder.disk);
+        let disk = Arc::clone(&self.folder.places.own);
         if let Some(bytes) = self.peers.take_book() {
             replace(disk.as_ref(), "", PEERS_FILE, &bytes)?;
         }

@@ -31,6 +31,7 @@ use verity_storage::Disk;
 use crate::chain::{ChainError, ChainEvent};
 use crate::mempool::{AcceptOptions, MempoolEvent};
 use crate::node::{Event, Node};
+use crate::places::Places;
 
 pub(crate) use build::{Choice, Draft, Payment, Plan, build, fee_of, fee_rate};
 pub(crate) use coins::{Asked, Coin};
@@ -125,11 +126,7 @@ impl From<FileError> for LoadError {
 /// All wallets that are loaded.
 #[derive(Debug)]
 pub struct Wallets {
-    disk: Arc<dyn Disk>,
-    /// The node's folder, for people.
-    folder: String,
-    /// All else that the machine has, for backups.
-    outside: Option<Arc<dyn Disk>>,
+    places: Places,
     /// The wallet without a name was loaded although nobody had asked for it.
     nameless: bool,
     pub(crate) options: WalletOptions,
@@ -142,9 +139,7 @@ impl Wallets {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, folder: &str, options: WalletOptions, seed: [u8; 32]) -> Self {
         Self {
-            disk,
-            folder: folder.to_owned(),
-            outside: None,
+            places: Places { own: disk, path: folder.to_owned(), outside: None },
             nameless: false,
             options,
             loaded: Vec::new(),
@@ -154,7 +149,7 @@ impl Wallets {
 
     /// Backups may be kept in any folder of this disk, which begins where absolute paths do.
     pub fn set_outside(&mut self, outside: Option<Arc<dyn Disk>>) {
-        self.outside = outside;
+        self.places.outside = outside;
     }
 
     /// Loads those that are to be loaded at the start. Words for each that could not be.
@@ -165,9 +160,9 @@ impl Wallets {
         let mut failed = Vec::new();
         let broken = |error: FileError| ChainError::Corrupt(error.to_string());
         let mut all = self.options.load.clone();
-        all.extend(names::at_start(self.disk.as_ref()).map_err(broken)?);
+        all.extend(names::at_start(self.places.own.as_ref()).map_err(broken)?);
         // The one without a name is of older days, and loaded where nobody says which ones are.
-        self.nameless = all.is_empty() && self.disk.exists(&Self::path("").0)?;
+        self.nameless = all.is_empty() && self.places.own.exists(&Self::path("").0)?;
         if self.nameless {
             all.push(String::new());
         }
@@ -191,7 +186,7 @@ impl Wallets {
 
     /// Where it is, for people.
     pub(crate) fn shown_path(&self, name: &str) -> String {
-        format!("{}/{}", self.folder, Self::path(name).1)
+        format!("{}/{}", self.places.path, Self::path(name).1)
     }
 
     /// May a wallet have this name? It is a path below the folder of wallets.
@@ -202,9 +197,9 @@ impl Wallets {
 
     fn exists(&self, name: &str) -> Result<bool, LoadError> {
         if !Self::is_name(name) {
-            return Err(LoadError::NotFound(format!("{name} is not a name of a wallet below {}", self.folder)));
+            return Err(LoadError::NotFound(format!("{name} is not a name of a wallet below {}", self.places.path)));
         }
-        Ok(self.disk.exists(&Self::path(name).0).map_err(FileError::from)?)
+        Ok(self.places.own.exists(&Self::path(name).0).map_err(FileError::from)?)
     }
 
     /// Adds a new wallet, and writes it down.
@@ -221,7 +216,7 @@ impl Wallets {
         let name = wallet.name.clone();
         self.loaded.push(wallet);
         self.flush_one(&name, node)?;
-        Ok(names::add(self.disk.as_ref(), &name)?)
+        Ok(names::add(self.places.own.as_ref(), &name)?)
     }
 
     /// Loads a wallet, and brings it to the tip.
@@ -233,7 +228,7 @@ impl Wallets {
             let path = self.shown_path(name);
             return Err(LoadError::NotFound(format!("Failed to load database path '{path}'. Path does not exist.")));
         }
-        let bytes = file::read(self.disk.as_ref(), &Self::path(name).0)?;
+        let bytes = file::read(self.places.own.as_ref(), &Self::path(name).0)?;
         let params = node.chain().params();
         let mut wallet = file::decode(&bytes, name, params.network, params.magic, self.options.ahead)?;
         if rescan::misses_blocks(&wallet, node) {
@@ -244,7 +239,7 @@ impl Wallets {
         self.loaded.push(wallet);
         self.resubmit(name, node).map_err(|error| LoadError::Chain(error.to_string()))?;
         self.flush_one(name, node)?;
-        Ok(names::add(self.disk.as_ref(), name)?)
+        Ok(names::add(self.places.own.as_ref(), name)?)
     }
 
     /// Brings what stands nowhere to the mempool again.
@@ -288,8 +283,8 @@ impl Wallets {
     /// Names of all wallets in the folder.
     pub(crate) fn on_disk(&self) -> Result<Vec<String>, FileError> {
         let mut there = Vec::new();
-        for name in names::all(self.disk.as_ref())? {
-            if self.disk.exists(&Self::path(&name).0)? {
+        for name in names::all(self.places.own.as_ref())? {
+            if self.places.own.exists(&Self::path(&name).0)? {
                 there.push(name);
             }
         }
@@ -299,35 +294,25 @@ impl Wallets {
     /// Loads a wallet at each start, or not any more; nothing if it is not said.
     pub(crate) fn set_at_start(&self, name: &str, load: Option<bool>) -> Result<(), FileError> {
         let Some(load) = load else { return Ok(()) };
-        if self.nameless && load && names::at_start(self.disk.as_ref())?.is_empty() {
-            names::set_at_start(self.disk.as_ref(), "", true)?;
+        if self.nameless && load && names::at_start(self.places.own.as_ref())?.is_empty() {
+            names::set_at_start(self.places.own.as_ref(), "", true)?;
         }
-        names::set_at_start(self.disk.as_ref(), name, load)
+        names::set_at_start(self.places.own.as_ref(), name, load)
     }
 
-    /// Writes a wallet's bytes somewhere below the node's folder.
+    /// Writes a wallet's bytes somewhere.
     pub(crate) fn back_up(&self, wallet: &Wallet, node: &Node, to: &str) -> Result<(), String> {
         let (disk, path) = self.place(to)?;
         let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        if Arc::ptr_eq(disk, &self.disk) {
+        if Arc::ptr_eq(disk, &self.places.own) {
             disk.create_dir(folder).map_err(|error| error.to_string())?;
         }
         let bytes = file::encode(wallet, node.chain().params().magic);
         file::write(disk.as_ref(), folder, path, &bytes).map_err(|error| error.to_string())
     }
 
-    /// Where a backup is: below the node's folder, or anywhere by its absolute path.
     fn place<'a>(&self, path: &'a str) -> Result<(&Arc<dyn Disk>, &'a str), String> {
-        let below = path.strip_prefix(&self.folder).filter(|rest| rest.starts_with('/'));
-        let (disk, place) = match (below, path.strip_prefix('/'), &self.outside) {
-            (Some(rest), ..) => (&self.disk, rest.trim_start_matches('/')),
-            (None, Some(rest), Some(outside)) => (outside, rest),
-            _ => (&self.disk, path),
-        };
-        if place.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(format!("{path} is no place for a backup"));
-        }
-        Ok((disk, place))
+        self.places.find(path).ok_or_else(|| format!("{path} is no place for a backup"))
     }
 
     /// Makes a wallet of a backup.
@@ -347,8 +332,8 @@ impl Wallets {
         let params = node.chain().params();
         file::decode(&bytes, name, params.network, params.magic, self.options.ahead)?;
         let (path, folder) = Self::path(name);
-        self.disk.create_dir(&folder).map_err(FileError::from)?;
-        file::write(self.disk.as_ref(), &folder, &path, &bytes)?;
+        self.places.own.create_dir(&folder).map_err(FileError::from)?;
+        file::write(self.places.own.as_ref(), &folder, &path, &bytes)?;
         self.load(name, node)
     }
 
@@ -398,7 +383,7 @@ impl Wallets {
 
     /// Writes a wallet down, if anything of it changed.
     pub(crate) fn flush_one(&mut self, name: &str, node: &Node) -> Result<(), LoadError> {
-        let disk = Arc::clone(&self.disk);
+        let disk = Arc::clone(&self.places.own);
         let Some((wallet, ..)) = self.find_mut(name) else { return Ok(()) };
         if std::mem::take(&mut wallet.dirty) {
             let (path, folder) = Self::path(name);

@@ -182,5 +182,10 @@ def test_what_cannot_be_done_is_told(cluster):
         with pytest.raises(Exception) as refused:
             cluster.chain_fault(fault, **fields)
         assert words in refused.value.read().decode(), fault
+    # An eclipse that did not come about leaves nobody cut off.
+    with pytest.raises(OSError):
+        cluster.chain_fault("eclipse", node=2, blocks=2, double_spend="00" * 32)
+    block = nodes[0].call("generatetodescriptor", 1, "raw(51)")
+    eventually("node 2 hears it", lambda: tips(nodes) == set(block))
     with pytest.raises(RpcError):
         nodes[0].call("nonsense")

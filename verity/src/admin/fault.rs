@@ -156,12 +156,7 @@ async fn bring_about(admin: &Admin, request: FaultRequest) -> Result<Outcome> {
                 .await;
         }
         FaultRequest::Eclipse { system: Chain::Bitcoin, node, blocks, double_spend } => {
-            let (chains, victim) = (served(admin)?, NodeId(node));
-            let others = admin.lab.ids().into_iter().filter(|id| *id != victim).collect();
-            cut_chains(&chains, victim, &others, false).await?;
-            let shown =
-                on_chains(admin, move |chains| attack::eclipse(chains, victim, blocks, double_spend.as_deref()));
-            return shown.await;
+            return eclipse(admin, NodeId(node), blocks, double_spend).await;
         }
         FaultRequest::Miners { system: Chain::Bitcoin, interval_ms, shares, address } => {
             return on_chains(admin, move |chains| miners(chains, interval_ms, shares, address)).await;
@@ -169,6 +164,22 @@ async fn bring_about(admin: &Admin, request: FaultRequest) -> Result<Outcome> {
         other => bring_about_here(admin, other).await?,
     };
     Ok(Outcome { text, more: serde_json::Value::Null })
+}
+
+/// Cuts a node off from the cluster's others and lets an attacker speak to it. One that does not come about leaves nobody cut off.
+async fn eclipse(admin: &Admin, victim: NodeId, blocks: u32, double_spend: Option<String>) -> Result<Outcome> {
+    let (chains, ids) = (served(admin)?, admin.lab.ids());
+    let others = ids.iter().copied().filter(|id| *id != victim).collect();
+    let before = chain_faults(&chains, &ids).await?;
+    cut_chains(&chains, victim, &others, false).await?;
+    let deed = move |chains: &Arc<Chains>| attack::eclipse(chains, victim, blocks, double_spend.as_deref());
+    let shown = on_chains(admin, deed).await;
+    if shown.is_err() {
+        for (client, faults) in before {
+            client.set_faults(faults).await?;
+        }
+    }
+    shown
 }
 
 /// Sets miners to work, or stops them.
@@ -268,6 +279,16 @@ async fn change(admin: &Admin, id: NodeId, f: impl FnOnce(&mut Faults)) -> Resul
 
 fn chain_client(admin: &Admin, id: NodeId) -> Option<NodeClient> {
     admin.lab.chains().and_then(|chains| chains.client(id))
+}
+
+/// The faults in force at the nodes' chains.
+async fn chain_faults(chains: &Chains, ids: &[NodeId]) -> Result<Vec<(NodeClient, Faults)>> {
+    let mut all = Vec::new();
+    for client in ids.iter().filter_map(|id| chains.client(*id)) {
+        let faults = client.status().await?.faults;
+        all.push((client, faults));
+    }
+    Ok(all)
 }
 
 /// Cuts a node's chain off from others. Only who dialled a connection knows whose it is, so both ends are told.

@@ -146,10 +146,16 @@ impl Chains {
         running.get(&id).filter(|member| !member.handle.has_stopped()).map(|member| member.handle.client())
     }
 
-    /// Those that run: their ids, how they are called, and where their peers come in.
+    /// Where one that runs listens.
+    pub(crate) fn doors(&self, id: NodeId) -> Vec<SocketAddr> {
+        lock(&self.running).get(&id).map(|member| member.handle.doors.clone()).unwrap_or_default()
+    }
+
+    /// Those that run and do not stand still: their ids, how they are called, and where their peers come in.
     pub(crate) fn all(&self) -> Vec<(NodeId, Calls, SocketAddr)> {
         let running = lock(&self.running);
-        let alive = running.iter().filter(|(_, member)| !member.handle.has_stopped());
+        let answers = |member: &Member| !member.handle.has_stopped() && member.handle.client().paused().is_none();
+        let alive = running.iter().filter(|(_, member)| answers(member));
         alive.map(|(id, member)| (*id, member.calls.clone(), member.p2p)).collect()
     }
 

@@ -194,7 +194,8 @@ impl Server {
         let listener = Listener { addr: settings.node.admin, admin: service, tls: admin_tls(&settings)? };
         let admin = AdminServer::start(vec![listener], "--admin takes another address")?;
         let exporter = Exporter::start(&settings.telemetry, lab)?;
-        let doors: Vec<String> = node.doors.iter().map(ToString::to_string).collect();
+        let beside = chains.as_ref().map(|chains| chains.doors(id)).unwrap_or_default();
+        let doors: Vec<String> = node.doors.iter().chain(&beside).map(ToString::to_string).collect();
         if json {
             println!(
                 "{}",

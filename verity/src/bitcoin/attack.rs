@@ -11,7 +11,6 @@
 //! Deliberately absent: what cuts the victim's links (`admin/fault`).
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
@@ -19,13 +18,11 @@ use serde_json::{Value, json};
 use verity_types::NodeId;
 
 use super::chains::Chains;
-use super::member::Member;
+use super::member::{Member, until};
 use super::miners::mine;
 use super::rpc::Node as Calls;
 use crate::secrets;
 
-/// Peers meet, and blocks travel, within this.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// No reorganisation is deeper: coins of a hundred blocks may be spent.
 const DEPTH_MAX: u32 = 1_000;
 /// An attacker so far behind gives up. With a share of 0.4 it would still win three such races in ten thousand.
@@ -42,16 +39,6 @@ const FEE: u64 = 1_000;
 const ATTACKER: u64 = 666;
 /// Old chains are as good as new ones, and nobody else is dialled.
 const FLAGS: [&str; 4] = ["-maxtipage=1000000000", "-connect=0", "-uacomment=attacker", "-disablewallet"];
-#[expect(clippy::disallowed_methods, reason = "nodes of this process are waited for")]
-fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let begin = Instant::now();
-    while !holds()? {
-        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
 fn tip(of: &Calls) -> Result<String> {
     of.text("getbestblockhash", &json!([]))
 }

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use verity_bitcoin::session::{Log, NoLog, P2P_DOOR, RPC_DOOR};
 use verity_node::NodeHandle;
 use verity_storage::{Disk, RamDisk};
@@ -21,6 +22,23 @@ use crate::secrets;
 
 /// What nodes of their own and of clusters are called by.
 const COOKIE_USER: &str = "__cookie__";
+
+/// Peers meet, and blocks travel, within this.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for nodes of this process.
+///
+/// # Errors
+/// It takes longer than peers and blocks ever do, or they cannot be asked.
+#[expect(clippy::disallowed_methods, reason = "whoever waits here has a thread for it")]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while !holds()? {
+        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
 
 /// A node.
 pub(crate) struct Member {

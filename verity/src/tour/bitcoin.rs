@@ -9,22 +9,18 @@
 //! The nodes are real and speak to each other as peers do; the wallets are theirs. What is promised is checked while it is
 //! shown; a promise that does not hold ends the tour with an error.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use verity_nakamoto::finality::{odds, popular};
 
-use crate::bitcoin::member::Member;
+use crate::bitcoin::member::{Member, until};
 use crate::bitcoin::rpc::Node as Calls;
-use crate::tour::{Stage, now};
+use crate::tour::Stage;
 
 /// The attacker's share that the odds are of.
 const SHARE: f64 = 1.0 / 3.0;
 /// How long the merchant waits.
 const CONFIRMATIONS: u32 = 3;
-/// Peers meet and blocks travel within this.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A node in this process, whose wallets can pay from the first block on.
 fn member(id: u64) -> Result<Member> {
@@ -33,16 +29,6 @@ fn member(id: u64) -> Result<Member> {
 
 fn mine(calls: &Calls, count: u32, address: &str) -> Result<()> {
     calls.call("generatetoaddress", &json!([count, address])).map(|_| ())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the tour's thread waits for nodes of this process")]
-fn until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let begin = now();
-    while !holds()? {
-        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 fn bar(fraction: f64) -> String {

@@ -19,6 +19,11 @@ admin = "admin-secret"
 """
 LEFT_OUT = ["java", "socks5"]
 
+# What librdkafka, which some of these tests set beside their own client, says as it ends the process that closes one of its
+# clients at the wrong moment (confluentinc/librdkafka#3608). Such a run says nothing of the cluster, and is repeated.
+LIBRDKAFKA_ABORTS = "rd_kafka_broker_destroy_final: Assertion `thrd_is_current(rkb->rkb_thread)' failed"
+RUNS = 4
+
 
 @pytest.fixture()
 def plain(tmp_path):
@@ -46,7 +51,10 @@ def test_file(plain, guarded, file, count):
     }
     command = [os.environ["CARGO"], "test", "--quiet", "--locked", "--manifest-path", os.environ["MANIFEST"]]
     command += ["--test", file, "--", *(word for part in LEFT_OUT for word in ("--skip", part))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
-    said = done.stdout + done.stderr
+    for _ in range(RUNS):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+        said = done.stdout + done.stderr
+        if LIBRDKAFKA_ABORTS not in said:
+            break
     assert done.returncode == 0, said
     assert re.findall(r"(\d+) passed", said) == [str(count)], said

@@ -548,7 +548,10 @@ impl World {
                     Some(ReadOutcome::WaitFor(_)) => completed(Err(Failure::Unavailable)),
                 });
             }
-            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
+            SessionOutput::Dial { .. }
+            | SessionOutput::Drain { .. }
+            | SessionOutput::Stop
+            | SessionOutput::Fatal(_) => panic!("nobody asks for this"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 self.work.push_back(SessionInput::Completed { token, result: Err(Failure::NoSuchGroup) });

@@ -403,7 +403,10 @@ impl World {
                     Consistency::AtLeast(_) => panic!("not used"),
                 }
             }
-            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
+            SessionOutput::Dial { .. }
+            | SessionOutput::Drain { .. }
+            | SessionOutput::Stop
+            | SessionOutput::Fatal(_) => panic!("nobody asks for this"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 assert!(self.tokens.insert(token), "a token names one question");

@@ -94,6 +94,13 @@ pub enum SessionInput {
         /// The connection.
         conn: ConnId,
     },
+    /// A `Drain` is answered.
+    Drained {
+        /// The connection.
+        conn: ConnId,
+        /// Bytes that still wait to be written to it.
+        waiting: usize,
+    },
     /// A `Dial` is answered. Upon success the connection is open from here on, as if it had come in by the door that was named.
     Dialed {
         /// Which.
@@ -223,6 +230,14 @@ pub enum SessionOutput {
     Pause(ConnId),
     /// Read again.
     Resume(ConnId),
+    /// Tell me once no more than so many bytes wait to be written to this connection; at once, if that is so already. A second
+    /// one takes the place of the first. Whoever puts out much for somebody slow asks, and waits with the rest.
+    Drain {
+        /// The connection.
+        conn: ConnId,
+        /// Bytes.
+        below: usize,
+    },
     /// Write what was put out, then close.
     Close(ConnId),
 }

@@ -1,7 +1,8 @@
 //! Client connections: bytes in, bytes out, nothing else.
 //!
 //! Replies gather in a connection's buffer during a turn and leave in one write at its end. A client that does not read
-//! is not read from either once [`OUT_BYTES_PAUSE`] wait for it, and is cut off at [`OUT_BYTES_MAX`].
+//! is not read from either once [`OUT_BYTES_PAUSE`] wait for it, and is cut off at [`OUT_BYTES_MAX`]. A service that puts out
+//! much asks to be told once less waits.
 //!
 //! A connection to another node of the cluster that a fault cuts stands still, in one direction or both: nothing of it is lost,
 //! as between hosts whose network is broken.
@@ -68,6 +69,8 @@ pub(crate) struct ConnHandle {
     out: RefCell<Outgoing>,
     paused: Cell<bool>,
     closing: Cell<bool>,
+    /// The service is told once no more than so many bytes wait.
+    drain: Cell<Option<usize>>,
     reader: Notify,
     writer: Notify,
     traffic: Rc<Traffic>,
@@ -89,6 +92,7 @@ impl ConnHandle {
             out: RefCell::default(),
             paused: Cell::new(false),
             closing: Cell::new(false),
+            drain: Cell::new(None),
             reader: Notify::new(),
             writer: Notify::new(),
             traffic: Rc::clone(traffic),
@@ -122,6 +126,19 @@ impl ConnHandle {
         self.reader.notify_one();
     }
 
+    /// Tells the service once no more than so many bytes wait.
+    pub(crate) fn drain(&self, below: usize) {
+        self.drain.set(Some(below));
+    }
+
+    /// How many bytes wait, if the service asked to be told now.
+    fn drained(&self) -> Option<usize> {
+        let waiting = self.out.borrow().len();
+        self.drain.get().filter(|below| waiting <= *below)?;
+        self.drain.set(None);
+        Some(waiting)
+    }
+
     /// Stands still or goes on, as the faults in force say.
     pub(crate) fn cut(&self, faults: &Faults) {
         let Some(member) = self.member else { return };
@@ -141,7 +158,7 @@ impl ConnHandle {
     /// Ends a turn: writes as much as the socket takes now. The writing task takes the rest.
     pub(crate) fn write_now(&self) {
         let written = self.plain.as_ref().map_or(Written::Blocked, |plain| self.try_write(plain));
-        if written != Written::All || self.closing.get() {
+        if written != Written::All || self.closing.get() || self.drain.get().is_some() {
             self.writer.notify_one();
         }
     }
@@ -205,14 +222,14 @@ pub(crate) async fn serve(shared: Shared, service: ServiceId, door: Door, stream
             let (read, write) = tcp.into_split();
             let handle = ConnHandle::new(service, member, Some(write), &shared.traffic);
             let conn = shared.open(Rc::clone(&handle), peer, dialed);
-            until_both_ended(read_loop(&shared, conn, &handle, read), write_plain(&handle)).await;
+            until_both_ended(read_loop(&shared, conn, &handle, read), write_plain(&shared, conn, &handle)).await;
             shared.closed(conn);
         }
         ClientStream::Tls(tls) => {
             let (read, write) = tokio::io::split(tls);
             let handle = ConnHandle::new(service, member, None, &shared.traffic);
             let conn = shared.open(Rc::clone(&handle), peer, dialed);
-            until_both_ended(read_loop(&shared, conn, &handle, read), write_tls(&handle, write)).await;
+            until_both_ended(read_loop(&shared, conn, &handle, read), write_tls(&shared, conn, &handle, write)).await;
             shared.closed(conn);
         }
     }
@@ -293,10 +310,20 @@ fn tell_unreadable(error: &io::Error) {
     tracing::error!(%error, "a connection ends, since the rest of an answer cannot be read from its file");
 }
 
-async fn write_plain(handle: &ConnHandle) {
+/// Tells the service that little waits, if it asked.
+fn tell_drained(shared: &Shared, conn: ConnId, handle: &ConnHandle) {
+    if let Some(waiting) = handle.drained() {
+        let input = SessionInput::Drained { conn, waiting };
+        shared.input(Input::Session { service: handle.service, input });
+    }
+}
+
+async fn write_plain(shared: &Shared, conn: ConnId, handle: &ConnHandle) {
     let plain = handle.plain.as_ref().expect("a plain connection keeps its socket");
     loop {
-        match handle.try_write(plain) {
+        let written = handle.try_write(plain);
+        tell_drained(shared, conn, handle);
+        match written {
             Written::All => {
                 handle.reader.notify_one();
                 if handle.closing.get() {
@@ -317,8 +344,9 @@ async fn write_plain(handle: &ConnHandle) {
     }
 }
 
-async fn write_tls(handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
+async fn write_tls(shared: &Shared, conn: ConnId, handle: &ConnHandle, mut stream: impl AsyncWrite + Unpin) {
     loop {
+        tell_drained(shared, conn, handle);
         if handle.send_cut.get() {
             handle.writer.notified().await;
             continue;
@@ -398,7 +426,8 @@ mod tests {
         let (mut peer, _) = listener.accept().expect("somebody connects");
         let handle = ConnHandle::new(ServiceId(0), None, Some(plain), &Rc::default());
         handle.push(vec![7; OUT_BYTES_PAUSE].into());
-        assert!(!handle.may_read());
+        handle.drain(1_000);
+        assert!(!handle.may_read() && handle.drained().is_none());
         let reading = std::thread::spawn(move || peer.read_exact(&mut vec![0; OUT_BYTES_PAUSE]));
         while !handle.out.borrow().is_empty() {
             handle.write_now();
@@ -406,6 +435,7 @@ mod tests {
         }
         reading.join().expect("it does not panic").expect("all of it comes");
         assert!(handle.may_read());
+        assert_eq!([(); 2].map(|()| handle.drained()), [Some(0), None], "the service is told once");
         let heard = tokio::time::timeout(Duration::from_secs(10), handle.reader.notified()).await;
         assert!(heard.is_ok(), "the reader reads on");
     }

@@ -380,6 +380,10 @@ impl Core {
             }
             SessionOutput::Pause(conn) => self.on_conn(conn, |handle| handle.pause(true)),
             SessionOutput::Resume(conn) => self.on_conn(conn, |handle| handle.pause(false)),
+            SessionOutput::Drain { conn, below } => {
+                self.on_conn(conn, |handle| handle.drain(below));
+                self.dirty.insert(conn);
+            }
             SessionOutput::Close(conn) => self.on_conn(conn, ConnHandle::close),
             SessionOutput::Propose { .. }
             | SessionOutput::Dial { .. }

@@ -49,6 +49,8 @@ const FAMILIES: u32 = 12;
 const BASE: u64 = 100 + FAMILIES as u64;
 /// `RPC_INVALID_ADDRESS_OR_KEY`: there is no such block.
 const NO_SUCH_BLOCK: i64 = -5;
+/// One of so many worlds has an operator.
+const OPERATED: u64 = 3;
 /// A client stays at a node for about so many calls.
 const STAY: u32 = 40;
 
@@ -122,12 +124,13 @@ pub struct BitcoinClients {
 }
 
 impl BitcoinClients {
-    /// So many clients, each asking every `pace` nanoseconds, of so many nodes. `seed` draws who is dialled by whom.
+    /// So many clients, each asking every `pace` nanoseconds, of so many nodes. `seed` draws who is dialled by whom, and whether
+    /// there is an operator who takes out blocks by hand, and puts them back at the end.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, clients: usize, pace: u64) -> Self {
         Self {
             seed,
-            operator: false,
+            operator: seed.is_multiple_of(OPERATED),
             nodes: nodes as u64,
             pace,
             clients: (0..clients).map(|_| Client::new()).collect(),
@@ -144,10 +147,13 @@ impl BitcoinClients {
         }
     }
 
-    /// With an operator who takes out blocks by hand, and puts them back at the end.
+    /// How long nodes may take to come to one tip once nothing goes wrong any more, in milliseconds.
+    ///
+    /// They dial a peer that they lost once a minute. Whoever asked for a block just before it was taken out by hand is not
+    /// answered, as by Core, and asks nobody else before the time of that request is over: ten minutes where blocks are ten apart.
     #[must_use]
-    pub fn with_operator(self) -> Self {
-        Self { operator: true, ..self }
+    pub fn heal_ms(&self) -> u64 {
+        if self.operator { 1_200_000 } else { 150_000 }
     }
 
     fn wrong(&mut self, what: String) {

@@ -181,6 +181,12 @@ pub(crate) enum Event {
     Stream {
         conn: u64,
     },
+    /// All that an end put out has arrived, and it asked to be told.
+    Drained {
+        node: usize,
+        life: u64,
+        conn: u64,
+    },
     /// An end hears that its stream is over.
     Hangup {
         node: usize,
@@ -436,6 +442,7 @@ impl<'w> World<'w> {
             Event::Dial { node, life, token, addr, door } => self.on_dial(node, life, token, &addr, door),
             Event::Dialed { node, life, token, opened } => self.on_dialed(node, life, token, opened),
             Event::Stream { conn } => self.on_stream(conn),
+            Event::Drained { node, life, conn } => self.on_drained(node, life, conn),
             Event::Hangup { node, life, conn } => self.on_hangup(node, life, conn),
             Event::Fault => self.on_fault(),
             Event::Heal => self.on_heal(),
@@ -883,7 +890,7 @@ impl<'w> World<'w> {
                 Err(_) => (conn, ClientInput::Disconnected),
             },
             SessionOutput::Close(conn) => (conn, ClientInput::Disconnected),
-            SessionOutput::Pause(_) | SessionOutput::Resume(_) => return,
+            SessionOutput::Pause(_) | SessionOutput::Resume(_) | SessionOutput::Drain { .. } => return,
             SessionOutput::Propose { .. }
             | SessionOutput::Dial { .. }
             | SessionOutput::Stop

@@ -173,6 +173,7 @@ impl Service for ListService {
             | SessionInput::Role { .. }
             | SessionInput::Restored { .. }
             | SessionInput::Stopping
+            | SessionInput::Drained { .. }
             | SessionInput::Wake => {}
         }
     }

@@ -20,8 +20,6 @@ use crate::secrets;
 const PACE_NS: u64 = 10_000_000;
 /// One of Bitcoin's does.
 const BITCOIN_PACE_NS: u64 = 40_000_000;
-/// Bitcoin's nodes dial a peer that they lost once a minute: a healed world has so many milliseconds.
-const BITCOIN_HEAL_MS: u64 = 150_000;
 
 #[derive(Args, Debug)]
 #[command(
@@ -279,7 +277,7 @@ impl Sim {
             }
             System::Bitcoin => {
                 let mut clients = BitcoinClients::new(options.seed, options.nodes, clients, BITCOIN_PACE_NS);
-                verity_sim::run(&Options { heal_ms: BITCOIN_HEAL_MS, ..options.clone() }, &mut clients)
+                verity_sim::run(&Options { heal_ms: clients.heal_ms(), ..options.clone() }, &mut clients)
             }
         };
         match result {

@@ -1,7 +1,8 @@
 //! Streams between nodes, for services that dial.
 //!
 //! - upon a dial: it takes its time, and then finds the other node, finds nobody, or waits in vain where the network is cut;
-//! - upon bytes: they arrive in order. Those that are lost are sent again, which takes longer;
+//! - upon bytes: they arrive in order. Those that are lost are sent again, which takes longer. Whoever asks hears once all that it
+//!   sent has arrived;
 //! - upon a cut between the two: what is under way waits for its end. Some streams are given up before;
 //! - upon the crash of an end: the other one hears of it, behind what was sent before.
 //!
@@ -35,6 +36,8 @@ pub(super) struct End {
     at: u64,
     /// In order; none for the end.
     under_way: VecDeque<Option<Bytes>>,
+    /// It asked to hear once all that it sent has arrived.
+    drains: bool,
     /// It is given up at this moment if the cut lasts.
     given_up_at: Option<u64>,
 }
@@ -79,7 +82,10 @@ impl World<'_> {
         let (ours, theirs) = (self.next_conn + 1, self.next_conn + 2);
         self.next_conn += 2;
         let at = self.now + delay;
-        let end = |node, life, other, at| End { node, life, other, at, under_way: VecDeque::new(), given_up_at: None };
+        let end = |node, life, other, at| {
+            let under_way = VecDeque::new();
+            End { node, life, other, at, under_way, drains: false, given_up_at: None }
+        };
         self.streams.insert(ours, end(node, life, theirs, at));
         self.streams.insert(theirs, end(target, self.nodes[target].life, ours, self.now));
         let port = 30_000 + u16::try_from(ours % 30_000).expect("it is small");
@@ -115,6 +121,11 @@ impl World<'_> {
         let (conn, bytes) = match output {
             SessionOutput::Bytes { conn, bytes } if self.streams.contains_key(&conn.0) => (conn, Some(bytes)),
             SessionOutput::Close(conn) if self.streams.contains_key(&conn.0) => (conn, None),
+            SessionOutput::Drain { conn, .. } if self.streams.contains_key(&conn.0) => {
+                self.streams.entry(conn.0).and_modify(|end| end.drains = true);
+                self.look_at_drain(conn.0);
+                return None;
+            }
             output => return Some(output),
         };
         let other = self.streams.get(&conn.0).map(|end| end.other)?;
@@ -148,6 +159,7 @@ impl World<'_> {
         let Some(end) = self.streams.get_mut(&conn) else { return };
         end.given_up_at = None;
         let Some(what) = end.under_way.pop_front() else { return };
+        self.look_at_drain(other);
         let conn = ConnId(conn);
         match what {
             Some(bytes) => {
@@ -160,6 +172,25 @@ impl World<'_> {
                 self.trace.event(self.now, "ends", node as u64 + 1, &[]);
                 self.input(node, of_service(SessionInput::Closed { conn }));
             }
+        }
+    }
+
+    /// Tells an end that all it sent has arrived, if it asked.
+    fn look_at_drain(&mut self, conn: u64) {
+        let Some(other) = self.streams.get(&conn).filter(|end| end.drains).map(|end| end.other) else { return };
+        if self.streams.get(&other).is_some_and(|end| end.under_way.is_empty())
+            && let Some(end) = self.streams.get_mut(&conn)
+        {
+            end.drains = false;
+            let (node, life) = (end.node, end.life);
+            self.after(0, Event::Drained { node, life, conn });
+        }
+    }
+
+    pub(super) fn on_drained(&mut self, node: usize, life: u64, conn: u64) {
+        let there = self.streams.contains_key(&conn);
+        if there && self.lives(node, life) && !self.paused(node, || Event::Drained { node, life, conn }) {
+            self.input(node, of_service(SessionInput::Drained { conn: ConnId(conn), waiting: 0 }));
         }
     }
 

@@ -469,23 +469,15 @@ impl BitcoinService {
     fn on_peers(&mut self, now: Now, input: p2p::Input, out: &mut Vec<SessionOutput>) -> Result<(), ChainError> {
         let mut outputs = Vec::new();
         self.peers.on(&mut self.node, now, input, &mut outputs)?;
-        self.carry_out(now, outputs, out)
+        self.carry_out(outputs, out);
+        Ok(())
     }
 
-    fn carry_out(
-        &mut self,
-        now: Now,
-        outputs: Vec<p2p::Output>,
-        out: &mut Vec<SessionOutput>,
-    ) -> Result<(), ChainError> {
+    fn carry_out(&mut self, outputs: Vec<p2p::Output>, out: &mut Vec<SessionOutput>) {
         for output in outputs {
             match output {
-                p2p::Output::Bytes { conn, bytes } => {
-                    // The host bounds what waits for a connection, and stops to read from one that does not take it.
-                    let sent = p2p::Input::Sent { conn, bytes: bytes.len() };
-                    out.push(SessionOutput::Bytes { conn, bytes: bytes.into() });
-                    self.on_peers(now, sent, out)?;
-                }
+                p2p::Output::Bytes { conn, bytes } => out.push(SessionOutput::Bytes { conn, bytes: bytes.into() }),
+                p2p::Output::Drain { conn, below } => out.push(SessionOutput::Drain { conn, below }),
                 p2p::Output::Close(conn) => {
                     self.conns.remove(&conn);
                     out.push(SessionOutput::Close(conn));
@@ -499,7 +491,6 @@ impl BitcoinService {
                 p2p::Output::Log { category, text } => self.log.line(category, &text),
             }
         }
-        Ok(())
     }
 
     /// Tells everybody what became of the node, until nothing more follows from it.
@@ -527,7 +518,7 @@ impl BitcoinService {
             }
             let mut outputs = Vec::new();
             self.peers.on_events(&mut self.node, now, &events, &mut outputs)?;
-            self.carry_out(now, outputs, out)?;
+            self.carry_out(outputs, out);
         }
         self.answer_waits(now, out);
         Ok(())
@@ -663,6 +654,9 @@ impl BitcoinService {
                 Err(_) => self.on_peers(now, p2p::Input::DialFailed { token }, out)?,
             },
             SessionInput::Bytes { conn, bytes } => self.on_bytes(now, conn, bytes, out)?,
+            SessionInput::Drained { conn, waiting } => {
+                self.on_peers(now, p2p::Input::Drained { conn, waiting }, out)?;
+            }
             SessionInput::Closed { conn } => self.on_closed(now, conn, out)?,
             SessionInput::Wake => self.wake_at = None,
             SessionInput::Stopping => {

@@ -140,7 +140,7 @@ impl Kafka {
                 drop(state);
                 housekeeping::on_role(&node, group, role);
             }
-            SessionInput::Dialed { .. } => unreachable!("nobody is dialled"),
+            SessionInput::Dialed { .. } | SessionInput::Drained { .. } => unreachable!("nobody asked"),
             SessionInput::Restored { group } => {
                 state.on_moved(group);
                 drop(state);

@@ -311,7 +311,7 @@ impl Service for ZooKeeper {
             }
             SessionInput::Role { group, role } if group == self.config.group => self.on_role(now, role),
             SessionInput::Restored { group } if group == self.config.group => self.on_restored(),
-            SessionInput::Dialed { .. } => unreachable!("nobody is dialled"),
+            SessionInput::Dialed { .. } | SessionInput::Drained { .. } => unreachable!("nobody asked"),
             SessionInput::Event { .. }
             | SessionInput::Role { .. }
             | SessionInput::Restored { .. }

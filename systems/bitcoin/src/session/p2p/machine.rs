@@ -65,12 +65,12 @@ pub enum Input {
         /// Them.
         bytes: Vec<u8>,
     },
-    /// The host's socket took so many bytes.
-    Sent {
+    /// An [`Output::Drain`] is answered.
+    Drained {
         /// Whose.
         conn: ConnId,
-        /// How many.
-        bytes: usize,
+        /// Bytes that the host's socket did not take yet.
+        waiting: usize,
     },
     /// A connection is gone.
     Closed {
@@ -99,6 +99,13 @@ pub enum Output {
         conn: ConnId,
         /// Them.
         bytes: Vec<u8>,
+    },
+    /// Tell the machine once no more than so many bytes wait for the host's socket.
+    Drain {
+        /// Of whom.
+        conn: ConnId,
+        /// Bytes.
+        below: usize,
     },
     /// End a connection, once what was sent is gone.
     Close(ConnId),
@@ -318,10 +325,7 @@ impl Peers {
                 None
             }
             Input::Bytes { conn, bytes } => self.on_bytes(&mut step, conn, &bytes)?,
-            Input::Sent { conn, bytes } => {
-                self.on_sent(&mut step, now, conn, bytes);
-                return Ok(());
-            }
+            Input::Drained { conn, waiting } => self.on_drained(&mut step, conn, waiting)?,
             Input::Closed { conn } => {
                 if let Some(id) = self.by_conn.get(&conn).copied() {
                     self.forget(&mut step, id);
@@ -485,8 +489,13 @@ impl Peers {
             self.upload = (step.now / SECOND, 0);
         }
         self.upload.1 += size as u64;
-        let conn = peer.conn;
-        match step.out.last_mut() {
+        let (conn, below) = (peer.conn, self.config.send_buffer / 2);
+        if peer.traffic.unsent > below && !std::mem::replace(&mut peer.traffic.drains, true) {
+            step.out.push(Output::Drain { conn, below });
+        }
+        // What is written down or asked in between does not change what goes into one segment.
+        let beside = |output: &Output| matches!(output, Output::Log { .. } | Output::Drain { .. });
+        match step.out.iter_mut().rfind(|output| !beside(output)) {
             Some(Output::Bytes { conn: last, bytes: before }) if *last == conn => before.extend_from_slice(&bytes),
             _ => step.out.push(Output::Bytes { conn, bytes }),
         }
@@ -568,17 +577,13 @@ impl Peers {
         Ok(Some(id))
     }
 
-    /// What waits for room is sent upon a wake-up, and not here: bytes of the step before may not all be handed over yet.
-    fn on_sent(&mut self, step: &mut Step<'_>, now: Now, conn: ConnId, bytes: usize) {
-        let Some(id) = self.by_conn.get(&conn).copied() else { return };
-        let bound = self.config.send_buffer;
-        let peer = self.peer(id);
-        peer.traffic.unsent = peer.traffic.unsent.saturating_sub(bytes);
-        let waits = !peer.getdata.is_empty() || !peer.traffic.inbox.is_empty();
-        if waits && !peer.is_choked(bound) && self.wake_at.is_none_or(|at| at > now.mono) {
-            self.wake_at = Some(now.mono);
-            step.out.push(Output::Wake(now.mono));
-        }
+    /// Little waits for a peer any more: what it asked for goes on.
+    fn on_drained(&mut self, step: &mut Step<'_>, conn: ConnId, waiting: usize) -> Result<Option<PeerId>, ChainError> {
+        let Some(id) = self.by_conn.get(&conn).copied() else { return Ok(None) };
+        let traffic = &mut self.peer(id).traffic;
+        (traffic.unsent, traffic.drains) = (waiting, false);
+        self.pump(step, id)?;
+        Ok(Some(id))
     }
 
     /// Lets go of whoever broke a rule, unless an operator wants it.

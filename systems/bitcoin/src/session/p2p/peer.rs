@@ -147,8 +147,10 @@ pub(super) struct Traffic {
     pub(super) received: u64,
     pub(super) sent_by: BTreeMap<String, u64>,
     pub(super) received_by: BTreeMap<String, u64>,
-    /// Not taken by the host's socket yet.
+    /// What the host's socket may not have taken yet: the host says how much that is once it is asked.
     pub(super) unsent: usize,
+    /// The host was asked.
+    pub(super) drains: bool,
     pub(super) inbox: VecDeque<Frame>,
     pub(super) inbox_bytes: usize,
     /// The host does not read from it.

@@ -143,7 +143,10 @@ impl World {
                 Consistency::Linearizable => node.linear.push_back((token, query)),
                 Consistency::AtLeast(_) => panic!("not used"),
             },
-            SessionOutput::Dial { .. } | SessionOutput::Stop | SessionOutput::Fatal(_) => panic!("nobody is dialled"),
+            SessionOutput::Dial { .. }
+            | SessionOutput::Drain { .. }
+            | SessionOutput::Stop
+            | SessionOutput::Fatal(_) => panic!("nobody asks for this"),
             SessionOutput::Call { .. } => panic!("nothing is asked outside"),
             SessionOutput::Inspect { token, .. } => {
                 let facts = GroupFacts {

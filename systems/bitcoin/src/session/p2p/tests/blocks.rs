@@ -78,6 +78,30 @@ fn headers_and_blocks_are_served() {
 }
 
 #[test]
+fn whoever_takes_nothing_is_sent_no_more_until_it_does() {
+    const BUFFER: usize = 2_000;
+    let mut world = World::new(vec![Config { send_buffer: BUFFER, ..Config::default() }]);
+    let blocks = world.mine(0, 50);
+    let size = bitcoin::consensus::encode::serialize(blocks[0].as_ref()).len();
+    let peer = world.friend(0, "1.2.3.4:5");
+    world.stuck = true;
+    let wanted = blocks.iter().map(|block| Inventory::block(Item::WitnessBlock, block.block_hash())).collect();
+    world.say(peer, &Message::GetData(wanted));
+    world.say(peer, &Message::Ping(Some(7)));
+    world.run(10_000);
+    let first = world.heard(peer);
+    assert!((BUFFER / 2 / size..=BUFFER / size + 1).contains(&first.len()), "{} blocks of {size} bytes", first.len());
+    world.drain(peer);
+    let second = world.heard(peer);
+    assert!((1..=BUFFER / size + 1).contains(&second.len()), "{} blocks", second.len());
+    world.stuck = false;
+    world.drain(peer);
+    let rest = world.heard(peer);
+    assert_eq!(first.len() + second.len() + rest.len(), 51, "each of them came once");
+    assert_eq!(rest.last(), Some(&Message::Pong(Some(7))), "and in order");
+}
+
+#[test]
 fn new_blocks_are_told_as_they_are_asked_for() {
     let mut world = World::of(1);
     world.mine(0, 3);

@@ -56,6 +56,8 @@ pub(super) struct World {
     /// In microseconds.
     pub(super) now: u64,
     queue: VecDeque<(usize, Output)>,
+    /// Nobody's socket takes anything.
+    pub(super) stuck: bool,
 }
 
 pub(super) fn anybody() -> ScriptBuf {
@@ -104,6 +106,7 @@ impl World {
             next_conn: 1,
             now: START * 1_000_000,
             queue: VecDeque::new(),
+            stuck: false,
         }
     }
 
@@ -149,14 +152,12 @@ impl World {
     pub(super) fn settle(&mut self) {
         while let Some((host, output)) = self.queue.pop_front() {
             match output {
-                Output::Bytes { conn, bytes } => {
-                    self.input(host, Input::Sent { conn, bytes: bytes.len() });
-                    match self.links.get(&(host, conn)).copied() {
-                        Some(End::Host(other, conn)) => self.input(other, Input::Bytes { conn, bytes }),
-                        Some(End::Script(script)) => self.deliver(script, &bytes),
-                        None => {}
-                    }
-                }
+                Output::Bytes { conn, bytes } => match self.links.get(&(host, conn)).copied() {
+                    Some(End::Host(other, conn)) => self.input(other, Input::Bytes { conn, bytes }),
+                    Some(End::Script(script)) => self.deliver(script, &bytes),
+                    None => {}
+                },
+                Output::Drain { conn, .. } if !self.stuck => self.input(host, Input::Drained { conn, waiting: 0 }),
                 Output::Close(conn) => match self.links.remove(&(host, conn)) {
                     Some(End::Host(other, conn)) => {
                         self.links.remove(&(other, conn));
@@ -167,9 +168,16 @@ impl World {
                 },
                 Output::Dial { token, addr: to } => self.dialed(host, token, &to),
                 Output::Log { text, .. } => self.hosts[host].log.push(text),
-                Output::Wake(_) | Output::Pause(_) | Output::Resume(_) => {}
+                Output::Drain { .. } | Output::Wake(_) | Output::Pause(_) | Output::Resume(_) => {}
             }
         }
+    }
+
+    /// A script's socket takes what waits for it.
+    pub(super) fn drain(&mut self, script: usize) {
+        let (host, conn) = (self.scripts[script].host, self.scripts[script].conn);
+        self.input(host, Input::Drained { conn, waiting: 0 });
+        self.settle();
     }
 
     fn dialed(&mut self, host: usize, token: u64, to: &str) {

@@ -119,6 +119,7 @@ impl World {
             zmq: Vec::new(),
             transaction_index: false,
             filter_index: false,
+            notify: None,
             persist_mempool: false,
             outside: None,
             wallet: None,

@@ -65,6 +65,7 @@ impl Hosted {
             zmq: Vec::new(),
             transaction_index: node.0 % 2 == 1,
             filter_index: false,
+            notify: None,
             persist_mempool: true,
             wallet: None,
             seed: secret,

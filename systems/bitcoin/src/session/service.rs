@@ -26,8 +26,10 @@ use verity_storage::{Disk, replace};
 use verity_types::{ConnId, Mono, Nanos, Token};
 
 use super::figures::Figures;
+use super::notice::{Notice, Notify};
 use super::p2p::{self, Origin, Peers, Permissions, StoredFilter};
 use super::rpc::{self, Answer, Ctx, Files, Rpc, RpcConfig, WaitId};
+use super::warnings::Warnings;
 use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
 use crate::index::Index;
@@ -113,6 +115,8 @@ pub struct BitcoinConfig {
     pub transaction_index: bool,
     /// `-blockfilterindex`.
     pub filter_index: bool,
+    /// Who runs an operator's commands, if there are any.
+    pub notify: Option<Box<dyn Notify>>,
     /// `-persistmempool`.
     pub persist_mempool: bool,
     /// Wallets; none with `-disablewallet`.
@@ -195,6 +199,8 @@ pub struct BitcoinService {
     conns: BTreeMap<ConnId, Conn>,
     waits: BTreeMap<WaitId, (ConnId, RequestNumber)>,
     log: Box<dyn Log>,
+    notify: Option<Box<dyn Notify>>,
+    warnings: Warnings,
     persist_mempool: bool,
     stop: bool,
     fatal: Option<String>,
@@ -283,6 +289,8 @@ impl BitcoinService {
             conns: BTreeMap::new(),
             waits: BTreeMap::new(),
             log,
+            notify: config.notify,
+            warnings: Warnings::default(),
             persist_mempool: config.persist_mempool,
             stop: false,
             fatal: None,
@@ -322,6 +330,7 @@ impl BitcoinService {
             node: &mut self.node,
             peers: &mut self.peers,
             indexes: &index,
+            warnings: self.warnings.told(),
             files: &mut self.folder,
             now_ms: now.mono.0 / 1_000_000,
             stop: &mut self.stop,
@@ -527,10 +536,41 @@ impl BitcoinService {
             }
             let mut outputs = Vec::new();
             self.peers.on_events(&mut self.node, now, &events, &mut outputs)?;
+            // The first block with which the node has caught up is told of already.
+            if !self.peers.is_initial_block_download() {
+                self.warn(&events);
+            }
             self.carry_out(now, outputs, out)?;
         }
+        self.tell_of_wallets();
         self.answer_waits(now, out);
         Ok(())
+    }
+
+    /// An operator hears of tips and warnings.
+    fn warn(&mut self, events: &[Event]) {
+        let warning = self.warnings.on_events(self.node.chain(), events);
+        if let Some(text) = &warning {
+            self.log.line("", text);
+        }
+        let Some(notify) = &mut self.notify else { return };
+        if let Some(text) = warning {
+            notify.notify(&Notice::Warning(text));
+        }
+        for event in events {
+            if let Event::Tip { to, .. } = event {
+                notify.notify(&Notice::Block(self.node.chain().entry(*to).hash));
+            }
+        }
+    }
+
+    /// An operator hears of wallets' transactions.
+    fn tell_of_wallets(&mut self) {
+        let Some(wallets) = &mut self.wallets else { return };
+        let news = wallets.take_news();
+        if let Some(notify) = &mut self.notify {
+            news.iter().for_each(|notice| notify.notify(notice));
+        }
     }
 
     fn subscribers(&self, at: usize) -> Vec<ConnId> {

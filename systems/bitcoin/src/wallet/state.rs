@@ -61,6 +61,8 @@ pub(crate) struct Wallet {
     pub(crate) used: BTreeSet<ScriptBuf>,
     /// Outputs that were not written down yet.
     pub(crate) dirty: bool,
+    /// Transactions that came or moved since anybody asked, and their blocks.
+    pub(crate) news: Vec<(Txid, Option<(BlockHash, u32)>)>,
 }
 
 impl Wallet {
@@ -84,6 +86,7 @@ impl Wallet {
             spenders: BTreeMap::new(),
             used: BTreeSet::new(),
             dirty: true,
+            news: Vec::new(),
         }
     }
 

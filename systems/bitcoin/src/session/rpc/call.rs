@@ -52,6 +52,8 @@ pub struct Ctx<'a> {
     pub peers: &'a mut dyn PeerControl,
     /// What is looked up beside the chain.
     pub indexes: &'a Index,
+    /// What there is to warn of.
+    pub warnings: &'a [String],
     /// Files that calls read and write.
     pub files: &'a mut dyn Files,
     /// A steady clock, in milliseconds.

@@ -158,6 +158,7 @@ impl World {
             node: &mut self.node,
             peers: &mut self.peers,
             indexes: &self.index,
+            warnings: &[],
             files: &mut files,
             now_ms: self.now_ms,
             stop: &mut self.stop,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail};
 use verity_bitcoin::Params;
 use verity_bitcoin::chain::{ChainConfig, Prune, Reindex, Workers};
+use verity_bitcoin::index::IndexOptions;
 use verity_bitcoin::mempool::MempoolOptions;
 use verity_bitcoin::session::conf::{self, Conf};
 use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
@@ -637,8 +638,12 @@ fn config(
         white: Vec::new(),
         rpc_allow: allow,
         zmq,
-        transaction_index: conf.is_on("txindex", false),
-        filter_index: filters,
+        index: IndexOptions {
+            transactions: conf.is_on("txindex", false),
+            filters,
+            stats: conf.is_on("coinstatsindex", false),
+            spenders: conf.is_on("txospenderindex", false),
+        },
         notify: None,
         persist_mempool: conf.is_on("persistmempool", true),
         wallet: wallet_options(conf)?,

@@ -75,7 +75,7 @@ const FLAGS: &[Flag] = &[
     ("checkmempool", All, ""),
     ("checkpoints", All, ""),
     ("cjdnsreachable", All, ""),
-    ("coinstatsindex", All, ""),
+    ("coinstatsindex", All, "Keep figures of all coins as of each block (gettxoutsetinfo; default: 0)"),
     ("conf", Command, "The configuration file (default: bitcoin.conf)"),
     (
         "consolidatefeerate",
@@ -214,7 +214,7 @@ const FLAGS: &[Flag] = &[
     ("torpassword", All, ""),
     ("txconfirmtarget", All, ""),
     ("txindex", All, "Find every transaction by its id (default: 0)"),
-    ("txospenderindex", All, ""),
+    ("txospenderindex", All, "Find who spends an output (gettxspendingprevout; default: 0)"),
     ("txreconciliation", All, ""),
     ("uacomment", All, "A comment in our name"),
     ("unsafesqlitesync", All, ""),

@@ -32,12 +32,12 @@ use super::rpc::{self, Answer, Ctx, Files, Rpc, RpcConfig, WaitId};
 use super::warnings::Warnings;
 use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
-use crate::index::Index;
+use crate::index::{Index, IndexOptions};
 use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
 use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
-use crate::places::Places;
+use crate::places::{BeginError, NewFile, Places};
 use crate::wallet::{WalletOptions, Wallets};
 
 /// Clients come in by it.
@@ -111,10 +111,8 @@ pub struct BitcoinConfig {
     pub rpc_allow: Vec<p2p::Subnet>,
     /// Subscribers, by door.
     pub zmq: Vec<ZmqDoor>,
-    /// `-txindex`.
-    pub transaction_index: bool,
-    /// `-blockfilterindex`.
-    pub filter_index: bool,
+    /// What is looked up beside the chain.
+    pub index: IndexOptions,
     /// Who runs an operator's commands, if there are any.
     pub notify: Option<Box<dyn Notify>>,
     /// `-persistmempool`.
@@ -173,6 +171,10 @@ impl Files for Folder {
             None => Err("Unable to import mempool file, see debug log for details.".to_owned()),
         }
     }
+
+    fn begin(&mut self, path: &str) -> Result<NewFile, BeginError> {
+        self.places.begin(path)
+    }
 }
 
 /// One connection, by what it is for.
@@ -226,12 +228,12 @@ impl BitcoinService {
         let wall = now.wall_ms().0 / 1_000;
         let chain = Chain::open_telling(disk, config.params, config.chain, &mut |line| log.line("", line))?;
         let mut node = Node::new(chain, Mempool::new(config.mempool), wall)?;
-        let index = Index::open(disk, node.chain(), config.transaction_index, config.filter_index)?;
+        let index = Index::open(disk, node.chain(), config.index)?;
         let index = SharedIndex(Arc::new(Mutex::new(index)));
         let magic = node.chain().params().magic;
         let p2p = p2p::Config { prune: node.chain().prune().is_some(), ..config.p2p };
         let mut peers = Peers::new(p2p, magic, config.seed);
-        if config.filter_index {
+        if config.index.filters {
             peers.set_filters(Box::new(index.clone()));
         }
         for (file, load) in
@@ -656,8 +658,8 @@ impl BitcoinService {
         self.node.chain_mut().flush()?;
         let mut index = self.index.lock();
         index.flush()?;
-        // Filters are made of blocks and of what they spent: those that are not kept yet may be needed again.
-        let height = index.has_filters().then(|| self.node.chain().height());
+        // Indexes are made of blocks and of what they spent: those that are not kept yet may be needed again.
+        let height = index.needs_blocks().then(|| self.node.chain().height());
         drop(index);
         if let Some(wallets) = &mut self.wallets {
             wallets.flush(&self.node)?;

@@ -546,6 +546,7 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
         change_type: conf.get("changetype"),
         reject_long_chains: conf.is_on("walletrejectlongchains", true),
         broadcast: conf.is_on("walletbroadcast", true),
+        avoid_partial_spends: conf.is_on("avoidpartialspends", false),
     }))
 }
 

@@ -45,7 +45,7 @@ const FLAGS: &[Flag] = &[
     ("addrmantest", All, ""),
     ("addresstype", All, "New addresses of a wallet: legacy, p2sh-segwit, bech32, bech32m (default: bech32)"),
     ("allowignoredconf", All, ""),
-    ("avoidpartialspends", All, ""),
+    ("avoidpartialspends", All, "Spend what was paid to one address together (default: 0)"),
     ("alertnotify", All, "Run this command upon a warning (%s: its text)"),
     ("asmap", All, ""),
     ("assumevalid", All, "Take the scripts of this block and those below it to be good (0: check all)"),

@@ -41,7 +41,7 @@ pub(crate) use record::{Place, Record};
 pub(crate) use rescan::rescan;
 pub(crate) use secret::{Entropy, Lock};
 pub(crate) use size::input_weight;
-pub(crate) use source::{KINDS, Source};
+pub(crate) use source::{KINDS, Source, standard};
 pub(crate) use state::{Flags, Named, Wallet};
 
 const FOLDER: &str = "wallets";
@@ -80,6 +80,8 @@ pub struct WalletOptions {
     pub reject_long_chains: bool,
     /// Transactions are sent to peers (`-walletbroadcast`).
     pub broadcast: bool,
+    /// What was paid to one address is spent together (`-avoidpartialspends`).
+    pub avoid_partial_spends: bool,
 }
 
 impl Default for WalletOptions {
@@ -99,6 +101,7 @@ impl Default for WalletOptions {
             change_type: None,
             reject_long_chains: true,
             broadcast: true,
+            avoid_partial_spends: false,
         }
     }
 }

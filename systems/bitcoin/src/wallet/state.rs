@@ -296,6 +296,19 @@ impl Wallet {
         }
     }
 
+    /// A transaction is no more the wallet's. False if it never was.
+    pub(crate) fn forget(&mut self, txid: &Txid) -> bool {
+        if self.records.remove(txid).is_none() {
+            return false;
+        }
+        for record in self.records.values_mut() {
+            record.conflicts.remove(txid);
+        }
+        self.rebuild();
+        self.dirty = true;
+        true
+    }
+
     /// Notes what a transaction of the wallet spends.
     pub(crate) fn note_spends(&mut self, txid: &Txid) {
         let Some(record) = self.records.get(txid) else { return };

@@ -71,3 +71,8 @@ def test_indexes_are_whole_whatever_happens(tmp_path):
         node.call("generatetoaddress", 3, address)
         same(node)
         node.stop()
+
+
+def test_who_spends_what_is_not_found_in_blocks_that_go(tmp_path):
+    node = Node(tmp_path, "-prune=1", "-txospenderindex")
+    assert "Prune mode is incompatible with -txospenderindex." in node.start_without_waiting().communicate(timeout=30)[0].decode()

@@ -564,6 +564,9 @@ fn prune(conf: &Conf) -> Result<Option<Prune>> {
     if conf.is_on("txindex", false) {
         bail!("Prune mode is incompatible with -txindex.");
     }
+    if conf.is_on("txospenderindex", false) {
+        bail!("Prune mode is incompatible with -txospenderindex.");
+    }
     if conf.is_on("reindex-chainstate", false) {
         bail!("Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.");
     }

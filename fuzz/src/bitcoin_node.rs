@@ -16,6 +16,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use verity_bitcoin::Params;
 use verity_bitcoin::chain::ChainConfig;
+use verity_bitcoin::index::IndexOptions;
 use verity_bitcoin::mempool::MempoolOptions;
 use verity_bitcoin::session::p2p;
 use verity_bitcoin::session::rpc::{Auth, RpcConfig};
@@ -117,8 +118,8 @@ impl World {
             white: Vec::new(),
             rpc_allow: Vec::new(),
             zmq: Vec::new(),
-            transaction_index: false,
-            filter_index: false,
+            index: IndexOptions::default(),
+            notify: None,
             persist_mempool: false,
             outside: None,
             wallet: None,

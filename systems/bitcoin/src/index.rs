@@ -1,26 +1,38 @@
-//! What is looked up beside the chain: which block has a transaction (`-txindex`), and filters of blocks for light clients
-//! (`-blockfilterindex`, BIP 158).
+//! What is looked up beside the chain: which block has a transaction (`-txindex`), filters of blocks for light clients
+//! (`-blockfilterindex`, BIP 158), figures of all coins as of each block (`-coinstatsindex`), and
+//! who spends an output (`-txospenderindex`).
 //!
-//! - upon a block that is connected: both take it in;
+//! - upon a block that is connected: all take it in;
 //! - upon a start: blocks that came while nobody indexed are taken in, from the last one that was;
 //! - upon a reorganisation: nothing. A transaction of a block that does not count any more is found there until another has it,
-//!   as in Core; filters stand under their blocks' hashes.
+//!   as in Core; filters and figures stand under their blocks' hashes.
 //!
 //! - upon a block that is missing because old ones are thrown away: an index cannot begin or go on, and says so.
 //!
 //! Deliberately absent: any index by address.
+
+mod follow;
+mod muhash;
+mod spenders;
+mod stats;
 
 use std::sync::Arc;
 
 use bitcoin::bip158::{BlockFilter, FilterHeader};
 use bitcoin::block::Block;
 use bitcoin::hashes::Hash as _;
-use bitcoin::{BlockHash, Txid};
+use bitcoin::{BlockHash, OutPoint, Txid};
 use verity_nakamoto::BlockId;
 use verity_storage::kv::RedbConfig;
 use verity_storage::{Batch, Disk, Keyspace, Kv, KvRead as _, RedbKv};
 
+pub(crate) use muhash::MuHash;
+pub use stats::Stats;
+pub(crate) use stats::{bogosize, coin_bytes};
+
 use crate::chain::{BlockUndo, Chain, ChainError};
+use spenders::Spenders;
+use stats::CoinStats;
 
 const TRANSACTIONS: Keyspace = Keyspace("transactions");
 const FILTERS: Keyspace = Keyspace("filters");
@@ -75,11 +87,26 @@ impl Part {
     }
 }
 
+/// Which indexes an operator asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexOptions {
+    /// `-txindex`.
+    pub transactions: bool,
+    /// `-blockfilterindex`.
+    pub filters: bool,
+    /// `-coinstatsindex`.
+    pub stats: bool,
+    /// `-txospenderindex`.
+    pub spenders: bool,
+}
+
 /// The indexes that an operator asked for.
 #[derive(Debug, Default)]
 pub struct Index {
     transactions: Option<Part>,
     filters: Option<Part>,
+    stats: Option<CoinStats>,
+    spenders: Option<Spenders>,
 }
 
 /// A block's basic filter (BIP 158) upon the header of the one below.
@@ -106,11 +133,13 @@ impl Index {
     ///
     /// # Errors
     /// The disk's.
-    pub fn open(disk: &Arc<dyn Disk>, chain: &Chain, transactions: bool, filters: bool) -> Result<Self, ChainError> {
+    pub fn open(disk: &Arc<dyn Disk>, chain: &Chain, options: IndexOptions) -> Result<Self, ChainError> {
         let part = |wanted: bool, folder: &str| wanted.then(|| Part::open(disk, folder)).transpose();
         let mut index = Self {
-            transactions: part(transactions, "indexes/txindex")?,
-            filters: part(filters, "indexes/blockfilter/basic")?,
+            transactions: part(options.transactions, "indexes/txindex")?,
+            filters: part(options.filters, "indexes/blockfilter/basic")?,
+            stats: part(options.stats, "indexes/coinstatsindex")?.map(CoinStats::open).transpose()?,
+            spenders: part(options.spenders, "indexes/txospenderindex")?.map(|part| Spenders { part }),
         };
         index.catch_up(chain)?;
         index.flush()?;
@@ -118,18 +147,15 @@ impl Index {
     }
 
     fn catch_up(&mut self, chain: &Chain) -> Result<(), ChainError> {
-        let reached = |part: &Option<Part>| part.as_ref().map(|part| part.reached(chain));
-        let starts = [reached(&self.transactions), reached(&self.filters)];
-        let next = |start: Option<BlockId>| start.map_or(0, |id| chain.entry(id).height + 1);
-        let Some(from) = starts.into_iter().flatten().map(next).min() else { return Ok(()) };
+        let next = |part: &Part| part.reached(chain).map_or(0, |id| chain.entry(id).height + 1);
+        let Some((from, last)) = self.parts().map(|(name, part)| (next(part), name)).min() else { return Ok(()) };
         for height in from..=chain.height() {
             let id = chain.active(height).expect("it is no higher than the tip");
             let missing = || {
                 if chain.has_pruned() {
                     return ChainError::Corrupt(format!(
-                        "{} best block of the index goes beyond pruned data (including undo data). Please disable the index or \
-                         reindex (which will download the whole blockchain again)",
-                        if self.filters.is_some() { "basic block filter index" } else { "txindex" }
+                        "{last} best block of the index goes beyond pruned data (including undo data). Please disable the index \
+                         or reindex (which will download the whole blockchain again)"
                     ));
                 }
                 ChainError::Corrupt(format!(
@@ -177,7 +203,25 @@ impl Index {
             batch.put(FILTERS, entry.hash.as_byte_array().to_vec(), value);
             part.write(batch, entry.hash)?;
         }
+        if let Some(stats) = &mut self.stats {
+            follow::follow(stats, chain, id, block, undo)?;
+        }
+        if let Some(spenders) = &mut self.spenders {
+            follow::follow(spenders, chain, id, block, undo)?;
+        }
         Ok(())
+    }
+
+    /// Each index by Core's name.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &Part)> {
+        let stats = self.stats.as_ref().map(|stats| &stats.part);
+        let named = [
+            ("txindex", self.transactions.as_ref()),
+            ("basic block filter index", self.filters.as_ref()),
+            ("coinstatsindex", stats),
+            ("txospenderindex", self.spenders.as_ref().map(|spenders| &spenders.part)),
+        ];
+        named.into_iter().filter_map(|(name, part)| Some((name, part?)))
     }
 
     /// Brings what was taken in to stable storage.
@@ -185,7 +229,9 @@ impl Index {
     /// # Errors
     /// The disk's.
     pub fn flush(&mut self) -> Result<(), ChainError> {
-        for part in [&mut self.transactions, &mut self.filters].into_iter().flatten() {
+        let stats = self.stats.as_mut().map(|stats| &mut stats.part);
+        let spenders = self.spenders.as_mut().map(|spenders| &mut spenders.part);
+        for part in [self.transactions.as_mut(), self.filters.as_mut(), stats, spenders].into_iter().flatten() {
             part.flush()?;
         }
         Ok(())
@@ -218,14 +264,41 @@ impl Index {
     /// Each index by Core's name, and up to which height it is complete.
     #[must_use]
     pub fn progress(&self, chain: &Chain) -> Vec<(&'static str, u32)> {
-        let named = [("txindex", &self.transactions), ("basic block filter index", &self.filters)];
         let height = |part: &Part| part.reached(chain).map_or(0, |id| chain.entry(id).height);
-        named.into_iter().filter_map(|(name, part)| Some((name, height(part.as_ref()?)))).collect()
+        self.parts().map(|(name, part)| (name, height(part))).collect()
     }
 
-    /// True if filters are kept.
+    /// Figures of all coins as of a block, if they are kept and it was ever the tip.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn stats(&self, chain: &Chain, id: BlockId) -> Result<Option<Stats>, ChainError> {
+        self.stats.as_ref().map_or(Ok(None), |stats| stats.find(chain.entry(id).hash))
+    }
+
+    /// The block whose transaction at this place spends an output, if that is known.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn spender(&self, chain: &Chain, outpoint: &OutPoint) -> Result<Option<(BlockId, usize)>, ChainError> {
+        self.spenders.as_ref().map_or(Ok(None), |spenders| spenders.find(chain, outpoint))
+    }
+
+    /// True if it is known who spends what.
     #[must_use]
-    pub fn has_filters(&self) -> bool {
-        self.filters.is_some()
+    pub fn has_spenders(&self) -> bool {
+        self.spenders.is_some()
+    }
+
+    /// True if figures are kept.
+    #[must_use]
+    pub fn has_stats(&self) -> bool {
+        self.stats.is_some()
+    }
+
+    /// True if blocks are of use to an index after they were connected: those that it has taken in may not be kept yet.
+    #[must_use]
+    pub fn needs_blocks(&self) -> bool {
+        self.filters.is_some() || self.stats.is_some() || self.spenders.is_some()
     }
 }

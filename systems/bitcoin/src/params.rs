@@ -85,6 +85,18 @@ fn pow(limit: &str, timespan: u32) -> PowParams {
 const MAIN_LIMIT: &str = "00000000ffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
 
 impl Params {
+    /// Heights of which snapshots of all coins are known by the network's node, ascending (`dumptxoutset`).
+    #[must_use]
+    pub fn snapshot_heights(&self) -> &'static [u32] {
+        match self.network {
+            Network::Bitcoin => &[840_000, 880_000, 910_000, 935_000],
+            Network::Testnet => &[2_500_000, 4_840_000],
+            Network::Testnet4 => &[90_000, 120_000],
+            Network::Signet => &[160_000, 290_000],
+            _ => &[110, 200, 299],
+        }
+    }
+
     /// Names behind which nodes of the network are, by Core's list. A network of one's own has none.
     #[must_use]
     pub fn dns_seeds(&self) -> &'static [&'static str] {

@@ -10,18 +10,20 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow, bail};
 use verity_bitcoin::Params;
 use verity_bitcoin::chain::{ChainConfig, Prune, Reindex, Workers};
+use verity_bitcoin::index::IndexOptions;
 use verity_bitcoin::mempool::MempoolOptions;
 use verity_bitcoin::session::conf::{self, Conf};
 use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
 use verity_bitcoin::session::rpc::{Auth, COOKIE_USER, RpcConfig};
 use verity_bitcoin::session::zmq::{HIGH_WATER_DEFAULT, Topic};
-use verity_bitcoin::session::{BitcoinConfig, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
+use verity_bitcoin::session::{BitcoinConfig, Commands, Notify, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
 use verity_bitcoin::wallet::WalletOptions;
 use verity_contract::Door;
 use verity_storage::{Disk, RealDisk};
 use verity_types::NodeId;
 
 use super::daemon::{self, Cookie, DebugLog, Folder, Listen};
+use super::notify::{self, Shell};
 use crate::secrets;
 
 /// Threads for the scripts of one block.
@@ -117,11 +119,28 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let pid_path =
         own.join(conf.get("pid").filter(|path| !path.is_empty()).unwrap_or_else(|| "bitcoind.pid".to_owned()));
     fs::write(&pid_path, format!("{}\n", std::process::id()))?;
-    let ended =
-        daemon::start(NodeId(1), &held.disk, config, &listen, BTreeMap::new(), Box::new(log)).and_then(daemon::wait);
+    let config = BitcoinConfig { notify: shell(&conf)?, ..config };
+    let node = daemon::start(NodeId(1), &held.disk, config, &listen, BTreeMap::new(), Box::new(log));
+    let ended = node.and_then(|node| {
+        if let Some(command) = conf.get("startupnotify").filter(|command| !command.is_empty()) {
+            notify::run_beside(command)?;
+        }
+        daemon::wait(node, || notify::run_all(&conf.all("shutdownnotify")))
+    });
     // It is of no use any more.
     let _ = fs::remove_file(pid_path);
     ended
+}
+
+/// Who runs an operator's commands, if there are any.
+fn shell(conf: &Conf) -> Result<Option<Box<dyn Notify>>> {
+    let command = |name: &str| conf.get(name).unwrap_or_default();
+    let commands =
+        Commands { block: command("blocknotify"), wallet: command("walletnotify"), alert: command("alertnotify") };
+    if commands == Commands::default() {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(Shell::new(commands)?)))
 }
 
 /// What absolute paths of calls lead to, as far as this user may go: clients who are let in may keep backups anywhere.
@@ -527,6 +546,7 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
         change_type: conf.get("changetype"),
         reject_long_chains: conf.is_on("walletrejectlongchains", true),
         broadcast: conf.is_on("walletbroadcast", true),
+        avoid_partial_spends: conf.is_on("avoidpartialspends", false),
     }))
 }
 
@@ -543,6 +563,9 @@ fn prune(conf: &Conf) -> Result<Option<Prune>> {
     };
     if conf.is_on("txindex", false) {
         bail!("Prune mode is incompatible with -txindex.");
+    }
+    if conf.is_on("txospenderindex", false) {
+        bail!("Prune mode is incompatible with -txospenderindex.");
     }
     if conf.is_on("reindex-chainstate", false) {
         bail!("Prune mode is incompatible with -reindex-chainstate. Use full -reindex instead.");
@@ -619,8 +642,13 @@ fn config(
         white: Vec::new(),
         rpc_allow: allow,
         zmq,
-        transaction_index: conf.is_on("txindex", false),
-        filter_index: filters,
+        index: IndexOptions {
+            transactions: conf.is_on("txindex", false),
+            filters,
+            stats: conf.is_on("coinstatsindex", false),
+            spenders: conf.is_on("txospenderindex", false),
+        },
+        notify: None,
         persist_mempool: conf.is_on("persistmempool", true),
         wallet: wallet_options(conf)?,
         outside: None,

@@ -167,12 +167,13 @@ impl Folder {
     }
 }
 
-/// Waits until the node ends, or a signal ends it.
-pub(crate) fn wait(node: NodeHandle) -> Result<()> {
+/// Waits until the node ends, or a signal ends it; `ending` is done before all is written.
+pub(crate) fn wait(node: NodeHandle, ending: impl FnOnce()) -> Result<()> {
     let mut signals = super::super::cli::end_signals()?;
     while !node.has_stopped() && signals.pending().next().is_none() {
         pause(LOOK);
     }
+    ending();
     node.stop().map_err(Into::into)
 }
 

@@ -10,5 +10,6 @@ pub(crate) mod daemon;
 pub(crate) mod member;
 pub(crate) mod mine;
 pub(crate) mod miners;
+mod notify;
 pub(crate) mod races;
 pub(crate) mod rpc;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use verity_bitcoin::chain::{ChainConfig, ChainError};
+use verity_bitcoin::index::IndexOptions;
 use verity_bitcoin::mempool::MempoolOptions;
 use verity_bitcoin::session::rpc::{Auth, RpcConfig};
 use verity_bitcoin::session::{BitcoinConfig, BitcoinService, NoLog, p2p};
@@ -63,8 +64,8 @@ impl Hosted {
             rpc_allow: Vec::new(),
             outside: None,
             zmq: Vec::new(),
-            transaction_index: node.0 % 2 == 1,
-            filter_index: false,
+            index: IndexOptions { transactions: node.0 % 2 == 1, ..IndexOptions::default() },
+            notify: None,
             persist_mempool: true,
             wallet: None,
             seed: secret,

@@ -32,6 +32,7 @@ mod reject;
 pub(crate) mod scripts;
 mod signet;
 pub mod sigops;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ pub use prune::{KEPT, Prune};
 pub use reindex::Reindex;
 pub use reject::{BlockReject, ChainError, RejectKind};
 pub use scripts::{LIBRARY_INPUTS_MAX, OneByOne, Workers};
+pub use snapshot::Dumped;
 
 use check::{Asked, reject};
 use coins::Coins;

@@ -45,7 +45,12 @@ enum Mark {
 const MARK: &str = "reindex";
 const MARK_PATH: &str = "blocks/reindex";
 /// Beside the index of blocks and the coins.
-const INDEXES: [&str; 2] = ["indexes/txindex/index.redb", "indexes/blockfilter/basic/index.redb"];
+const INDEXES: [&str; 4] = [
+    "indexes/txindex/index.redb",
+    "indexes/blockfilter/basic/index.redb",
+    "indexes/coinstatsindex/index.redb",
+    "indexes/txospenderindex/index.redb",
+];
 /// After so many blocks what was found is kept, and told.
 const FLUSH_EVERY: u32 = 2_000;
 

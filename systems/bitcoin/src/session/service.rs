@@ -26,16 +26,18 @@ use verity_storage::{Disk, replace};
 use verity_types::{ConnId, Mono, Nanos, Token};
 
 use super::figures::Figures;
+use super::notice::{Notice, Notify};
 use super::p2p::{self, Origin, Peers, Permissions, StoredFilter};
 use super::rpc::{self, Answer, Ctx, Files, Rpc, RpcConfig, WaitId};
+use super::warnings::Warnings;
 use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
-use crate::index::Index;
+use crate::index::{Index, IndexOptions};
 use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
 use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
-use crate::places::Places;
+use crate::places::{BeginError, NewFile, Places};
 use crate::wallet::{WalletOptions, Wallets};
 
 /// Clients come in by it.
@@ -109,10 +111,10 @@ pub struct BitcoinConfig {
     pub rpc_allow: Vec<p2p::Subnet>,
     /// Subscribers, by door.
     pub zmq: Vec<ZmqDoor>,
-    /// `-txindex`.
-    pub transaction_index: bool,
-    /// `-blockfilterindex`.
-    pub filter_index: bool,
+    /// What is looked up beside the chain.
+    pub index: IndexOptions,
+    /// Who runs an operator's commands, if there are any.
+    pub notify: Option<Box<dyn Notify>>,
     /// `-persistmempool`.
     pub persist_mempool: bool,
     /// Wallets; none with `-disablewallet`.
@@ -169,6 +171,10 @@ impl Files for Folder {
             None => Err("Unable to import mempool file, see debug log for details.".to_owned()),
         }
     }
+
+    fn begin(&mut self, path: &str) -> Result<NewFile, BeginError> {
+        self.places.begin(path)
+    }
 }
 
 /// One connection, by what it is for.
@@ -195,6 +201,8 @@ pub struct BitcoinService {
     conns: BTreeMap<ConnId, Conn>,
     waits: BTreeMap<WaitId, (ConnId, RequestNumber)>,
     log: Box<dyn Log>,
+    notify: Option<Box<dyn Notify>>,
+    warnings: Warnings,
     persist_mempool: bool,
     stop: bool,
     fatal: Option<String>,
@@ -220,12 +228,12 @@ impl BitcoinService {
         let wall = now.wall_ms().0 / 1_000;
         let chain = Chain::open_telling(disk, config.params, config.chain, &mut |line| log.line("", line))?;
         let mut node = Node::new(chain, Mempool::new(config.mempool), wall)?;
-        let index = Index::open(disk, node.chain(), config.transaction_index, config.filter_index)?;
+        let index = Index::open(disk, node.chain(), config.index)?;
         let index = SharedIndex(Arc::new(Mutex::new(index)));
         let magic = node.chain().params().magic;
         let p2p = p2p::Config { prune: node.chain().prune().is_some(), ..config.p2p };
         let mut peers = Peers::new(p2p, magic, config.seed);
-        if config.filter_index {
+        if config.index.filters {
             peers.set_filters(Box::new(index.clone()));
         }
         for (file, load) in
@@ -283,6 +291,8 @@ impl BitcoinService {
             conns: BTreeMap::new(),
             waits: BTreeMap::new(),
             log,
+            notify: config.notify,
+            warnings: Warnings::default(),
             persist_mempool: config.persist_mempool,
             stop: false,
             fatal: None,
@@ -322,6 +332,7 @@ impl BitcoinService {
             node: &mut self.node,
             peers: &mut self.peers,
             indexes: &index,
+            warnings: self.warnings.told(),
             files: &mut self.folder,
             now_ms: now.mono.0 / 1_000_000,
             stop: &mut self.stop,
@@ -518,10 +529,41 @@ impl BitcoinService {
             }
             let mut outputs = Vec::new();
             self.peers.on_events(&mut self.node, now, &events, &mut outputs)?;
+            // The first block with which the node has caught up is told of already.
+            if !self.peers.is_initial_block_download() {
+                self.warn(&events);
+            }
             self.carry_out(outputs, out);
         }
+        self.tell_of_wallets();
         self.answer_waits(now, out);
         Ok(())
+    }
+
+    /// An operator hears of tips and warnings.
+    fn warn(&mut self, events: &[Event]) {
+        let warning = self.warnings.on_events(self.node.chain(), events);
+        if let Some(text) = &warning {
+            self.log.line("", text);
+        }
+        let Some(notify) = &mut self.notify else { return };
+        if let Some(text) = warning {
+            notify.notify(&Notice::Warning(text));
+        }
+        for event in events {
+            if let Event::Tip { to, .. } = event {
+                notify.notify(&Notice::Block(self.node.chain().entry(*to).hash));
+            }
+        }
+    }
+
+    /// An operator hears of wallets' transactions.
+    fn tell_of_wallets(&mut self) {
+        let Some(wallets) = &mut self.wallets else { return };
+        let news = wallets.take_news();
+        if let Some(notify) = &mut self.notify {
+            news.iter().for_each(|notice| notify.notify(notice));
+        }
     }
 
     fn subscribers(&self, at: usize) -> Vec<ConnId> {
@@ -607,8 +649,8 @@ impl BitcoinService {
         self.node.chain_mut().flush()?;
         let mut index = self.index.lock();
         index.flush()?;
-        // Filters are made of blocks and of what they spent: those that are not kept yet may be needed again.
-        let height = index.has_filters().then(|| self.node.chain().height());
+        // Indexes are made of blocks and of what they spent: those that are not kept yet may be needed again.
+        let height = index.needs_blocks().then(|| self.node.chain().height());
         drop(index);
         if let Some(wallets) = &mut self.wallets {
             wallets.flush(&self.node)?;

@@ -56,6 +56,10 @@ pub(crate) struct Plan {
     /// More inputs may be chosen.
     pub(crate) add_inputs: bool,
     pub(crate) asked: Asked,
+    /// What a client says of outputs that are not the wallet's.
+    pub(crate) known: Known,
+    /// What was paid to one address is spent together, as far as it fits, whatever the wallet does otherwise.
+    pub(crate) together: bool,
     pub(crate) change_script: Option<ScriptBuf>,
     pub(crate) change_type: Option<&'static str>,
     pub(crate) change_at: Option<usize>,
@@ -72,12 +76,28 @@ pub(crate) struct Plan {
     pub(crate) weight_max: Option<u64>,
 }
 
+/// May a coin be chosen, by its age?
+type Eligible = fn(&Coin) -> bool;
+
+/// Coins that are chosen together, by their places.
+#[derive(Clone, Debug)]
+struct Bundle {
+    coins: Vec<usize>,
+    /// An address has more than one bundle, and this is the last: it is tried late.
+    rest: bool,
+}
+
+/// No more coins of one address are spent together.
+const BUNDLE_COINS_MAX: usize = 100;
+
 impl Default for Plan {
     fn default() -> Self {
         Self {
             inputs: Vec::new(),
             add_inputs: true,
             asked: Asked::default(),
+            known: Known::default(),
+            together: false,
             change_script: None,
             change_type: None,
             change_at: None,
@@ -230,7 +250,7 @@ impl Builder<'_> {
     fn weight_of(&self, out: &TxOut) -> Option<InputWeight> {
         let mut known = Known::default();
         self.wallet.explain(&out.script_pubkey, &mut known);
-        input_weight(out, &known)
+        input_weight(out, &known).or_else(|| input_weight(out, &self.plan.known))
     }
 
     /// Inputs that must be there.
@@ -284,35 +304,62 @@ impl Builder<'_> {
             coins.iter().filter(|(coin, _)| coin.depth == 0).map(|(coin, _)| coin.outpoint).collect();
         let bumps = self.node.mempool().bump_fees(&waiting, self.rate).unwrap_or_default();
         // Each is tried only if those before it did not do: older first.
-        let eligible: [fn(&Coin) -> bool; 4] = [
-            |coin| coin.depth >= if coin.from_me { 1 } else { 6 },
-            |coin| coin.depth >= 1,
-            |coin| coin.depth >= if coin.from_me { 0 } else { 1 },
-            |_| true,
+        let eligible: [(Eligible, bool); 5] = [
+            (|coin| coin.depth >= if coin.from_me { 1 } else { 6 }, false),
+            (|coin| coin.depth >= 1, false),
+            (|coin| coin.depth >= if coin.from_me { 0 } else { 1 }, false),
+            (|coin| coin.depth >= if coin.from_me { 0 } else { 1 }, true),
+            (|_| true, true),
         ];
-        for (round, fits) in eligible.into_iter().enumerate() {
+        let bundles = self.bundles(&coins);
+        for (round, (fits, with_rest)) in eligible.into_iter().enumerate() {
             if round >= 2 && !self.options.spend_unconfirmed && !self.plan.asked.unsafe_too {
                 break;
             }
             let mut groups: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();
-            for (at, (coin, size)) in coins.iter().enumerate().filter(|(_, (coin, _))| fits(coin)) {
-                let vsize = size.weight.div_ceil(4);
-                let bump = bumps.get(&coin.outpoint).copied().unwrap_or(0);
-                groups.entry(Template::of(&coin.out.script_pubkey).name().to_owned()).or_default().push(Candidate {
-                    at,
-                    value: coin.out.value.to_sat().cast_signed(),
-                    fee: fee_at(self.rate, vsize) + bump,
-                    long_term_fee: fee_at(self.options.long_term_rate, vsize),
-                    weight: size.weight,
-                });
+            for (at, bundle) in bundles.iter().enumerate() {
+                let usable = bundle.coins.iter().all(|place| fits(&coins[*place].0)) && (with_rest || !bundle.rest);
+                let Some((first, _)) = bundle.coins.first().map(|place| &coins[*place]).filter(|_| usable) else {
+                    continue;
+                };
+                let kind = Template::of(&first.out.script_pubkey).name().to_owned();
+                let mut whole = Candidate { at, value: 0, fee: 0, long_term_fee: 0, weight: 0 };
+                for (coin, size) in bundle.coins.iter().map(|place| &coins[*place]) {
+                    let vsize = size.weight.div_ceil(4);
+                    whole.value += coin.out.value.to_sat().cast_signed();
+                    whole.fee += fee_at(self.rate, vsize) + bumps.get(&coin.outpoint).copied().unwrap_or(0);
+                    whole.long_term_fee += fee_at(self.options.long_term_rate, vsize);
+                    whole.weight += size.weight;
+                }
+                groups.entry(kind).or_default().push(whole);
             }
             let groups: Vec<Vec<Candidate>> = groups.into_values().collect();
             let wanted = Target { amount: missing, ..target };
             if let Some(chosen) = choose(&groups, &wanted, &mut self.rng) {
-                return Some(chosen.into_iter().map(|one| coins[one.at].clone()).collect());
+                let places = chosen.iter().flat_map(|one| &bundles[one.at].coins);
+                return Some(places.map(|place| coins[*place].clone()).collect());
             }
         }
         None
+    }
+
+    /// What is chosen as one: each coin by itself, or those of one address together, up to a bound.
+    fn bundles(&self, coins: &[(Coin, InputWeight)]) -> Vec<Bundle> {
+        if !self.plan.together && !self.options.avoid_partial_spends {
+            return (0..coins.len()).map(|place| Bundle { coins: vec![place], rest: false }).collect();
+        }
+        let mut scripts: BTreeMap<&ScriptBuf, Vec<usize>> = BTreeMap::new();
+        for (place, (coin, _)) in coins.iter().enumerate() {
+            scripts.entry(&coin.out.script_pubkey).or_default().push(place);
+        }
+        let mut bundles = Vec::new();
+        for places in scripts.into_values() {
+            let parts = places.chunks(BUNDLE_COINS_MAX);
+            let last = parts.len() - 1;
+            let bundle = |(at, part): (usize, &[usize])| Bundle { coins: part.to_vec(), rest: at == last && at > 0 };
+            bundles.extend(parts.enumerate().map(bundle));
+        }
+        bundles
     }
 
     /// All inputs, and what is left over for change.

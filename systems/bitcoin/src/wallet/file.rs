@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bitcoin::bip32::Xpub;
 use bitcoin::consensus::encode::{deserialize, serialize};
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{BlockHash, Network, OutPoint, ScriptBuf, Transaction, Txid};
@@ -27,7 +28,11 @@ use super::source::Source;
 use super::state::{Flags, Named, Wallet};
 
 const MAGIC: &[u8; 8] = b"VRTYWLLT";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Sources name their extended keys since then.
+const WITH_ROOTS: u32 = 2;
+/// No descriptor has more keys.
+const ROOTS_MAX: u32 = 1_000;
 const HEAD_SIZE: usize = 8 + 4 + 8;
 const SUM_SIZE: usize = 32;
 /// No wallet is larger.
@@ -188,9 +193,14 @@ fn write_source(out: &mut Writer, source: &Source) {
     [source.begin, source.end, source.next].into_iter().for_each(|value| out.u32(value));
     out.u8(u8::from(source.active));
     out.u8(u8::from(source.internal));
+    out.count(source.roots.len());
+    for (xpub, private) in &source.roots {
+        out.raw(&xpub.encode());
+        out.u8(u8::from(*private));
+    }
 }
 
-fn read_source(from: &mut Reader<'_>, network: Network) -> Option<Source> {
+fn read_source(from: &mut Reader<'_>, network: Network, version: u32) -> Option<Source> {
     let text = from.text()?;
     let plain = from.option(|from| from.text())?;
     let sealed = from.option(|from| from.bytes().map(<[u8]>::to_vec))?;
@@ -199,6 +209,11 @@ fn read_source(from: &mut Reader<'_>, network: Network) -> Option<Source> {
     source.timestamp = from.u64()?;
     (source.begin, source.end, source.next) = (from.u32()?, from.u32()?, from.u32()?);
     (source.active, source.internal) = (from.flag()?, from.flag()?);
+    if version >= WITH_ROOTS {
+        let count = from.u32().filter(|count| *count <= ROOTS_MAX)?;
+        let one = |from: &mut Reader<'_>| Some((Xpub::decode(&from.array::<78>()?).ok()?, from.flag()?));
+        source.roots = (0..count).map(|_| one(from)).collect::<Option<_>>()?;
+    }
     let far = source.end.saturating_sub(source.next.max(source.begin)) > AHEAD_MAX;
     (!far && source.end <= i32::MAX.cast_unsigned()).then_some(source)
 }
@@ -262,7 +277,7 @@ pub(crate) fn encode(wallet: &Wallet, magic: [u8; 4]) -> Vec<u8> {
     bytes
 }
 
-fn decode_body(body: &[u8], name: &str, network: Network, ahead: u32) -> Option<Wallet> {
+fn decode_body(body: &[u8], version: u32, name: &str, network: Network, ahead: u32) -> Option<Wallet> {
     let mut from = Reader(body);
     let flags = Flags { watch_only: from.flag()?, blank: from.flag()?, avoid_reuse: from.flag()? };
     let best = (from.hash()?, from.u32()?);
@@ -271,7 +286,7 @@ fn decode_body(body: &[u8], name: &str, network: Network, ahead: u32) -> Option<
     wallet.lock =
         from.option(|from| Some(Lock { salt: from.array()?, rounds: from.u32()?, master: from.bytes()?.to_vec() }))?;
     for _ in 0..from.u32()? {
-        wallet.sources.push(read_source(&mut from, network)?);
+        wallet.sources.push(read_source(&mut from, network, version)?);
     }
     for _ in 0..from.u32()? {
         let script = ScriptBuf::from_bytes(from.bytes()?.to_vec());
@@ -327,7 +342,7 @@ pub(crate) fn parse(
     if head.array() != Some(magic) {
         return Err(FileError::OtherChain);
     }
-    decode_body(head.0, name, network, ahead).ok_or(FileError::Corrupt)
+    decode_body(head.0, version, name, network, ahead).ok_or(FileError::Corrupt)
 }
 
 /// Writes a file of a folder as a whole.

@@ -32,6 +32,7 @@ use crate::chain::{ChainError, ChainEvent};
 use crate::mempool::{AcceptOptions, MempoolEvent};
 use crate::node::{Event, Node};
 use crate::places::Places;
+use crate::session::Notice;
 
 pub(crate) use build::{Choice, Draft, Payment, Plan, build, fee_of, fee_rate};
 pub(crate) use coins::{Asked, Coin};
@@ -40,7 +41,7 @@ pub(crate) use record::{Place, Record};
 pub(crate) use rescan::rescan;
 pub(crate) use secret::{Entropy, Lock};
 pub(crate) use size::input_weight;
-pub(crate) use source::{KINDS, Source};
+pub(crate) use source::{KINDS, Source, standard};
 pub(crate) use state::{Flags, Named, Wallet};
 
 const FOLDER: &str = "wallets";
@@ -79,6 +80,8 @@ pub struct WalletOptions {
     pub reject_long_chains: bool,
     /// Transactions are sent to peers (`-walletbroadcast`).
     pub broadcast: bool,
+    /// What was paid to one address is spent together (`-avoidpartialspends`).
+    pub avoid_partial_spends: bool,
 }
 
 impl Default for WalletOptions {
@@ -98,6 +101,7 @@ impl Default for WalletOptions {
             change_type: None,
             reject_long_chains: true,
             broadcast: true,
+            avoid_partial_spends: false,
         }
     }
 }
@@ -191,7 +195,7 @@ impl Wallets {
 
     /// May a wallet have this name? It is a path below the folder of wallets.
     fn is_name(name: &str) -> bool {
-        let part = |part: &str| !part.is_empty() && !matches!(part, "." | "..") && !part.contains(['\0', '\\', '\n']);
+        let part = |part: &str| !part.is_empty() && !matches!(part, "." | "..") && !part.contains('\0');
         name.len() <= NAME_BYTES_MAX && (name.is_empty() || name.split('/').all(part))
     }
 
@@ -364,7 +368,9 @@ impl Wallets {
                         }
                     }
                     Event::Mempool(MempoolEvent::Added { tx, .. }) => wallet.on_added(tx, now),
-                    Event::Mempool(MempoolEvent::Removed { tx, .. }) => wallet.on_removed(tx),
+                    Event::Mempool(MempoolEvent::Removed { tx, reason, .. }) => {
+                        wallet.on_removed(tx, *reason == "conflict");
+                    }
                     Event::Chain(ChainEvent::Invalid { .. }) | Event::Tip { .. } => {}
                 }
             }
@@ -374,6 +380,15 @@ impl Wallets {
             }
         }
         Ok(())
+    }
+
+    /// Transactions that came or moved since this was asked.
+    pub fn take_news(&mut self) -> Vec<Notice> {
+        let of = |wallet: &mut Wallet| {
+            let (name, news) = (wallet.name.clone(), std::mem::take(&mut wallet.news));
+            news.into_iter().map(move |(txid, block)| Notice::Transaction { wallet: name.clone(), txid, block })
+        };
+        self.loaded.iter_mut().flat_map(of).collect()
     }
 
     /// Upon time, in seconds since 1970: what was unlocked for a while is locked.

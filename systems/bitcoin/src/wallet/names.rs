@@ -1,6 +1,6 @@
 //! Which wallets there are, and which of them are loaded at the start.
 //!
-//! - `wallets/names`: a name a line, since a disk lists files and no folders. Whoever brings a wallet by hand loads it by its
+//! - `wallets/names`: a name a line (a line's end in it as `\n`, a `\` as `\\`), since a disk lists files and no folders. Whoever brings a wallet by hand loads it by its
 //!   name, and it is listed from then on;
 //! - `settings.json`: its field `wallet` has those that clients asked to load at each start. Its other fields stay.
 
@@ -22,7 +22,27 @@ pub(super) fn all(disk: &dyn Disk) -> Result<BTreeSet<String>, FileError> {
         return Ok(BTreeSet::new());
     }
     let bytes = file::read(disk, NAMES)?;
-    Ok(String::from_utf8_lossy(&bytes).split_terminator('\n').map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&bytes).split_terminator('\n').map(of_line).collect())
+}
+
+/// A name as one line.
+fn line_of(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('\n', "\\n")
+}
+
+/// The name that a line has.
+fn of_line(line: &str) -> String {
+    let (mut name, mut chars) = (String::new(), line.chars());
+    while let Some(char) = chars.next() {
+        name.push(match char {
+            '\\' => match chars.next() {
+                Some('n') => '\n',
+                other => other.unwrap_or('\\'),
+            },
+            plain => plain,
+        });
+    }
+    name
 }
 
 /// One more name.
@@ -30,7 +50,7 @@ pub(super) fn add(disk: &dyn Disk, name: &str) -> Result<(), FileError> {
     let mut names = all(disk)?;
     if names.insert(name.to_owned()) {
         disk.create_dir(FOLDER)?;
-        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        let text: String = names.iter().map(|name| line_of(name) + "\n").collect();
         file::write(disk, FOLDER, NAMES, text.as_bytes())?;
     }
     Ok(())
@@ -70,4 +90,17 @@ pub(super) fn set_at_start(disk: &dyn Disk, name: &str, load: bool) -> Result<()
     let mut changed = Json::Obj(fields.cloned().collect());
     changed.put(FIELD, Json::arr(names));
     file::write(disk, "", SETTINGS, changed.pretty(4).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{line_of, of_line};
+
+    #[test]
+    fn any_name_is_a_line() {
+        for name in ["", "plain", "a\nb\\nc\\", "\\\\n", "\t'\""] {
+            assert!(!line_of(name).contains('\n'));
+            assert_eq!(of_line(&line_of(name)), name);
+        }
+    }
 }

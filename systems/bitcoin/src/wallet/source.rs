@@ -5,6 +5,7 @@
 //! HAZARD: a range of hardened steps cannot be derived without private keys: such a descriptor is derived from those, and a
 //! locked wallet does not see further than it saw when it was unlocked.
 
+use bitcoin::bip32::Xpub;
 use bitcoin::{Network, ScriptBuf};
 
 use crate::session::rpc::descriptor::{self, Descriptor, Known};
@@ -36,13 +37,15 @@ pub(crate) struct Source {
     pub(crate) internal: bool,
     /// One behind the last whose scripts are derived.
     pub(crate) derived: u32,
+    /// Its extended keys before any step, and whether their private keys are the wallet's.
+    pub(crate) roots: Vec<(Xpub, bool)>,
 }
 
 impl Source {
     /// Of a descriptor, which may have private keys.
     pub(crate) fn new(full: Descriptor, network: Network, timestamp: u64) -> Result<Self, String> {
         let text = full.normal_text();
-        let public = one(&text, network)?;
+        let (public, roots) = (one(&text, network)?, roots_of(&full));
         let private = full.has_private().then_some(full);
         Ok(Self {
             text,
@@ -56,13 +59,16 @@ impl Source {
             active: false,
             internal: false,
             derived: 0,
+            roots,
         })
     }
 
     /// As it was written down: the text, and the one with private keys if it is not sealed.
     pub(crate) fn restore(text: &str, private: Option<&str>, network: Network) -> Result<Self, String> {
         let mut source = Self::new(one(text, network)?, network, 0)?;
-        source.private = private.map(|text| one(text, network)).transpose()?;
+        if let Some(text) = private {
+            source.set_private(Some(one(text, network)?));
+        }
         source.text = text.to_owned();
         Ok(source)
     }
@@ -89,18 +95,17 @@ impl Source {
         self.private.as_ref()
     }
 
-    pub(crate) fn public(&self) -> &Descriptor {
-        &self.public
-    }
-
     /// Private keys come, from a text or from another descriptor.
     pub(crate) fn set_private(&mut self, private: Option<Descriptor>) {
+        if let Some(full) = &private {
+            self.roots = roots_of(full);
+        }
         self.private = private;
     }
 
     /// Private keys are at hand again.
     pub(crate) fn unlock(&mut self, text: &str, network: Network) -> bool {
-        self.private = one(text, network).ok();
+        self.set_private(one(text, network).ok());
         self.private.is_some()
     }
 
@@ -138,6 +143,10 @@ impl Source {
         self.end = self.end.max(end);
         more
     }
+}
+
+fn roots_of(full: &Descriptor) -> Vec<(Xpub, bool)> {
+    full.extended_keys().into_iter().map(|(xpub, private)| (xpub, private.is_some())).collect()
 }
 
 fn one(text: &str, network: Network) -> Result<Descriptor, String> {

@@ -61,6 +61,8 @@ pub(crate) struct Wallet {
     pub(crate) used: BTreeSet<ScriptBuf>,
     /// Outputs that were not written down yet.
     pub(crate) dirty: bool,
+    /// Transactions that came or moved since anybody asked, and their blocks.
+    pub(crate) news: Vec<(Txid, Option<(BlockHash, u32)>)>,
 }
 
 impl Wallet {
@@ -84,6 +86,7 @@ impl Wallet {
             spenders: BTreeMap::new(),
             used: BTreeSet::new(),
             dirty: true,
+            news: Vec::new(),
         }
     }
 
@@ -291,6 +294,19 @@ impl Wallet {
         for txid in ids {
             self.note_spends(&txid);
         }
+    }
+
+    /// A transaction is no more the wallet's. False if it never was.
+    pub(crate) fn forget(&mut self, txid: &Txid) -> bool {
+        if self.records.remove(txid).is_none() {
+            return false;
+        }
+        for record in self.records.values_mut() {
+            record.conflicts.remove(txid);
+        }
+        self.rebuild();
+        self.dirty = true;
+        true
     }
 
     /// Notes what a transaction of the wallet spends.

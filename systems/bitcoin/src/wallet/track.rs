@@ -43,8 +43,18 @@ impl Wallet {
             self.note_spends(&txid);
             self.join_up(&txid);
         }
+        self.tell(txid);
         self.dirty = true;
         true
+    }
+
+    /// Whoever wants to hears of it.
+    fn tell(&mut self, txid: Txid) {
+        let block = self.records.get(&txid).and_then(|record| match record.place {
+            Place::Block { hash, height, .. } => Some((hash, height)),
+            _ => None,
+        });
+        self.news.push((txid, block));
     }
 
     /// Addresses that are paid were given out, by whoever it was.
@@ -179,6 +189,7 @@ impl Wallet {
             {
                 record.place = Place::Nowhere { abandoned: false };
                 self.dirty = true;
+                self.tell(txid);
             }
             // A coinbase is of its block alone: what spends it can never be anywhere either.
             if tx.is_coinbase() {
@@ -209,9 +220,13 @@ impl Wallet {
         self.see(tx, Place::Mempool, now);
     }
 
-    /// Upon a transaction that went out of the mempool, and into no block.
-    pub(crate) fn on_removed(&mut self, tx: &Transaction) {
+    /// Upon a transaction that went out of the mempool, and into no block; since one is in a block with which it is in conflict,
+    /// or for another reason.
+    pub(crate) fn on_removed(&mut self, tx: &Transaction, conflict: bool) {
         let txid = tx.compute_txid();
+        if conflict && self.records.contains_key(&txid) {
+            self.tell(txid);
+        }
         if let Some(record) = self.records.get_mut(&txid)
             && record.place == Place::Mempool
         {

@@ -14,6 +14,7 @@ use crate::chain::Chain;
 use crate::index::{Filter, Index};
 use crate::mempool::{LoadOptions, Mempool};
 use crate::node::Node;
+use crate::places::{BeginError, NewFile};
 use crate::session::p2p::PeerControl;
 
 /// Files that calls read and write.
@@ -28,6 +29,11 @@ pub trait Files {
     /// # Errors
     /// Why it could not.
     fn load_mempool(&mut self, node: &mut Node, path: &str, options: LoadOptions) -> Result<(), String>;
+    /// Begins a file that nobody has yet.
+    ///
+    /// # Errors
+    /// Why it could not.
+    fn begin(&mut self, path: &str) -> Result<NewFile, BeginError>;
 }
 
 /// No files at all.
@@ -42,6 +48,10 @@ impl Files for NoFiles {
     fn load_mempool(&mut self, _: &mut Node, _: &str, _: LoadOptions) -> Result<(), String> {
         Err("there are no files".into())
     }
+
+    fn begin(&mut self, path: &str) -> Result<NewFile, BeginError> {
+        Err(BeginError::Closed(path.to_owned()))
+    }
 }
 
 /// What clients ask about.
@@ -52,6 +62,8 @@ pub struct Ctx<'a> {
     pub peers: &'a mut dyn PeerControl,
     /// What is looked up beside the chain.
     pub indexes: &'a Index,
+    /// What there is to warn of.
+    pub warnings: &'a [String],
     /// Files that calls read and write.
     pub files: &'a mut dyn Files,
     /// A steady clock, in milliseconds.

@@ -28,6 +28,7 @@ mod wait;
 #[cfg(test)]
 mod tests;
 
+pub use crate::places::{BeginError, NewFile};
 pub use auth::{Auth, COOKIE_USER};
 pub use call::{Args, Call, Ctx, Files, NoFiles};
 pub use error::RpcError;

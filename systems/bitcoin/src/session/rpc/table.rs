@@ -48,7 +48,7 @@ static METHODS: &[Method] = table! {
             opt("options", Named)
                 .shown(r#"{"rollback":n,"in_memory":bool,...}"#).options(&[("rollback", Num), ("in_memory", Bool)]),
         ],
-        "Writes all unspent outputs to a file.",
+        "Writes all unspent outputs to a file, as of the tip (latest) or of a block below it (rollback).",
         Run::Now(coins::dumptxoutset);
     "blockchain" "getbestblockhash" &[], "The hash of the tip.", Run::Now(blocks::getbestblockhash);
     "blockchain" "getblock"
@@ -143,7 +143,7 @@ static METHODS: &[Method] = table! {
                 .shown(r#"{"mempool_only":bool,"return_spending_tx":bool,...}"#)
                 .options(&[("mempool_only", Bool), ("return_spending_tx", Bool)]),
         ],
-        "Who in the mempool spends these outputs.",
+        "Who spends these outputs, in the mempool or in a block (-txospenderindex).",
         Run::Now(mempool::gettxspendingprevout);
     "blockchain" "importmempool"
         &[

@@ -57,7 +57,7 @@ pub(crate) fn describe(json: Json, script: &ScriptBuf) -> Json {
     }
 }
 
-fn public_key(text: &str) -> Result<PublicKey, RpcError> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, RpcError> {
     let bytes = Vec::<u8>::from_hex(text).ok().filter(|bytes| !bytes.is_empty());
     let bytes = bytes.ok_or_else(|| RpcError::key(format!("Pubkey \"{text}\" must be a hex string")))?;
     if !matches!(bytes.len(), 33 | 65) {

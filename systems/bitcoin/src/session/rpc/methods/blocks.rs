@@ -268,9 +268,13 @@ fn size_on_disk(chain: &Chain) -> u64 {
     u64::from(tip.height) * 100 + tip.chain_tx_count * 200
 }
 
-/// Nothing to warn of; in the old form if an operator wants it.
+/// What there is to warn of; the last of it in the old form, if an operator wants that.
 pub(crate) fn warnings(call: &Call<'_, '_>) -> Json {
-    if call.state.config.deprecated.iter().any(|name| name == "warnings") { "".into() } else { Json::Arr(Vec::new()) }
+    let told = call.ctx.warnings;
+    if call.state.config.deprecated.iter().any(|name| name == "warnings") {
+        return told.last().map_or("", String::as_str).into();
+    }
+    Json::arr(told.iter().map(String::as_str))
 }
 
 pub(crate) fn getchainstates(call: &mut Call<'_, '_>, _: &Args) -> Result<Json, RpcError> {

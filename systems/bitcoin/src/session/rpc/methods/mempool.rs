@@ -189,33 +189,58 @@ pub(crate) fn gettxspendingprevout(call: &mut Call<'_, '_>, args: &Args) -> Resu
     let (options, none) = (args.at(1), Json::obj());
     let options = if options.is_null() { &none } else { options };
     check_fields(options, &[("mempool_only", "bool"), ("return_spending_tx", "bool")], true)?;
+    let has_index = call.ctx.indexes.has_spenders();
     let mempool_only = options.get("mempool_only");
-    let mempool_only = if mempool_only.is_null() { true } else { mempool_only.bool()? };
+    let mempool_only = if mempool_only.is_null() { !has_index } else { mempool_only.bool()? };
     let whole = options.get("return_spending_tx");
     let whole = if whole.is_null() { false } else { whole.bool()? };
-    let mut rows = Vec::new();
-    let mut unresolved = false;
+    let mut asked = Vec::new();
     for output in outputs {
         output.fields()?;
         check_fields(output, &[("txid", "string"), ("vout", "number")], false)?;
         let txid = Txid::from_byte_array(hash(output.get("txid"), "txid")?);
         let vout: i32 = output.get("vout").int()?;
         let vout = u32::try_from(vout).map_err(|_| RpcError::param("Invalid parameter, vout cannot be negative"))?;
-        let mut row = output.clone();
-        let spender = call.mempool().spender(&OutPoint { txid, vout });
-        unresolved |= spender.is_none() && !mempool_only;
-        if let Some(entry) = spender.and_then(|txid| call.mempool().get(&txid)) {
+        asked.push((OutPoint { txid, vout }, output.clone()));
+    }
+    let mut rows = Vec::new();
+    for (outpoint, mut row) in asked {
+        let spender = call.mempool().spender(&outpoint).and_then(|txid| call.mempool().get(&txid));
+        if let Some(entry) = spender {
             row.put("spendingtxid", entry.tx.compute_txid());
             if whole {
                 row.put("spendingtx", encode_hex(&entry.tx));
             }
+        } else if !mempool_only {
+            if !has_index {
+                return Err(RpcError::misc(format!(
+                    "No spending tx for the outpoint {}:{} in mempool, and txospenderindex is unavailable.",
+                    outpoint.txid, outpoint.vout
+                )));
+            }
+            put_confirmed_spender(call, &outpoint, whole, &mut row)?;
         }
         rows.push(row);
     }
-    if unresolved {
-        return Err(RpcError::misc("Mempool lacks a relevant spend, and txospenderindex is unavailable."));
-    }
     Ok(Json::Arr(rows))
+}
+
+/// Adds who spends an output in a block, if anybody does.
+fn put_confirmed_spender(
+    call: &Call<'_, '_>,
+    outpoint: &OutPoint,
+    whole: bool,
+    row: &mut Json,
+) -> Result<(), RpcError> {
+    let Some((id, place)) = call.ctx.indexes.spender(call.chain(), outpoint)? else { return Ok(()) };
+    let block = call.block(id)?;
+    let tx = block.txdata.get(place).ok_or_else(|| RpcError::misc("IO error reading spending tx from disk"))?;
+    row.put("spendingtxid", tx.compute_txid());
+    row.put("blockhash", call.chain().entry(id).hash);
+    if whole {
+        row.put("spendingtx", encode_hex(tx));
+    }
+    Ok(())
 }
 
 /// Writes the file that the node reads when it starts.

@@ -139,6 +139,90 @@ fn descriptors_are_mined_to_and_found() {
     assert_eq!(world.err("gettxoutsetinfo", r#"["foo"]"#).1, "'foo' is not a valid hash_type");
 }
 
+/// What the index says of the tip is what all coins say.
+fn same_with_and_without_the_index(world: &mut World) -> Json {
+    let kept = world.ok("gettxoutsetinfo", r#"["muhash"]"#);
+    let counted = world.ok("gettxoutsetinfo", r#"["muhash",null,false]"#);
+    for name in ["height", "bestblock", "txouts", "bogosize", "muhash", "total_amount"] {
+        assert_eq!(kept.get(name), counted.get(name), "{name}");
+    }
+    kept
+}
+
+#[test]
+fn figures_of_coins_follow_the_chain_wherever_it_goes() {
+    let mut world = World::new();
+    let (_, raw) = spendable(&mut world);
+    let before = same_with_and_without_the_index(&mut world);
+    assert_eq!(
+        names(&before),
+        [
+            "height",
+            "bestblock",
+            "txouts",
+            "bogosize",
+            "muhash",
+            "total_amount",
+            "total_unspendable_amount",
+            "block_info"
+        ]
+    );
+    world.ok("generateblock", &format!(r#"["raw(51)",["{raw}"]]"#));
+    let spent = same_with_and_without_the_index(&mut world);
+    let block = spent.get("block_info");
+    assert_eq!(block.get("prevout_spent").write(), "50.00000000");
+    let first = world.ok("gettxoutsetinfo", r#"["none",0]"#);
+    assert_eq!(first.get("block_info").get("unspendables").get("genesis_block").write(), "50.00000000");
+    assert_eq!(
+        (first.get("txouts").int(), first.get("total_unspendable_amount").write()),
+        (Ok(0), "50.00000000".into())
+    );
+
+    // Another branch, in which it is not spent; then the first again.
+    let tip = spent.get("bestblock").text().expect("a hash").to_owned();
+    world.ok("invalidateblock", &format!(r#"["{tip}"]"#));
+    assert_eq!(same_with_and_without_the_index(&mut world), before);
+    world.ok("generateblock", r#"["raw(52)",[]]"#);
+    world.ok("generateblock", r#"["raw(52)",[]]"#);
+    let other = same_with_and_without_the_index(&mut world);
+    assert_ne!(other.get("muhash"), spent.get("muhash"));
+    assert_eq!(world.ok("gettxoutsetinfo", &format!(r#"["muhash","{tip}"]"#)), spent, "it is kept, beside the chain");
+    let next = other.get("bestblock").text().expect("a hash").to_owned();
+    let below =
+        world.ok("getblockheader", &format!(r#"["{next}"]"#)).get("previousblockhash").text().expect("it").to_owned();
+    world.ok("invalidateblock", &format!(r#"["{below}"]"#));
+    world.ok("reconsiderblock", &format!(r#"["{tip}"]"#));
+    assert_eq!(same_with_and_without_the_index(&mut world), spent);
+
+    let refused = |world: &mut World, args: &str| world.err("gettxoutsetinfo", args).1;
+    assert!(refused(&mut world, r#"["hash_serialized_3",1]"#).contains("cannot be queried for a specific block"));
+    assert!(refused(&mut world, r#"["muhash",1,false]"#).starts_with("Cannot set use_index to false"));
+}
+
+#[test]
+fn who_spends_an_output_is_found_in_the_mempool_and_in_blocks() {
+    let mut world = World::new();
+    let (txid, raw) = spendable(&mut world);
+    let asked = format!(r#"[[{{"txid":"{txid}","vout":0}}],{{"return_spending_tx":true}}]"#);
+    let nobody = world.ok("gettxspendingprevout", &asked);
+    assert_eq!(names(nobody.at(0)), ["txid", "vout"]);
+    let spender = world.ok("sendrawtransaction", &format!(r#"["{raw}"]"#));
+    assert_eq!(names(world.ok("gettxspendingprevout", &asked).at(0)), ["txid", "vout", "spendingtxid", "spendingtx"]);
+    let hash = world.mine(1).remove(0);
+    let found = world.ok("gettxspendingprevout", &asked);
+    assert_eq!(names(found.at(0)), ["txid", "vout", "spendingtxid", "blockhash", "spendingtx"]);
+    assert_eq!(found.at(0).get("spendingtxid"), &spender);
+    assert_eq!(found.at(0).get("blockhash").text(), Ok(hash.to_string().as_str()));
+    let only = format!(r#"[[{{"txid":"{txid}","vout":0}}],{{"mempool_only":true}}]"#);
+    assert_eq!(names(world.ok("gettxspendingprevout", &only).at(0)), ["txid", "vout"]);
+    // Another block comes in its stead, in which nobody spends it.
+    world.ok("invalidateblock", &format!(r#"["{hash}"]"#));
+    world.ok("generateblock", r#"["raw(52)",[]]"#);
+    assert_eq!(names(world.ok("gettxspendingprevout", &asked).at(0)), ["txid", "vout", "spendingtxid", "spendingtx"]);
+    world.ok("generateblock", r#"["raw(52)",[]]"#);
+    assert!(world.ok("getindexinfo", r#"["txospenderindex"]"#).get("txospenderindex").get("synced").bool() == Ok(true));
+}
+
 #[test]
 fn transactions_are_made_and_brought() {
     let mut world = World::new();

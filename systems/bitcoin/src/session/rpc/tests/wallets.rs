@@ -275,3 +275,146 @@ fn a_backup_finds_what_came_later() {
     let since = world.ok("listsinceblock", "[]");
     assert!(!since.get("transactions").items().expect("rows").is_empty());
 }
+
+#[test]
+fn descriptors_are_made_upon_a_key_that_the_wallet_has() {
+    let mut world = world();
+    let keys = world.ok("gethdkeys", "[]");
+    assert_eq!(keys.items().map(<[Json]>::len), Ok(1));
+    let xpub = text(keys.at(0).get("xpub"));
+    assert_eq!(keys.at(0).get("descriptors").items().map(<[Json]>::len), Ok(8));
+    assert!(keys.at(0).get("xprv").is_null());
+    let xprv = text(world.ok("gethdkeys", r#"[{"private":true}]"#).at(0).get("xprv"));
+    let list = world.ok("listdescriptors", "[true]");
+    assert!(list.get("descriptors").items().expect("rows").iter().all(|row| text(row.get("desc")).contains(&xprv)));
+    assert_eq!(world.err("createwalletdescriptor", r#"["bech32"]"#), (-4, "Descriptor already exists".into()));
+
+    // A wallet without keys takes this one's, and then has the same addresses.
+    world.ok("createwallet", r#"["c",false,true]"#);
+    let of_a = text(&world.ok("getnewaddress", r#"["","bech32m"]"#));
+    on(&mut world, "c", |world| {
+        let which = "Unable to determine which HD key to use from active descriptors. Please specify with 'hdkey'";
+        assert_eq!(world.err("createwalletdescriptor", r#"["bech32m"]"#), (-5, which.into()));
+        let unknown = world.err("createwalletdescriptor", &format!(r#"["bech32m",{{"hdkey":"{xpub}"}}]"#));
+        assert_eq!(unknown, (-5, format!("Private key for {xpub} is not known")));
+        let wrong = world.err("createwalletdescriptor", &format!(r#"["bech32m",{{"hdkey":"{xprv}"}}]"#));
+        assert_eq!(wrong, (-5, "Unable to parse HD key. Please provide a valid xpub".into()));
+        assert_eq!(world.err("createwalletdescriptor", r#"["x"]"#).1, "Unknown address type 'x'");
+        let own = text(world.ok("getdescriptorinfo", &format!(r#"["pkh({xprv}/7/*)"]"#)).get("checksum"));
+        world.ok(
+            "importdescriptors",
+            &format!(r##"[[{{"desc":"pkh({xprv}/7/*)#{own}","timestamp":"now","active":true}}]]"##),
+        );
+        let made = world.ok("createwalletdescriptor", r#"["bech32m",{"internal":false}]"#);
+        assert_eq!(made.get("descs").items().map(<[Json]>::len), Ok(1));
+        assert_eq!(text(&world.ok("getnewaddress", r#"["","bech32m"]"#)), of_a);
+        assert_eq!(world.ok("createwalletdescriptor", r#"["bech32m"]"#).get("descs").items().map(<[Json]>::len), Ok(1));
+    });
+}
+
+#[test]
+fn a_locked_wallet_still_says_which_keys_it_has() {
+    let disk = MemoryDisk::new();
+    let mut world = World::with_wallets(disk.clone(), options(), 1);
+    world.ok("createwallet", r#"["a"]"#);
+    let before = text(world.ok("gethdkeys", "[]").at(0).get("xpub"));
+    world.ok("encryptwallet", r#"["words"]"#);
+    let keys = world.ok("gethdkeys", "[]");
+    let all: Vec<String> = keys.items().expect("rows").iter().map(|row| text(row.get("xpub"))).collect();
+    assert_eq!((all.len(), all.contains(&before)), (2, true), "new ones were made");
+    assert_eq!(world.err("gethdkeys", r#"[{"private":true}]"#).0, -13);
+    assert_eq!(world.err("createwalletdescriptor", r#"["bech32"]"#).0, -13);
+    let active = world.ok("gethdkeys", r#"[{"active_only":true}]"#);
+    assert_eq!(active.items().map(<[Json]>::len), Ok(1));
+    assert_eq!(active.at(0).get("has_private"), &Json::from(true));
+    world.ok("unloadwallet", r#"["a"]"#);
+    world.ok("loadwallet", r#"["a"]"#);
+    assert_eq!(world.ok("gethdkeys", "[]"), keys, "also after a restart");
+}
+
+#[test]
+fn a_transaction_comes_by_a_proof_and_goes() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let txid = text(&world.ok("sendtoaddress", &format!(r#"["{to}",10]"#)));
+    world.mine(1);
+    let raw = text(world.ok("gettransaction", &format!(r#"["{txid}"]"#)).get("hex"));
+    let proof = text(&world.ok("gettxoutproof", &format!(r#"[["{txid}"]]"#)));
+    on(&mut world, "b", |world| {
+        world.ok("removeprunedfunds", &format!(r#"["{txid}"]"#));
+        assert_eq!(world.ok("getbalance", "[]").write(), "0.00000000");
+        let words = format!("Transaction {txid} does not belong to this wallet");
+        assert_eq!(world.err("removeprunedfunds", &format!(r#"["{txid}"]"#)), (-4, words));
+        world.ok("importprunedfunds", &format!(r#"["{raw}","{proof}"]"#));
+        assert_eq!(world.ok("getbalance", "[]").write(), "10.00000000");
+        let other = text(&world.ok("getblockhash", "[1]"));
+        let coinbase = text(world.ok("getblock", &format!(r#"["{other}"]"#)).get("tx").at(0));
+        let other = text(&world.ok("gettxoutproof", &format!(r#"[["{coinbase}"],"{other}"]"#)));
+        let refused = world.err("importprunedfunds", &format!(r#"["{raw}","{other}"]"#));
+        assert_eq!(refused, (-5, "Transaction given doesn't exist in proof".into()));
+        assert_eq!(world.err("importprunedfunds", &format!(r#"["{raw}","00"]"#)).0, -1);
+        assert_eq!(world.err("importprunedfunds", &format!(r#"["00","{proof}"]"#)).0, -22);
+    });
+    world.ok("createwallet", r#"["c"]"#);
+    let refused = on(&mut world, "c", |world| world.err("importprunedfunds", &format!(r#"["{raw}","{proof}"]"#)));
+    assert_eq!(refused, (-5, "No addresses in wallet correspond to included transaction".into()));
+    // What it spent is there again.
+    let before = balance(&mut world, "a");
+    world.ok("removeprunedfunds", &format!(r#"["{txid}"]"#));
+    assert_ne!(balance(&mut world, "a"), before);
+    assert_eq!(world.ok("listunspent", "[]").at(0).get("amount").write(), "50.00000000");
+}
+
+#[test]
+fn what_one_address_was_paid_is_spent_together() {
+    for together in [false, true] {
+        let more = WalletOptions { avoid_partial_spends: together, ..options() };
+        let mut world = World::with_wallets(MemoryDisk::new(), more, 1);
+        world.ok("createwallet", r#"["a"]"#);
+        world.ok("createwallet", r#"["b"]"#);
+        world.wallet = Some("a".into());
+        let own = text(&world.ok("getnewaddress", "[]"));
+        world.ok("generatetoaddress", &format!(r#"[3,"{own}"]"#));
+        world.mine(100);
+        let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+        let txid = text(&world.ok("sendtoaddress", &format!(r#"["{to}",1]"#)));
+        let tx = world.ok("gettransaction", &format!(r#"["{txid}",true,true]"#));
+        let inputs = tx.get("decoded").get("vin").items().map(<[Json]>::len);
+        assert_eq!(inputs, Ok(if together { 3 } else { 1 }));
+    }
+}
+
+#[test]
+fn what_the_wallet_does_not_know_is_said() {
+    let mut world = world();
+    // An output of the other wallet, whose weight this one cannot know.
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", r#"["","p2sh-segwit"]"#)));
+    let txid = text(&world.ok("sendtoaddress", &format!(r#"["{to}",10]"#)));
+    world.mine(1);
+    let unspent = on(&mut world, "b", |world| world.ok("listunspent", "[]"));
+    let (vout, info) = (unspent.at(0).get("vout").write(), unspent.at(0).clone());
+    let (own, key) = on(&mut world, "b", |world| {
+        let info = world.ok("getaddressinfo", &format!(r#"["{to}"]"#));
+        (text(info.get("desc")), text(info.get("pubkey")))
+    });
+    let inputs = format!(r#"[{{"txid":"{txid}","vout":{vout}}}]"#);
+    let psbt = |world: &mut World, data: &str| {
+        let options = format!(r#"{{"add_inputs":true{data}}}"#);
+        world.call("walletcreatefundedpsbt", &format!(r#"[{inputs},[{{"{to}":15}}],0,{options}]"#))
+    };
+    let (code, words) = psbt(&mut world, "").expect_err("it is not the wallet's");
+    assert!(code == -4 && words.starts_with("Not solvable pre-selected input"), "{words}");
+    let script = text(info.get("redeemScript"));
+    for data in [format!(r#""descriptors":["{own}"]"#), format!(r#""pubkeys":["{key}"],"scripts":["{script}"]"#)] {
+        let made = psbt(&mut world, &format!(r#","solving_data":{{{data}}}"#)).expect("it is known now");
+        assert!(text(made.get("psbt")).starts_with("cHNidP"));
+    }
+    for (data, code, words) in [
+        (r#""pubkeys":["x"]"#, -5, "Pubkey \"x\" must be a hex string"),
+        (r#""scripts":["x"]"#, -5, "'x' is not hex"),
+        (r#""descriptors":["x"]"#, -8, "Unable to parse descriptor 'x'"),
+    ] {
+        let refused = psbt(&mut world, &format!(r#","solving_data":{{{data}}}"#)).expect_err("it is wrong");
+        assert!(refused.0 == code && refused.1.starts_with(words), "{refused:?}");
+    }
+}

@@ -10,7 +10,7 @@ use verity_storage::{Disk, MemoryDisk};
 
 use crate::Params;
 use crate::chain::{Chain, ChainConfig};
-use crate::index::Index;
+use crate::index::{Index, IndexOptions};
 use crate::mempool::Mempool;
 use crate::node::Node;
 use crate::session::p2p::{AddNode, AddedNode, Banned, KnownAddress, PeerControl, PeerInfo, Which};
@@ -134,7 +134,9 @@ impl World {
     fn open(memory: MemoryDisk, options: Option<(WalletOptions, u8)>, change: impl FnOnce(&mut RpcConfig)) -> Self {
         let disk: Arc<dyn Disk> = Arc::new(memory);
         let chain = Chain::open(&disk, Params::regtest(), ChainConfig::default()).expect("it begins");
-        let index = Index::open(&disk, &chain, true, true).expect("it begins");
+        let index =
+            Index::open(&disk, &chain, IndexOptions { transactions: true, filters: true, stats: true, spenders: true })
+                .expect("it begins");
         let mut node = Node::new(chain, Mempool::default(), NOW).expect("it begins");
         let wallets = options.map(|(options, seed)| {
             let mut wallets = Wallets::new(Arc::clone(&disk), "/node", options, [seed; 32]);
@@ -158,6 +160,7 @@ impl World {
             node: &mut self.node,
             peers: &mut self.peers,
             indexes: &self.index,
+            warnings: &[],
             files: &mut files,
             now_ms: self.now_ms,
             stop: &mut self.stop,

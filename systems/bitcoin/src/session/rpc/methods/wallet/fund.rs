@@ -1,13 +1,16 @@
 //! Adding inputs and change to what a client began: raw transactions, PSBTs, and payments by many options.
 
-use bitcoin::{OutPoint, Sequence, Transaction, TxOut};
+use bitcoin::hashes::Hash as _;
+use bitcoin::{OutPoint, ScriptBuf, Sequence, Transaction, TxOut};
 
 use super::plan::{change_script, change_type, draft, either, fees, payments, sign_some, signs, who_pays};
 use super::psbt::{fill, of_unsigned};
 use super::{Here, bool_of, failed, given, here, only, save, wallet_code};
 use crate::session::rpc::call::{Args, Call, amount, hash};
+use crate::session::rpc::descriptor::{self, Known};
 use crate::session::rpc::error::RpcError;
 use crate::session::rpc::json::Json;
+use crate::session::rpc::methods::addresses::public_key;
 use crate::session::rpc::methods::psbt::encode;
 use crate::session::rpc::methods::raw::{inputs, outputs};
 use crate::session::rpc::methods::sign::{Spent, find_outputs};
@@ -78,6 +81,32 @@ const OPTIONS: &[&str] = &[
     "version",
 ];
 
+/// What a client knows of outputs that it wants to be spent, and the wallet does not: keys, scripts, descriptors.
+fn solving_data(here: &Here<'_>, data: &Json) -> Result<Known, RpcError> {
+    let mut known = Known::default();
+    let list = |name: &str| given(data, name).map_or(Ok(&[][..]), Json::items);
+    for value in list("pubkeys")? {
+        let key = public_key(value.text()?)?;
+        known.keys.insert(key.pubkey_hash().to_byte_array(), key);
+        if let Ok(hash) = key.wpubkey_hash() {
+            known.add_script(ScriptBuf::new_p2wpkh(&hash));
+        }
+    }
+    for value in list("scripts")? {
+        let text = value.text()?;
+        let script = ScriptBuf::from_hex(text).map_err(|_| RpcError::key(format!("'{text}' is not hex")))?;
+        known.add_script(script);
+    }
+    for value in list("descriptors")? {
+        let text = value.text()?;
+        let wrong = |words: String| RpcError::param(format!("Unable to parse descriptor '{text}': {words}"));
+        for one in descriptor::parse(text, here.network(), true).map_err(wrong)? {
+            one.expand(0, &mut known);
+        }
+    }
+    Ok(known)
+}
+
 fn plan(here: &Here<'_>, options: &Json, add_inputs: bool, replaceable: bool) -> Result<Plan, RpcError> {
     only(options, OPTIONS)?;
     let mut plan = Plan { add_inputs: bool_of(options, "add_inputs", add_inputs)?, any_rate: true, ..Plan::default() };
@@ -94,6 +123,7 @@ fn plan(here: &Here<'_>, options: &Json, add_inputs: bool, replaceable: bool) ->
     (plan.asked.depth_min, plan.asked.depth_max) = (depth_min, depth_max);
     plan.asked.unsafe_too = bool_of(options, "include_unsafe", false)?;
     plan.asked.reused_too = !here.wallet.flags.avoid_reuse;
+    plan.known = solving_data(here, options.get("solving_data"))?;
     plan.change_script = change_script(here, either(options, "change_address", "changeAddress")?)?;
     plan.change_type = change_type(given(options, "change_type"))?;
     if plan.change_script.is_some() && plan.change_type.is_some() {

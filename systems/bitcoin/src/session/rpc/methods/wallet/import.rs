@@ -246,32 +246,3 @@ fn first_block_since(here: &Here<'_>, time: u64) -> Option<u32> {
         newest >= time
     })
 }
-
-/// Which keys a wallet has (BIP 32), and the descriptors that take them.
-pub(super) fn gethdkeys(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
-    let options = args.at(0).clone();
-    let (active_only, private) = (bool_of(&options, "active_only", false)?, bool_of(&options, "private", false)?);
-    let here = here(call)?;
-    if private {
-        here.unlocked()?;
-    }
-    type Row = (Option<String>, Vec<Json>);
-    let mut keys: std::collections::BTreeMap<String, Row> = std::collections::BTreeMap::new();
-    for source in here.wallet.sources.iter().filter(|source| source.active || !active_only) {
-        let full = source.private().unwrap_or_else(|| source.public());
-        for (xpub, xpriv) in full.extended_keys() {
-            let row = keys.entry(xpub.to_string()).or_default();
-            row.0 = row.0.take().or_else(|| xpriv.map(|key| key.to_string()));
-            row.1.push(Json::obj().with("desc", source.text.clone()).with("active", source.active));
-        }
-    }
-    let mut rows = Vec::new();
-    for (xpub, (xpriv, descriptors)) in keys {
-        let mut row = Json::obj().with("xpub", xpub).with("has_private", xpriv.is_some());
-        if private && let Some(xpriv) = xpriv {
-            row.put("xpriv", xpriv);
-        }
-        rows.push(row.with("descriptors", Json::Arr(descriptors)));
-    }
-    Ok(Json::Arr(rows))
-}

@@ -30,7 +30,8 @@ pub(super) fn sendtoaddress(call: &mut Call<'_, '_>, args: &Args) -> Result<Json
     let outs = outputs(call, &values)?;
     let mut here = here(call)?;
     let mut plan = Plan { replaceable: optional_bool(args.at(5))?, ..Plan::default() };
-    plan.asked.reused_too = !avoid_reuse(&here, args.at(8))?;
+    plan.together = avoid_reuse(&here, args.at(8))?;
+    plan.asked.reused_too = !plan.together;
     fees(&here, &mut plan, args.at(6), args.at(7), args.at(9))?;
     let mut payments = payments(outs);
     payments[0].pays_fee = args.bool_or(4, false)?;

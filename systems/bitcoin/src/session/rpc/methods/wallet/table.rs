@@ -1,6 +1,8 @@
 //! Every method of wallets by its name.
 
-use super::{addresses, bump, coins, fund, groups, import, manage, passphrase, psbt, received, send, transactions};
+use super::{
+    addresses, bump, coins, fund, groups, import, keys, manage, passphrase, pruned, psbt, received, send, transactions,
+};
 use crate::session::rpc::Json;
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::error::RpcError;
@@ -116,6 +118,12 @@ pub(crate) static METHODS: &[Method] = &[
         manage::createwallet,
     ),
     method(
+        "createwalletdescriptor",
+        &[req("type", Str), opt("options", Named).options(&[("internal", Bool), ("hdkey", Str)])],
+        "Adds descriptors for a type of addresses, upon a key that the wallet has.",
+        keys::createwalletdescriptor,
+    ),
+    method(
         "encryptwallet",
         &[req("passphrase", Str)],
         "Puts private keys under a passphrase.",
@@ -134,7 +142,7 @@ pub(crate) static METHODS: &[Method] = &[
         "gethdkeys",
         &[opt("options", Named).options(&[("active_only", Bool), ("private", Bool)])],
         "Extended keys of the wallet.",
-        import::gethdkeys,
+        keys::gethdkeys,
     ),
     method(
         "getnewaddress",
@@ -172,6 +180,12 @@ pub(crate) static METHODS: &[Method] = &[
         &[req("requests", Arr)],
         "Adds descriptors, and looks for what they own.",
         import::importdescriptors,
+    ),
+    method(
+        "importprunedfunds",
+        &[req("rawtransaction", Hex), req("txoutproof", Hex)],
+        "Adds a transaction whose block is thrown away, by a proof that the block had it.",
+        pruned::importprunedfunds,
     ),
     method("keypoolrefill", &[opt("newsize", Num)], "Watches more addresses ahead.", manage::keypoolrefill),
     method("listaddressgroupings", &[], "Addresses that are seen to belong together.", groups::listaddressgroupings),
@@ -235,6 +249,12 @@ pub(crate) static METHODS: &[Method] = &[
         &[req("unlock", Bool), opt("transactions", Arr), opt("persistent", Bool)],
         "Leaves outputs alone, or not any more.",
         coins::lockunspent,
+    ),
+    method(
+        "removeprunedfunds",
+        &[req("txid", Hex)],
+        "Forgets a transaction, as if the wallet had never seen it.",
+        pruned::removeprunedfunds,
     ),
     method(
         "rescanblockchain",

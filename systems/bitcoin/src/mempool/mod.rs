@@ -146,6 +146,11 @@ pub enum MempoolEvent {
         /// Why: `replaced`, `conflict`, `expiry`, `sizelimit`, `reorg`.
         reason: &'static str,
     },
+    /// This went, into a block or not, and no peer had fetched it.
+    Unsent {
+        /// Which.
+        txid: Txid,
+    },
 }
 
 /// A transaction that waits.
@@ -296,7 +301,9 @@ impl Mempool {
         }
         self.by_wtxid.remove(&entry.wtxid);
         self.by_time.remove(&(entry.time, *txid));
-        self.unbroadcast.remove(txid);
+        if self.unbroadcast.remove(txid) {
+            events.push(MempoolEvent::Unsent { txid: *txid });
+        }
         self.total_size -= entry.vsize;
         self.total_fee -= entry.fee.to_sat();
         self.inner_usage -= room::usage(&entry.tx);

@@ -31,7 +31,7 @@ use super::rpc::{self, Answer, Ctx, Files, Rpc, RpcConfig, WaitId};
 use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
 use crate::index::Index;
-use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
+use crate::mempool::{LoadOptions, Mempool, MempoolEvent, MempoolOptions};
 use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
@@ -540,6 +540,7 @@ impl BitcoinService {
 
     /// Indexes, and the log.
     fn note(&mut self, events: &[Event]) -> Result<(), ChainError> {
+        let mut crowded_out = 0_usize;
         for event in events {
             match event {
                 Event::Chain(ChainEvent::Connected { id, block, undo }) => {
@@ -561,8 +562,20 @@ impl BitcoinService {
                     self.log.line("", &format!("Block validation error: {reject}"));
                     self.log.line("", &text);
                 }
+                Event::Mempool(MempoolEvent::Removed { reason: "sizelimit", .. }) => crowded_out += 1,
+                Event::Mempool(MempoolEvent::Unsent { txid }) if self.rpc.logs("mempool") => {
+                    let text = format!(
+                        "Removed {txid} from set of unbroadcast txns before confirmation that txn was sent out"
+                    );
+                    self.log.line("mempool", &text);
+                }
                 _ => {}
             }
+        }
+        if crowded_out > 0 && self.rpc.logs("mempool") {
+            let rate = self.node.mempool().rolling_rate(self.node.time());
+            let text = format!("Removed {crowded_out} txn, rolling minimum fee bumped to {rate} sat/kvB");
+            self.log.line("mempool", &text);
         }
         Ok(())
     }

@@ -365,7 +365,9 @@ impl Wallets {
                     }
                     Event::Mempool(MempoolEvent::Added { tx, .. }) => wallet.on_added(tx, now),
                     Event::Mempool(MempoolEvent::Removed { tx, .. }) => wallet.on_removed(tx),
-                    Event::Chain(ChainEvent::Invalid { .. }) | Event::Tip { .. } => {}
+                    Event::Chain(ChainEvent::Invalid { .. })
+                    | Event::Mempool(MempoolEvent::Unsent { .. })
+                    | Event::Tip { .. } => {}
                 }
             }
             // Whatever it missed, it finds by the blocks themselves.

@@ -169,6 +169,28 @@ fn what_a_lost_block_had_comes_back() {
 }
 
 #[test]
+fn of_long_lost_blocks_the_oldest_come_back_as_far_as_memory_goes() {
+    let mut rig = Rig::new(220);
+    let large = |at: u8| {
+        let mut tx = (*spend(&[World::outpoint(at)], &[COIN - 200_000, 0])).clone();
+        let data = bitcoin::script::PushBytesBuf::try_from(vec![0; 99_000]).expect("it is short enough");
+        tx.output[1].script_pubkey = ScriptBuf::new_op_return(data);
+        Arc::new(tx)
+    };
+    let mined: Vec<Arc<Transaction>> = (0..220).map(large).collect();
+    let lost = block_of(&mined);
+    let spent = rig.connect(&lost);
+    let first = rig.take(&spend(&[out(&mined[0], 0)], &[COIN - 900_000]));
+    let last = rig.take(&spend(&[out(&mined[219], 0)], &[COIN - 900_000]));
+    rig.world.disconnect(&lost, spent);
+    rig.reorganised(&[lost]);
+    let back = mined.iter().take_while(|tx| rig.has(&tx.compute_txid())).count();
+    assert!((195..=202).contains(&back), "{back}");
+    assert!(mined[back..].iter().all(|tx| !rig.has(&tx.compute_txid())));
+    assert!(rig.has(&first) && !rig.has(&last));
+}
+
+#[test]
 fn a_cluster_that_grows_too_large_by_a_reorganisation_loses_its_worst() {
     let mut rig = Rig::with(1, MempoolOptions { cluster_count_max: 4, ..MempoolOptions::default() });
     let parent = spend(&[World::outpoint(0)], &[COIN / 6; 5]);

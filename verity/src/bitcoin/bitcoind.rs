@@ -526,6 +526,8 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
         address_type: conf.get("addresstype").unwrap_or(otherwise.address_type),
         change_type: conf.get("changetype"),
         reject_long_chains: conf.is_on("walletrejectlongchains", true),
+        chain_max: usize::try_from(number("limitancestorcount", 25)?)?,
+        cluster_max: usize::try_from(number("limitdescendantcount", 25)?)?,
         broadcast: conf.is_on("walletbroadcast", true),
     }))
 }

@@ -612,6 +612,12 @@ impl BitcoinService {
             let time = self.node.time();
             if let Some(wallets) = &mut self.wallets {
                 wallets.on_time(time);
+                // A node that does not know the network's chain cannot say what is confirmed.
+                if !self.peers.is_initial_block_download() {
+                    let peers = &mut self.peers;
+                    let words = wallets.resend(&mut self.node, &mut |tx| peers.broadcast(tx))?;
+                    words.iter().for_each(|line| self.log.line("", line));
+                }
             }
             if std::mem::take(&mut self.changed) || self.node.chain().is_dirty() {
                 self.flush()?;

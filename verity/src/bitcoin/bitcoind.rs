@@ -590,6 +590,12 @@ fn config(
         relay_transactions: !p2p.blocks_only,
         tip_age_max: p2p.tip_age_max,
         deprecated: conf.all("deprecatedrpc"),
+        block_version: said(conf.number("blockversion"))?
+            .filter(|_| params.mine_on_demand)
+            .map(i32::try_from)
+            .transpose()
+            .context("-blockversion is a number of 32 bits")?,
+        ban_seconds: weight("bantime", otherwise.ban_seconds)?,
     };
     let mut allow = Vec::new();
     for text in conf.all("rpcallowip") {

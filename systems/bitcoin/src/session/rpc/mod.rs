@@ -80,6 +80,10 @@ pub struct RpcConfig {
     pub tip_age_max: u64,
     /// `-deprecatedrpc`.
     pub deprecated: Vec<String>,
+    /// `-blockversion`: blocks that are made have it.
+    pub block_version: Option<i32>,
+    /// `-bantime`: for so many seconds is banned for whom nothing is said.
+    pub ban_seconds: u64,
 }
 
 impl Default for RpcConfig {
@@ -102,6 +106,8 @@ impl Default for RpcConfig {
             relay_transactions: true,
             tip_age_max: 24 * 60 * 60,
             deprecated: Vec::new(),
+            block_version: None,
+            ban_seconds: 24 * 60 * 60,
         }
     }
 }

@@ -120,6 +120,7 @@ impl World {
             transaction_index: false,
             filter_index: false,
             persist_mempool: false,
+            mock_time: None,
             outside: None,
             wallet: None,
             seed: [7; 32],

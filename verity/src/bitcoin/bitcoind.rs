@@ -532,6 +532,13 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
     }))
 }
 
+/// Where the clock stands still, if it does.
+fn mock_time(conf: &Conf) -> Result<Option<u64>> {
+    let time = said(conf.number("mocktime"))?.unwrap_or(0);
+    let time = u64::try_from(time).with_context(|| format!("-mocktime={time} is before 1970"))?;
+    Ok((time > 0).then_some(time))
+}
+
 /// Which old blocks are thrown away, if any.
 fn prune(conf: &Conf) -> Result<Option<Prune>> {
     const TARGET_MIN: u64 = 550;
@@ -632,6 +639,7 @@ fn config(
         persist_mempool: conf.is_on("persistmempool", true),
         wallet: wallet_options(conf)?,
         outside: None,
+        mock_time: mock_time(conf)?,
         seed: secrets::random()?,
         folder: own.display().to_string(),
     })

@@ -61,6 +61,7 @@ impl Hosted {
             white: Vec::new(),
             rpc: RpcConfig { auth, ..RpcConfig::default() },
             rpc_allow: Vec::new(),
+            mock_time: None,
             outside: None,
             zmq: Vec::new(),
             transaction_index: node.0 % 2 == 1,

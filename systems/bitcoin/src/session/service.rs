@@ -52,6 +52,11 @@ pub const WHITE_DOOR: Door = Door(1_000);
 const FLUSH_EVERY: Nanos = Nanos::from_millis(1_000);
 /// What takes longer to write (the mempool, known addresses) so often.
 const SAVE_EVERY: Nanos = Nanos::from_millis(15 * 60 * 1_000);
+/// No block is further ahead of the clock, in seconds.
+const FUTURE_MAX: u64 = 2 * 60 * 60;
+const FROM_THE_FUTURE: &str = "The block database contains a block which appears to be from the future. This may be due \
+                               to your computer's date and time being set incorrectly. Only rebuild the block database if \
+                               you are sure that your computer's date and time are correct";
 /// So many inputs are audited before anything else has its turn.
 const AUDITS: usize = 16;
 /// Between audits, while some wait.
@@ -119,6 +124,8 @@ pub struct BitcoinConfig {
     pub wallet: Option<WalletOptions>,
     /// All that the machine has, for backups of wallets and mempools to load; none if they stay in the node's folder.
     pub outside: Option<Arc<dyn Disk>>,
+    /// The time to begin at, in seconds since 1970; the clock's if there is none (`-mocktime`).
+    pub mock_time: Option<u64>,
     /// Secret, and never used twice.
     pub seed: [u8; 32],
     /// Where `debug.log` is, for people.
@@ -217,9 +224,14 @@ impl BitcoinService {
         now: Now,
         mut log: Box<dyn Log>,
     ) -> Result<Self, ChainError> {
-        let wall = now.wall_ms().0 / 1_000;
+        let wall = config.mock_time.unwrap_or(now.wall_ms().0 / 1_000);
         let chain = Chain::open_telling(disk, config.params, config.chain, &mut |line| log.line("", line))?;
         let mut node = Node::new(chain, Mempool::new(config.mempool), wall)?;
+        node.set_mock_time(config.mock_time);
+        let tip = node.chain().entry(node.chain().tip());
+        if tip.height > 0 && u64::from(tip.header.time) > wall + FUTURE_MAX {
+            return Err(ChainError::Rebuild(FROM_THE_FUTURE.to_owned()));
+        }
         let index = Index::open(disk, node.chain(), config.transaction_index, config.filter_index)?;
         let index = SharedIndex(Arc::new(Mutex::new(index)));
         let magic = node.chain().params().magic;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use verity_bitcoin::session::conf::{self, Conf};
 use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
 use verity_bitcoin::session::rpc::{Auth, COOKIE_USER, RpcConfig};
 use verity_bitcoin::session::zmq::{HIGH_WATER_DEFAULT, Topic};
-use verity_bitcoin::session::{BitcoinConfig, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
+use verity_bitcoin::session::{BitcoinConfig, Log as _, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
 use verity_bitcoin::wallet::WalletOptions;
 use verity_contract::Door;
 use verity_storage::{Disk, RealDisk};
@@ -109,16 +109,31 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let log_path =
         own.join(conf.get("debuglogfile").filter(|path| path.len() > 1).unwrap_or_else(|| "debug.log".to_owned()));
     let console = conf.is_on("printtoconsole", false);
-    let log = DebugLog::open(&log_path, conf.is_on("logtimemicros", false), console)?;
+    let silent = conf.get("debuglogfile").is_some_and(|path| path == "0");
+    let open = || DebugLog::open((!silent).then_some(&*log_path), conf.is_on("logtimemicros", false), console);
+    let (mut log, mut log_of_doors) = (open()?, open()?);
+    conf.warnings.iter().for_each(|warning| log.line("warning", warning));
     let params = params(&conf, network)?;
-    let (listen, white, zmq) = listeners(&conf, &params)?;
+    if !conf.is_on("dnsseed", !conf.is_set("connect")) {
+        log.line("", "DNS seeding disabled");
+    }
+    if network == "signet" {
+        let magic: String = params.magic.iter().map(|byte| format!("{byte:02x}")).collect();
+        log.line("", &format!("Signet derived magic (message start): {magic}"));
+    }
+    let (mut listen, white, zmq) = listeners(&conf, &params)?;
+    listen.extend(second_rpc_address(&conf, &listen));
     let config = config(&conf, params, &own, &log_path, zmq, cookie.as_ref())?;
     let config = BitcoinConfig { white, outside: Some(everything()?), ..config };
     let pid_path =
         own.join(conf.get("pid").filter(|path| !path.is_empty()).unwrap_or_else(|| "bitcoind.pid".to_owned()));
     fs::write(&pid_path, format!("{}\n", std::process::id()))?;
-    let ended =
-        daemon::start(NodeId(1), &held.disk, config, &listen, BTreeMap::new(), Box::new(log)).and_then(daemon::wait);
+    let started = daemon::start(NodeId(1), &held.disk, config, &listen, BTreeMap::new(), Box::new(log));
+    if started.is_ok() {
+        let peers = |one: &&Listen| one.door == P2P_DOOR || one.door >= WHITE_DOOR;
+        listen.iter().filter(peers).for_each(|one| log_of_doors.line("", &format!("Bound to {}", one.addr)));
+    }
+    let ended = started.and_then(daemon::wait);
     // It is of no use any more.
     let _ = fs::remove_file(pid_path);
     ended
@@ -196,9 +211,7 @@ pub(super) fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
     };
     let mut read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
     said(conf.read_file(&text, &mut read))?;
-    for warning in &conf.warnings {
-        tracing::warn!("{warning}");
-    }
+    conf.ignored.iter().for_each(|words| eprintln!("warning: {words}"));
     Ok(())
 }
 
@@ -296,6 +309,15 @@ fn rpc_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
         );
     }
     Ok(all)
+}
+
+/// Where nothing else is said, clients of this machine come in by its address of version 6 as well, if it has one.
+fn second_rpc_address(conf: &Conf, listen: &[Listen]) -> Option<Listen> {
+    let chosen = !conf.all("rpcbind").is_empty() && !conf.all("rpcallowip").is_empty();
+    let first = listen.iter().find(|one| one.door == RPC_DOOR && one.addr.is_ipv4()).filter(|_| !chosen)?;
+    let addr = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), first.addr.port());
+    // Many machines have none, and a node serves them all the same.
+    TcpListener::bind(addr).is_ok().then_some(Listen { door: RPC_DOOR, addr })
 }
 
 /// What does not fit together, before anything begins.
@@ -475,7 +497,7 @@ fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
         force_seeds: conf.is_on("forcednsseed", false),
         prune: prune(conf)?.is_some(),
         user_agent: agent,
-        verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
+        verbose: said(conf.categories())?.iter().any(|category| category == "net"),
     })
 }
 
@@ -586,7 +608,7 @@ fn config(
         rest: conf.is_on("rest", false),
         wallets: !conf.is_on("disablewallet", false),
         zmq: told,
-        log_categories: conf.all("debug"),
+        log_categories: said(conf.categories())?,
         relay_fee_min: mempool.relay_rate_min,
         relay_fee_incremental: mempool.incremental_rate,
         mempool_bytes_max: mempool.size_max,
@@ -610,7 +632,11 @@ fn config(
         allow.push(subnet);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let filters = conf.get("blockfilterindex").is_some_and(|kind| kind != "0");
+    let filters = match conf.get("blockfilterindex").as_deref() {
+        None | Some("0") => false,
+        Some("" | "1" | "basic") => true,
+        Some(other) => bail!("Unknown -blockfilterindex value {other}."),
+    };
     if conf.is_on("peerblockfilters", false) && !filters {
         bail!("Cannot set -peerblockfilters without -blockfilterindex.");
     }

@@ -457,6 +457,7 @@ impl BitcoinService {
         let scheduled = self.rpc.take_scheduled();
         if scheduled > 0 {
             self.peers.on_scheduled(scheduled);
+            self.save_at = Mono(self.save_at.0.saturating_sub(scheduled.saturating_mul(1_000_000_000)));
         }
         // Whom an operator bans stays banned.
         if let Err(error) = self.save_bans() {
@@ -674,6 +675,8 @@ impl BitcoinService {
         self.save_bans()?;
         let time = self.node.time();
         self.node.mempool().estimator().store(disk.as_ref(), FEES_FILE, time)?;
+        let text = format!("Flushed fee estimates to {}/{FEES_FILE}.", self.folder.places.path);
+        self.log.line("", &text);
         if self.persist_mempool {
             self.node.mempool().dump(disk.as_ref(), MEMPOOL_FILE, self.folder.key)?;
         }

@@ -37,6 +37,7 @@ pub use spec::{Arg, Kind, Method, Outcome, Run, opt, params_by_name, params_by_p
 pub use wait::{Wait, WaitId};
 
 pub(crate) use error::code;
+pub(crate) use methods::control::CATEGORIES;
 pub(crate) use methods::wallet::METHODS as WALLET_METHODS;
 pub(crate) use methods::{blocks, deployments, mempool};
 pub(crate) use render::codec::encode;

@@ -304,23 +304,32 @@ impl Builder<'_> {
         let waiting: Vec<OutPoint> =
             coins.iter().filter(|(coin, _)| coin.depth == 0).map(|(coin, _)| coin.outpoint).collect();
         let bumps = self.node.mempool().bump_fees(&waiting, self.rate).unwrap_or_default();
-        if self.options.reject_long_chains {
+        // What would make a chain too long is a last resort, or none.
+        let long: BTreeSet<OutPoint> = coins
+            .iter()
+            .filter(|(coin, _)| coin.depth == 0 && self.ends_a_long_chain(&coin.outpoint.txid))
+            .map(|(coin, _)| coin.outpoint)
+            .collect();
+        if self.options.reject_long_chains && !long.is_empty() {
             let worth = |coins: &[(Coin, InputWeight)]| -> i64 {
                 let fee = |weight: u64| if target.whole { 0 } else { self.fee(weight) };
                 coins.iter().map(|(coin, size)| coin.out.value.to_sat().cast_signed() - fee(size.weight)).sum()
             };
             let with_long = worth(&coins);
-            coins.retain(|(coin, _)| coin.depth > 0 || !self.ends_a_long_chain(&coin.outpoint.txid));
+            coins.retain(|(coin, _)| !long.contains(&coin.outpoint));
             if worth(&coins) < missing && with_long > missing {
                 return Err(CHAIN_TOO_LONG);
             }
         }
         // Each is tried only if those before it did not do: older first.
-        let eligible: [fn(&Coin) -> bool; 4] = [
-            |coin| coin.depth >= if coin.from_me { 1 } else { 6 },
-            |coin| coin.depth >= 1,
-            |coin| coin.depth >= if coin.from_me { 0 } else { 1 },
-            |_| true,
+        type Fits<'a> = &'a dyn Fn(&Coin) -> bool;
+        let short = |coin: &Coin| !long.contains(&coin.outpoint);
+        let eligible: [Fits<'_>; 5] = [
+            &|coin| coin.depth >= if coin.from_me { 1 } else { 6 },
+            &|coin| coin.depth >= 1,
+            &|coin| coin.depth >= if coin.from_me { 0 } else { 1 } && short(coin),
+            &short,
+            &|_| true,
         ];
         let mut too_heavy = false;
         for (round, fits) in eligible.into_iter().enumerate() {
@@ -419,6 +428,10 @@ impl Builder<'_> {
     fn lock_time(&mut self) -> absolute::LockTime {
         if let Some(lock) = self.plan.lock_time {
             return absolute::LockTime::from_consensus(lock);
+        }
+        // Whoever says that an input is final wants no lock.
+        if self.plan.inputs.iter().any(|choice| choice.sequence == Some(Sequence::MAX)) {
+            return absolute::LockTime::ZERO;
         }
         let chain = self.node.chain();
         let tip = chain.entry(chain.tip());

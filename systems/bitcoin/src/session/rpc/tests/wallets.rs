@@ -3,7 +3,7 @@
 use verity_storage::MemoryDisk;
 use verity_storage::disk::Crash;
 
-use super::world::World;
+use super::world::{ADDRESS, World};
 use crate::session::rpc::Json;
 use crate::wallet::WalletOptions;
 
@@ -477,4 +477,42 @@ fn a_wallet_is_no_younger_than_what_it_has() {
         let time = world.ok("listtransactions", "[]").at(0).get("time").write();
         assert_eq!(world.ok("getwalletinfo", "[]").get("birthtime").write(), time);
     });
+}
+
+#[test]
+fn the_shorter_of_two_chains_is_spent_where_long_ones_are_allowed() {
+    let options = WalletOptions { chain_max: 3, reject_long_chains: false, ..options() };
+    let mut world = World::with_wallets(MemoryDisk::new(), options, 1);
+    world.ok("createwallet", r#"["a"]"#);
+    let (own, second) = (text(&world.ok("getnewaddress", "[]")), text(&world.ok("getnewaddress", "[]")));
+    world.ok("generatetoaddress", &format!(r#"[1,"{own}"]"#));
+    world.mine(100);
+    world.ok("sendall", &format!(r#"[["{own}","{second}"]]"#));
+    world.mine(1);
+    // To somebody else, so that each leaves one output behind the other.
+    for _ in 0..6 {
+        world.ok("sendtoaddress", &format!(r#"["{ADDRESS}",1]"#));
+    }
+    let rows = world.ok("listunspent", "[0]");
+    for row in rows.items().expect("rows") {
+        assert_eq!(row.get("ancestorcount").write(), "3");
+    }
+    world.ok("sendtoaddress", &format!(r#"["{ADDRESS}",1]"#));
+}
+
+#[test]
+fn a_final_input_is_of_a_payment_without_a_lock() {
+    let mut world = world();
+    let own = text(&world.ok("getnewaddress", "[]"));
+    let coin = world.ok("listunspent", "[]").at(0).clone();
+    let mut lock = |sequence: u32| {
+        let (txid, vout) = (coin.get("txid").write(), coin.get("vout").write());
+        let input = format!(r#"{{"txid":{txid},"vout":{vout},"sequence":{sequence}}}"#);
+        let options = format!(r#"{{"inputs":[{input}],"add_to_wallet":false}}"#);
+        let sent = world.ok("sendall", &format!(r#"[["{own}"],null,null,1,{options}]"#));
+        let decoded = world.ok("decoderawtransaction", &format!("[{}]", sent.get("hex").write()));
+        decoded.get("locktime").int::<u32>().expect("a number")
+    };
+    assert!(lock(0xffff_fffd) > 0);
+    assert_eq!(lock(0xffff_ffff), 0);
 }

@@ -219,7 +219,7 @@ fn params(conf: &Conf, network: &str) -> Result<Params> {
     let mut params = match conf.get("signetchallenge") {
         Some(hex) if network == "signet" => {
             let challenge = verity_bitcoin::script_from_hex(&hex);
-            Params::signet(Some(challenge.with_context(|| format!("-signetchallenge must be hex, not '{hex}'"))?))
+            Params::signet(Some(challenge.with_context(|| format!("-signetchallenge must be hex, not '{hex}'."))?))
         }
         _ => Params::named(network).context("no such network")?,
     };
@@ -325,6 +325,7 @@ fn check(conf: &Conf) -> Result<()> {
     if (conf.is_set("bind") || conf.is_set("whitebind")) && !conf.is_on("listen", true) {
         bail!("Cannot set -bind or -whitebind together with -listen=0");
     }
+    said(conf.check_log_levels())?;
     if said(conf.number("peertimeout"))?.is_some_and(|seconds| seconds <= 0) {
         bail!("peertimeout must be a positive integer.");
     }

@@ -351,7 +351,8 @@ impl Conf {
         self.section = self.network()?;
         let included = self.all("includeconf");
         for path in &included {
-            let text = read(path).map_err(|_| format!("Failed to include configuration file {path}"))?;
+            let missing = |_| format!("Error reading configuration file: Failed to include configuration file {path}");
+            let text = read(path).map_err(missing)?;
             self.parse(&text, path)?;
         }
         // One level is enough for everybody, and what includes itself would have no end.
@@ -497,6 +498,27 @@ impl Conf {
         Ok(left.map(|word| (*word).to_owned()).collect())
     }
 
+    /// Judges what `-loglevel` says, for all categories or for one.
+    ///
+    /// # Errors
+    /// There is no such level, or no such category.
+    pub fn check_log_levels(&self) -> Result<(), String> {
+        let is_level = |word: &str| matches!(word, "info" | "debug" | "trace");
+        for word in self.all("loglevel") {
+            match word.split_once(':') {
+                Some((category, level)) if is_category(category) && is_level(level) => {}
+                Some(_) => return Err(format!("Unsupported category-specific logging level -loglevel={word}.")),
+                None if is_level(&word) => {}
+                None => {
+                    return Err(format!(
+                        "Unsupported global logging level -loglevel={word}. Valid values: info, debug, trace."
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn said_categories(&self, name: &str) -> Vec<String> {
         let command = self.command.get(name).into_iter().flatten();
         let mut all: Vec<String> = command.chain(self.of_file(name)).cloned().collect();
@@ -636,6 +658,11 @@ mod tests {
             let left = said(&["-debug=http", "-debug=abc", off, "-debug=rpc", "-debug=net"]);
             assert_eq!(left, Ok(vec!["net".to_owned(), "rpc".to_owned()]));
         }
+        let level = |arg: &str| Conf::from_command_line([arg]).expect("a flag").check_log_levels();
+        assert_eq!((level("-loglevel=trace"), level("-loglevel=net:debug")), (Ok(()), Ok(())));
+        for wrong in ["-loglevel=abc", "-loglevel=net:abc", "-loglevel=net:info:abc", "-loglevel=abc:info"] {
+            assert!(level(wrong).is_err_and(|words| words.contains(wrong)), "{wrong}");
+        }
         let most = said(&["-debug", "-debugexclude=net"]).expect("known");
         assert!(most.len() + 1 == CATEGORIES.len() && !most.contains(&"net".to_owned()));
     }
@@ -649,6 +676,9 @@ mod tests {
         };
         conf.read_file("includeconf=a\n", &mut |path| text(path)).expect("files");
         assert!(conf.is_on("rest", false));
+        let mut other = Conf::from_command_line([]).expect("no flags");
+        let missing = other.read_file("includeconf=c\n", &mut |path| text(path)).expect_err("no such file");
+        assert!(missing.ends_with("Failed to include configuration file c"), "{missing}");
         let words = "-includeconf cannot be used from included files; ignoring -includeconf=b";
         assert_eq!(conf.ignored, [words]);
     }

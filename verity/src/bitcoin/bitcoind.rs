@@ -224,10 +224,12 @@ fn params(conf: &Conf, network: &str) -> Result<Params> {
         _ => Params::named(network).context("no such network")?,
     };
     for setting in conf.all("testactivationheight") {
-        let height = setting.split_once('@').and_then(|(name, height)| Some((name, height.parse::<u32>().ok()?)));
-        let Some((name, height)) = height.filter(|_| network == "regtest") else {
+        let Some((name, height)) = setting.split_once('@').filter(|_| network == "regtest") else {
             bail!("Invalid format ({setting}) for -testactivationheight=name@height.");
         };
+        let height = height.parse::<u32>().ok().filter(|height| *height < i32::MAX.unsigned_abs());
+        let height = height
+            .with_context(|| format!("Invalid height value ({setting}) for -testactivationheight=name@height."))?;
         match name {
             "segwit" => params.segwit_height = height,
             "bip34" => params.headers.bip34_height = height,

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid, Wtxid};
+use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
 
 mod accept;
 mod bump;
@@ -108,8 +108,8 @@ pub enum TxRejectKind {
 pub struct AcceptOptions {
     /// Say what would be, and leave all as it is.
     pub test: bool,
-    /// By the operator: no fee above it (`maxfeerate`); `None` for no bound.
-    pub fee_rate_max: Option<FeeRate>,
+    /// By the operator: no fee above it, in satoshi per 1,000 vbytes (`maxfeerate`); `None` for no bound.
+    pub fee_rate_max: Option<u64>,
 }
 
 /// What a transaction came to.

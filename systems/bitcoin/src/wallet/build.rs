@@ -400,13 +400,13 @@ impl Builder<'_> {
                              Please allow other inputs to be automatically selected or include more coins manually";
                 return Err((true, words.into()));
             }
-            if frame_weight(&outputs, 1, true) >= self.weight_max() {
+            if bare_weight(&outputs) >= self.weight_max() {
                 return Err((
                     false,
                     "Maximum transaction weight is less than transaction weight without inputs".into(),
                 ));
             }
-            let no_change = frame_weight(&outputs, 1, true) + change_size * 4 > self.weight_max();
+            let no_change = bare_weight(&outputs) + change_size * 4 > self.weight_max();
             let more = self.select(amount.max(0), target, &preset);
             let more = more.map_err(|words| match words {
                 TOO_HEAVY if no_change => {
@@ -442,6 +442,13 @@ impl Builder<'_> {
         let back = if self.rng.u32(0..10) == 0 { self.rng.u32(0..100) } else { 0 };
         absolute::LockTime::from_consensus(tip.height.saturating_sub(back))
     }
+}
+
+/// What a transaction weighs without inputs, as a client's bound is judged by it: all of it in whole vbytes.
+fn bare_weight(outputs: &[TxOut]) -> u64 {
+    const FRAME: u64 = 10;
+    let count = bitcoin::VarInt::from(outputs.len()).size() as u64;
+    (FRAME + count + outputs.iter().map(|out| out.size() as u64).sum::<u64>()) * 4
 }
 
 fn outputs_of(payments: &[Payment]) -> Vec<TxOut> {

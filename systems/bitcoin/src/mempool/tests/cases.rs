@@ -1,6 +1,5 @@
 //! One transaction after the other.
 
-use bitcoin::FeeRate;
 use verity_storage::MemoryDisk;
 
 use super::*;
@@ -73,8 +72,8 @@ fn refusals_have_the_network_s_words() {
 fn an_operator_s_bound_on_fees_holds() {
     let mut rig = Rig::new(1);
     let tx = spend(&[World::outpoint(0)], &[COIN - 100_000]);
-    let mut accept = |rate, test| {
-        let options = AcceptOptions { test, fee_rate_max: Some(FeeRate::from_sat_per_vb_u32(rate)) };
+    let mut accept = |rate: u64, test| {
+        let options = AcceptOptions { test, fee_rate_max: Some(rate * 1_000) };
         let result = rig.pool.accept(&rig.world, tx.clone(), NOW, options, &mut rig.events);
         result.expect("in memory").map_err(|reject| reject.reason)
     };

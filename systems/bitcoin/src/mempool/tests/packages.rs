@@ -129,3 +129,23 @@ fn what_goes_before_a_peer_fetched_it_is_told() {
     let unsent = |event: &MempoolEvent| matches!(event, MempoolEvent::Unsent { txid } if *txid == first.compute_txid());
     assert_eq!(rig.events.iter().filter(|event| unsent(event)).count(), 1);
 }
+
+#[test]
+fn an_operator_s_bound_is_not_rounded() {
+    let mut rig = Rig::new(2);
+    let vsize = spend(&[World::outpoint(0)], &[COIN]).vsize() as u64;
+    // One above a bound that is no multiple of four, as weights would have it.
+    let fee = (10_000..).find(|fee| fee * 1_000 % vsize != 0 && fee * 1_000 / vsize % 4 == 1).expect("there is one");
+    let parent = spend(&[World::outpoint(0)], &[COIN - fee]);
+    let child = spend(&[out(&parent, 0)], &[COIN - 2 * fee]);
+    let bound = |bound| AcceptOptions { test: false, fee_rate_max: Some(bound) };
+    let both = [parent.clone(), child];
+    let mut take = |rate| {
+        let outcome = rig.pool.accept_package(&rig.world, &both, NOW, bound(rate), &mut rig.events);
+        outcome.expect("coins are in memory")
+    };
+    let outcome = take(fee * 1_000 / vsize);
+    let Some(PackageTx::Rejected(reject)) = outcome.txs.get(&parent.compute_wtxid()) else { panic!("it is not in") };
+    assert_eq!(reject.reason, "max feerate exceeded");
+    assert_eq!(take(fee * 1_000 / vsize + 1).reject, None);
+}

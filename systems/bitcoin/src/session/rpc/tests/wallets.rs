@@ -398,7 +398,14 @@ fn what_is_said_of_a_payment_is_said_right() {
     }
     let words = "Maximum transaction weight is too low, can not accommodate change output";
     assert_eq!(world.err("walletcreatefundedpsbt", &weight(270)), (-4, words.into()));
+    let two = text(&world.ok("getnewaddress", "[]"));
+    let large = |weight: u32| format!(r#"[[],[{{"{own}":1}},{{"{two}":1}}],0,{{"max_tx_weight":{weight}}}]"#);
+    let words = "Maximum transaction weight is less than transaction weight without inputs";
+    assert_eq!(world.err("walletcreatefundedpsbt", &large(292)), (-4, words.into()));
+    assert_eq!(world.err("restorewallet", r#"["","/node/b.bak"]"#), (-8, "Wallet name cannot be empty".into()));
     let txid = text(&world.ok("sendtoaddress", &format!(r#"["{own}",1]"#)));
+    let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"fee_rate":0}}]"#));
+    assert!(code == -8 && words.starts_with("Insufficient total fee 0.00"), "{words}");
     let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"fee_rate":100000}}]"#));
     assert!(code == -4 && words.ends_with("is too high (cannot be higher than -maxtxfee 0.10)"), "{words}");
 }

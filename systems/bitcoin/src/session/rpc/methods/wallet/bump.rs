@@ -56,7 +56,8 @@ fn money(satoshi: i64) -> String {
 /// Checks a rate that was said against what a replacement must pay.
 fn check_rate(here: &Here<'_>, rate: u64, vsize: u64, old_fee: u64) -> Result<(), RpcError> {
     let shown = money;
-    let open = here.node.mempool().info(here.node.time()).fee_rate_min;
+    // Below what is relayed at all the fee is too low anyway, and is said to be.
+    let open = here.node.mempool().rolling_rate(here.node.time());
     let per = |rate: u64| money(rate.cast_signed());
     if rate < open {
         return Err(failed(format!(

@@ -121,6 +121,7 @@ impl World {
             index: IndexOptions::default(),
             notify: None,
             persist_mempool: false,
+            mock_time: None,
             outside: None,
             wallet: None,
             seed: [7; 32],

@@ -21,6 +21,7 @@ mod tour;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use verity_bitcoin::chain::ChainError;
 
 /// Core's programs that this one can be called as.
 #[derive(Clone, Copy)]
@@ -58,7 +59,9 @@ fn main() -> ExitCode {
             return match bitcoin::bitcoind::run(&args) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    eprintln!("Error: {error:#}");
+                    // A question to the operator is no error, in Core's words.
+                    let asks = error.downcast_ref().is_some_and(|error| matches!(error, ChainError::Rebuild(_)));
+                    eprintln!("{}{error:#}", if asks { "" } else { "Error: " });
                     ExitCode::FAILURE
                 }
             };

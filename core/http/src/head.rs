@@ -146,6 +146,8 @@ fn authority(version: Version, headers: &Headers) -> Result<String, Refusal> {
     };
     match str::from_utf8(host) {
         Ok(host) if host::split_authority(host).is_some() => Ok(host.into()),
+        // Clients write it without the brackets that it should have; it is no name, so that nothing is gained by that.
+        Ok(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => Ok(format!("[{host}]")),
         _ => Err(Refusal::InvalidMessage("the Host is none")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,9 @@ use verity_bitcoin::session::conf::{self, Conf};
 use verity_bitcoin::session::p2p::{self, Permissions, Whitelist, user_agent};
 use verity_bitcoin::session::rpc::{Auth, COOKIE_USER, RpcConfig};
 use verity_bitcoin::session::zmq::{HIGH_WATER_DEFAULT, Topic};
-use verity_bitcoin::session::{BitcoinConfig, Commands, Notify, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor};
+use verity_bitcoin::session::{
+    BitcoinConfig, Commands, Log as _, Notify, P2P_DOOR, RPC_DOOR, WHITE_DOOR, ZMQ_DOOR, ZmqDoor,
+};
 use verity_bitcoin::wallet::WalletOptions;
 use verity_contract::Door;
 use verity_storage::{Disk, RealDisk};
@@ -111,9 +113,20 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let log_path =
         own.join(conf.get("debuglogfile").filter(|path| path.len() > 1).unwrap_or_else(|| "debug.log".to_owned()));
     let console = conf.is_on("printtoconsole", false);
-    let log = DebugLog::open(&log_path, conf.is_on("logtimemicros", false), console)?;
+    let silent = conf.get("debuglogfile").is_some_and(|path| path == "0");
+    let open = || DebugLog::open((!silent).then_some(&*log_path), conf.is_on("logtimemicros", false), console);
+    let (mut log, mut log_of_doors) = (open()?, open()?);
+    conf.warnings.iter().for_each(|warning| log.line("warning", warning));
     let params = params(&conf, network)?;
-    let (listen, white, zmq) = listeners(&conf, &params)?;
+    if !conf.is_on("dnsseed", !conf.is_set("connect")) {
+        log.line("", "DNS seeding disabled");
+    }
+    if network == "signet" {
+        let magic: String = params.magic.iter().map(|byte| format!("{byte:02x}")).collect();
+        log.line("", &format!("Signet derived magic (message start): {magic}"));
+    }
+    let (mut listen, white, zmq) = listeners(&conf, &params)?;
+    listen.extend(second_rpc_address(&conf, &listen));
     let config = config(&conf, params, &own, &log_path, zmq, cookie.as_ref())?;
     let config = BitcoinConfig { white, outside: Some(everything()?), ..config };
     let pid_path =
@@ -122,6 +135,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let config = BitcoinConfig { notify: shell(&conf)?, ..config };
     let node = daemon::start(NodeId(1), &held.disk, config, &listen, BTreeMap::new(), Box::new(log));
     let ended = node.and_then(|node| {
+        let peers = |one: &&Listen| one.door == P2P_DOOR || one.door >= WHITE_DOOR;
+        listen.iter().filter(peers).for_each(|one| log_of_doors.line("", &format!("Bound to {}", one.addr)));
         if let Some(command) = conf.get("startupnotify").filter(|command| !command.is_empty()) {
             notify::run_beside(command)?;
         }
@@ -215,9 +230,7 @@ pub(super) fn read_conf(conf: &mut Conf, folder: &Path) -> Result<()> {
     };
     let mut read = |name: &str| fs::read_to_string(folder.join(name)).map_err(|error| error.to_string());
     said(conf.read_file(&text, &mut read))?;
-    for warning in &conf.warnings {
-        tracing::warn!("{warning}");
-    }
+    conf.ignored.iter().for_each(|words| eprintln!("warning: {words}"));
     Ok(())
 }
 
@@ -225,15 +238,17 @@ fn params(conf: &Conf, network: &str) -> Result<Params> {
     let mut params = match conf.get("signetchallenge") {
         Some(hex) if network == "signet" => {
             let challenge = verity_bitcoin::script_from_hex(&hex);
-            Params::signet(Some(challenge.with_context(|| format!("-signetchallenge must be hex, not '{hex}'"))?))
+            Params::signet(Some(challenge.with_context(|| format!("-signetchallenge must be hex, not '{hex}'."))?))
         }
         _ => Params::named(network).context("no such network")?,
     };
     for setting in conf.all("testactivationheight") {
-        let height = setting.split_once('@').and_then(|(name, height)| Some((name, height.parse::<u32>().ok()?)));
-        let Some((name, height)) = height.filter(|_| network == "regtest") else {
+        let Some((name, height)) = setting.split_once('@').filter(|_| network == "regtest") else {
             bail!("Invalid format ({setting}) for -testactivationheight=name@height.");
         };
+        let height = height.parse::<u32>().ok().filter(|height| *height < i32::MAX.unsigned_abs());
+        let height = height
+            .with_context(|| format!("Invalid height value ({setting}) for -testactivationheight=name@height."))?;
         match name {
             "segwit" => params.segwit_height = height,
             "bip34" => params.headers.bip34_height = height,
@@ -317,11 +332,21 @@ fn rpc_addresses(conf: &Conf, params: &Params) -> Result<Vec<SocketAddr>> {
     Ok(all)
 }
 
+/// Where nothing else is said, clients of this machine come in by its address of version 6 as well, if it has one.
+fn second_rpc_address(conf: &Conf, listen: &[Listen]) -> Option<Listen> {
+    let chosen = !conf.all("rpcbind").is_empty() && !conf.all("rpcallowip").is_empty();
+    let first = listen.iter().find(|one| one.door == RPC_DOOR && one.addr.is_ipv4()).filter(|_| !chosen)?;
+    let addr = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), first.addr.port());
+    // Many machines have none, and a node serves them all the same.
+    TcpListener::bind(addr).is_ok().then_some(Listen { door: RPC_DOOR, addr })
+}
+
 /// What does not fit together, before anything begins.
 fn check(conf: &Conf) -> Result<()> {
     if (conf.is_set("bind") || conf.is_set("whitebind")) && !conf.is_on("listen", true) {
         bail!("Cannot set -bind or -whitebind together with -listen=0");
     }
+    said(conf.check_log_levels())?;
     if said(conf.number("peertimeout"))?.is_some_and(|seconds| seconds <= 0) {
         bail!("peertimeout must be a positive integer.");
     }
@@ -494,7 +519,7 @@ fn p2p_config(conf: &Conf, params: &Params) -> Result<p2p::Config> {
         force_seeds: conf.is_on("forcednsseed", false),
         prune: prune(conf)?.is_some(),
         user_agent: agent,
-        verbose: conf.all("debug").iter().any(|category| matches!(category.as_str(), "" | "1" | "all" | "net")),
+        verbose: said(conf.categories())?.iter().any(|category| category == "net"),
     })
 }
 
@@ -545,9 +570,18 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
         address_type: conf.get("addresstype").unwrap_or(otherwise.address_type),
         change_type: conf.get("changetype"),
         reject_long_chains: conf.is_on("walletrejectlongchains", true),
+        chain_max: usize::try_from(number("limitancestorcount", 25)?)?,
+        cluster_max: usize::try_from(number("limitdescendantcount", 25)?)?,
         broadcast: conf.is_on("walletbroadcast", true),
         avoid_partial_spends: conf.is_on("avoidpartialspends", false),
     }))
+}
+
+/// Where the clock stands still, if it does.
+fn mock_time(conf: &Conf) -> Result<Option<u64>> {
+    let time = said(conf.number("mocktime"))?.unwrap_or(0);
+    let time = u64::try_from(time).with_context(|| format!("-mocktime={time} is before 1970"))?;
+    Ok((time > 0).then_some(time))
 }
 
 /// Which old blocks are thrown away, if any.
@@ -600,7 +634,7 @@ fn config(
         rest: conf.is_on("rest", false),
         wallets: !conf.is_on("disablewallet", false),
         zmq: told,
-        log_categories: conf.all("debug"),
+        log_categories: said(conf.categories())?,
         relay_fee_min: mempool.relay_rate_min,
         relay_fee_incremental: mempool.incremental_rate,
         mempool_bytes_max: mempool.size_max,
@@ -611,6 +645,12 @@ fn config(
         relay_transactions: !p2p.blocks_only,
         tip_age_max: p2p.tip_age_max,
         deprecated: conf.all("deprecatedrpc"),
+        block_version: said(conf.number("blockversion"))?
+            .filter(|_| params.mine_on_demand)
+            .map(i32::try_from)
+            .transpose()
+            .context("-blockversion is a number of 32 bits")?,
+        ban_seconds: weight("bantime", otherwise.ban_seconds)?,
     };
     let mut allow = Vec::new();
     for text in conf.all("rpcallowip") {
@@ -618,7 +658,11 @@ fn config(
         allow.push(subnet);
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let filters = conf.get("blockfilterindex").is_some_and(|kind| kind != "0");
+    let filters = match conf.get("blockfilterindex").as_deref() {
+        None | Some("0") => false,
+        Some("" | "1" | "basic") => true,
+        Some(other) => bail!("Unknown -blockfilterindex value {other}."),
+    };
     if conf.is_on("peerblockfilters", false) && !filters {
         bail!("Cannot set -peerblockfilters without -blockfilterindex.");
     }
@@ -652,6 +696,7 @@ fn config(
         persist_mempool: conf.is_on("persistmempool", true),
         wallet: wallet_options(conf)?,
         outside: None,
+        mock_time: mock_time(conf)?,
         seed: secrets::random()?,
         folder: own.display().to_string(),
     })

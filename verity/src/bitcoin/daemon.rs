@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,18 +41,21 @@ pub(crate) struct Listen {
 /// `debug.log`: each line with its moment, in UTC.
 #[derive(Debug)]
 pub(crate) struct DebugLog {
-    file: File,
+    /// None with `-nodebuglogfile`.
+    file: Option<File>,
     micros: bool,
     clock: HostClock,
     console: bool,
 }
 
 impl DebugLog {
-    /// Appends to the file.
-    pub(crate) fn open(path: &Path, micros: bool, console: bool) -> Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.map_err(|_| anyhow::anyhow!("Could not open debug log file {}", path.display()))?;
-        Ok(Self { file, micros, clock: HostClock::new(), console })
+    /// Appends to the file, if there is to be one: what it says is nobody else's business.
+    pub(crate) fn open(path: Option<&Path>, micros: bool, console: bool) -> Result<Self> {
+        let open = |path: &Path| {
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+            file.map_err(|_| anyhow::anyhow!("Could not open debug log file {}", path.display()))
+        };
+        Ok(Self { file: path.map(open).transpose()?, micros, clock: HostClock::new(), console })
     }
 }
 
@@ -68,7 +72,7 @@ impl Log for DebugLog {
         let category = if category.is_empty() { String::new() } else { format!("[{category}] ") };
         let line = format!("{moment} {category}{text}\n");
         // A log that cannot be written stops nobody.
-        let _ = self.file.write_all(line.as_bytes());
+        let _ = self.file.as_mut().map(|file| file.write_all(line.as_bytes()));
         if self.console {
             print!("{line}");
         }
@@ -158,7 +162,9 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
+        // Keys are nobody else's business.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.with_context(|| format!("cannot create {}", path.display()))?;
         let lock = File::create(path.join(".lock")).with_context(|| format!("cannot write to {}", path.display()))?;
         if lock.try_lock().is_err() {
             bail!("Cannot obtain a lock on directory {}. Verity is probably already running.", path.display());
@@ -184,7 +190,26 @@ pub(super) fn pause(span: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use super::moment;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use verity_bitcoin::session::Log as _;
+
+    use super::{DebugLog, Folder, moment};
+
+    #[test]
+    fn what_a_node_keeps_is_for_its_own_user() {
+        let place = tempfile::tempdir().expect("a folder");
+        let own = place.path().join("a/regtest");
+        let mode = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        let _folder = Folder::open(&own).expect("it is made");
+        assert_eq!((mode(&own), mode(&place.path().join("a"))), (0o700, 0o700));
+        let path = own.join("debug.log");
+        DebugLog::open(None, false, false).expect("no file").line("", "a");
+        assert!(!path.exists());
+        DebugLog::open(Some(&path), false, false).expect("a file").line("net", "a");
+        assert_eq!(mode(&path), 0o600);
+        assert!(std::fs::read_to_string(&path).expect("a file").ends_with("Z [net] a\n"));
+    }
 
     #[test]
     fn moments_are_civil() {

@@ -80,7 +80,7 @@ impl Member {
         };
         let log_path = own.join("debug.log");
         let log: Box<dyn Log> = match folder {
-            Some(_) => Box::new(DebugLog::open(&log_path, false, false)?),
+            Some(_) => Box::new(DebugLog::open(Some(&log_path), false, false)?),
             None => Box::new(NoLog),
         };
         let shown: &Path = if folder.is_some() { &log_path } else { Path::new("") };

@@ -119,8 +119,11 @@ mod tests {
     #[test]
     fn commands_that_hang_hold_up_nobody_and_what_is_too_much_is_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
-        let end = folder.path().join("end");
-        let alert = format!("until [ -e {} ]; do sleep 0.01; done; echo %s", end.display());
+        let (end, ended) = (folder.path().join("end"), folder.path().join("ended"));
+        std::fs::write(&ended, "").expect("there is room");
+        // Whatever becomes of this test, nothing of it runs for long.
+        let until = |is: String| format!("n=0; until {is} || [ $n = 3000 ]; do sleep 0.01; n=$((n+1)); done");
+        let alert = format!("{}; echo %s >> {}", until(format!("[ -e {} ]", end.display())), ended.display());
         let mut shell = Shell::with(Commands { alert, ..Commands::default() }, 2, 3).expect("threads");
         for _ in 0..6 {
             shell.notify(&Notice::Warning("all is lost".to_owned()));
@@ -128,5 +131,8 @@ mod tests {
         assert!(shell.full, "two run at most, and three wait");
         run_all(&[format!("touch {}", end.display())]);
         assert!(end.exists(), "it waits for what runs at the end");
+        run_all(&[until(format!("[ \"$(wc -l < {})\" -ge 3 ]", ended.display()))]);
+        let told = std::fs::read_to_string(&ended).expect("it is there");
+        assert!(told.lines().all(|line| line == "all is lost") && told.lines().count() <= 5, "{told}");
     }
 }

@@ -58,6 +58,7 @@ fn pages_of_others_are_seen() {
     let safe = |head: &str| only_request(format!("{head}\r\n\r\n").as_bytes()).is_rebind_safe();
     assert!(safe("GET / HTTP/1.1\r\nHost: localhost:1"));
     assert!(safe("GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: http://localhost:3000"));
+    assert!(safe("GET / HTTP/1.1\r\nHost: ::1"), "as clients write it that mean [::1]");
     assert!(!safe("GET / HTTP/1.1\r\nHost: evil.example"), "a name that was rebound");
     assert!(!safe("GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example"));
     assert!(!safe("GET / HTTP/1.1\r\nHost: localhost\r\nOrigin: null"));

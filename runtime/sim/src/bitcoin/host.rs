@@ -62,6 +62,7 @@ impl Hosted {
             white: Vec::new(),
             rpc: RpcConfig { auth, ..RpcConfig::default() },
             rpc_allow: Vec::new(),
+            mock_time: None,
             outside: None,
             zmq: Vec::new(),
             index: IndexOptions { transactions: node.0 % 2 == 1, ..IndexOptions::default() },

@@ -187,6 +187,10 @@ impl Chain {
         report: &mut dyn FnMut(&str),
     ) -> Result<Self, ChainError> {
         let unread = reindex::prepare(disk.as_ref(), config.reindex, config.prune.is_some())?;
+        if !unread && !disk.exists(store::INDEX_FILE)? && disk.exists(&store::block_file(0))? {
+            // The index is there before any block. Without it, all blocks would be taken for what a crash left behind.
+            return Err(ChainError::Rebuild("Error initializing block database".to_owned()));
+        }
         let (store, kept) = Store::open(Arc::clone(disk), params.magic, config.small_files)?;
         disk.create_dir(CHAINSTATE)?;
         let path = COINS_FILE.to_owned();

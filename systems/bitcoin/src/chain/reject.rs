@@ -52,6 +52,9 @@ pub enum ChainError {
     /// What it stored is not what it wrote.
     #[error("{0}")]
     Corrupt(String),
+    /// What it stored is no use as it is, and an operator decides what becomes of it.
+    #[error("{0}.\nPlease restart with -reindex or -reindex-chainstate to recover.")]
+    Rebuild(String),
     /// Two ways to judge a script do not agree.
     #[error(
         "input {input} of {txid}: the library says {library}, the interpreter {own}; nothing can be trusted from here on"

@@ -458,3 +458,22 @@ fn equal_neighbours_and_stray_witnesses_are_mutations() {
     let why = "unexpected-witness, CheckWitnessMalleation : unexpected witness data found";
     assert_eq!(mutation(&stray, true).as_deref(), Some(why));
 }
+
+#[test]
+fn without_its_index_no_block_is_thrown_away() {
+    let disk = MemoryDisk::new();
+    let mut chain = open(&disk);
+    let genesis = chain.entry(chain.tip()).header;
+    let block = mined(chain.params(), &genesis, 1, 0, &[]);
+    chain.accept_block(&block, NOW, true, &mut Vec::new()).expect("a disk").expect("it holds");
+    chain.flush().expect("a disk");
+    drop(chain);
+    let dynamic: Arc<dyn Disk> = Arc::new(disk);
+    dynamic.remove(super::store::INDEX_FILE).expect("it is there");
+    let open = |config| Chain::open(&dynamic, Params::regtest(), config);
+    let refused = open(ChainConfig::default()).expect_err("blocks without an index");
+    assert!(matches!(refused, ChainError::Rebuild(_)), "{refused}");
+    assert!(refused.to_string().ends_with("Please restart with -reindex or -reindex-chainstate to recover."));
+    let chain = open(ChainConfig { reindex: Some(Reindex::All), ..ChainConfig::default() }).expect("it is made anew");
+    assert_eq!(chain.height(), 1);
+}

@@ -152,7 +152,7 @@ fn reject(kind: TxRejectKind, reason: &str) -> Refusal {
 
 /// An operator's bound, in satoshi per 1,000 vbytes.
 pub(super) fn rate_max(options: &AcceptOptions) -> Option<u64> {
-    options.fee_rate_max.map(|rate| rate.to_sat_per_kwu().saturating_mul(4))
+    options.fee_rate_max
 }
 
 impl Mempool {

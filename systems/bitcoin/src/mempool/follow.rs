@@ -2,9 +2,9 @@
 //!
 //! - upon a block: what it has waits no longer, and what spends the same as one of its transactions goes, with all that rests
 //!   on it;
-//! - upon blocks that count no more: their transactions come back, the oldest first, without regard to fees. One that does not
-//!   come back takes along what rests on it. Then those that waited before are tied to those that came back, and what makes
-//!   a cluster too large by that goes, the worst first;
+//! - upon blocks that count no more: their transactions come back, the oldest first and no more than 20 megabytes of them,
+//!   without regard to fees. One that does not come back takes along what rests on it. Then those that waited before are tied
+//!   to those that came back, and what makes a cluster too large by that goes, the worst first;
 //! - upon the end of it: whatever could not be in the next block goes.
 //!
 //! Deliberately absent: the rules of version 3, which a reorganisation may leave broken.
@@ -16,10 +16,16 @@ use bitcoin::block::Block;
 use bitcoin::{OutPoint, Transaction, Txid};
 
 use super::accept::{Request, answer};
+use super::room;
 use super::view::View;
 use super::{Mempool, MempoolEntry, MempoolEvent};
 use crate::chain::ChainError;
 use crate::chain::transaction::{COINBASE_MATURITY, SequenceLocks, is_final};
+
+/// Of the blocks that count no more no more bytes of memory come back than this.
+const HELD_BYTES_MAX: u64 = 20_000_000;
+/// What one of their transactions takes beside itself.
+const HELD_BYTES: u64 = 96;
 
 impl Mempool {
     /// Upon a block that was connected.
@@ -64,11 +70,13 @@ impl Mempool {
         events: &mut Vec<MempoolEvent>,
     ) -> Result<(), ChainError> {
         let request = Request { bypass: true, ..Request::single(now) };
-        let mut back = Vec::new();
+        let (mut back, mut held) = (Vec::new(), 0);
         for tx in blocks.iter().rev().flat_map(|block| &block.txdata) {
             let txid = tx.compute_txid();
-            let comes_back =
-                !tx.is_coinbase() && answer(self.accept_one(chain, &Arc::new(tx.clone()), &request, events))?.is_ok();
+            held += room::usage(tx) + HELD_BYTES;
+            let comes_back = held <= HELD_BYTES_MAX
+                && !tx.is_coinbase()
+                && answer(self.accept_one(chain, &Arc::new(tx.clone()), &request, events))?.is_ok();
             if comes_back {
                 back.push(txid);
             } else {

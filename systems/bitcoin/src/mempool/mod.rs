@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use bitcoin::{Amount, FeeRate, OutPoint, Transaction, Txid, Wtxid};
+use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
 
 mod accept;
 mod bump;
@@ -108,8 +108,8 @@ pub enum TxRejectKind {
 pub struct AcceptOptions {
     /// Say what would be, and leave all as it is.
     pub test: bool,
-    /// By the operator: no fee above it (`maxfeerate`); `None` for no bound.
-    pub fee_rate_max: Option<FeeRate>,
+    /// By the operator: no fee above it, in satoshi per 1,000 vbytes (`maxfeerate`); `None` for no bound.
+    pub fee_rate_max: Option<u64>,
 }
 
 /// What a transaction came to.
@@ -145,6 +145,11 @@ pub enum MempoolEvent {
         sequence: u64,
         /// Why: `replaced`, `conflict`, `expiry`, `sizelimit`, `reorg`.
         reason: &'static str,
+    },
+    /// This went, into a block or not, and no peer had fetched it.
+    Unsent {
+        /// Which.
+        txid: Txid,
     },
 }
 
@@ -296,7 +301,9 @@ impl Mempool {
         }
         self.by_wtxid.remove(&entry.wtxid);
         self.by_time.remove(&(entry.time, *txid));
-        self.unbroadcast.remove(txid);
+        if self.unbroadcast.remove(txid) {
+            events.push(MempoolEvent::Unsent { txid: *txid });
+        }
         self.total_size -= entry.vsize;
         self.total_fee -= entry.fee.to_sat();
         self.inner_usage -= room::usage(&entry.tx);

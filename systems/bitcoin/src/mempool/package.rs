@@ -314,9 +314,13 @@ impl Mempool {
         }
         let mut outcome = PackageOutcome::default();
         for candidate in &candidates {
-            let failed = |reject| Stop::Outcome(PackageOutcome::one_failed(candidate.wtxid, reject));
-            run_scripts(candidate, STANDARD_FLAGS).map_err(failed)?;
-            self.run_for_blocks(candidate, chain.script_flags()).map_err(failed)?;
+            let scripts = run_scripts(candidate, STANDARD_FLAGS);
+            if let Err(reject) = scripts.and_then(|()| self.run_for_blocks(candidate, chain.script_flags())) {
+                let mut stopped = PackageOutcome::one_failed(candidate.wtxid, reject);
+                // Of a package that is only tested, those before it are known to be good.
+                stopped.txs.extend(outcome.txs.into_iter().filter(|_| request.test));
+                return Err(Stop::Outcome(stopped));
+            }
             let together = request.package_rates;
             let accepted = Accepted {
                 replaced: Vec::new(),

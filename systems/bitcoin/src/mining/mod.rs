@@ -51,6 +51,8 @@ pub struct TemplateOptions {
     pub use_mempool: bool,
     /// Left free in the coinbase's weight (`-blockreservedweight`).
     pub reserved_weight: u64,
+    /// The block's version, if an operator has set one (`-blockversion`).
+    pub version: Option<i32>,
 }
 
 impl Default for TemplateOptions {
@@ -61,6 +63,7 @@ impl Default for TemplateOptions {
             fee_rate_min: 1,
             use_mempool: true,
             reserved_weight: 8_000,
+            version: None,
         }
     }
 }
@@ -108,7 +111,9 @@ pub fn assemble(chain: &Chain, mempool: &Mempool, now: u64, options: &TemplateOp
     }
     let txdata = std::iter::once(coinbase).chain(chosen.entries.into_iter().map(|entry| entry.tx)).collect();
     let header = Header {
-        version: BlockVersion::from_consensus(signal::version(chain.tree(), tip, chain.params())),
+        version: BlockVersion::from_consensus(
+            options.version.unwrap_or_else(|| signal::version(chain.tree(), tip, chain.params())),
+        ),
         prev_blockhash: chain.entry(tip).hash,
         merkle_root: TxMerkleNode::all_zeros(),
         time: u32::try_from(now).unwrap_or(u32::MAX).max(time_min(chain, tip)),

@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use client::client_help;
 
+use super::rpc::CATEGORIES;
+
 /// What a flag may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
@@ -49,7 +51,7 @@ const FLAGS: &[Flag] = &[
     ("alertnotify", All, "Run this command upon a warning (%s: its text)"),
     ("asmap", All, ""),
     ("assumevalid", All, "Take the scripts of this block and those below it to be good (0: check all)"),
-    ("bantime", All, ""),
+    ("bantime", All, "Ban for so many seconds if nothing is said (default: 86400)"),
     ("bind", Network, "Listen for peers at this address (<addr>[:<port>][=onion])"),
     ("blockfilterindex", All, "Keep filters of blocks (BIP 158; default: 0)"),
     ("blockmaxweight", All, "Make no block heavier than this (default: 4000000)"),
@@ -63,7 +65,7 @@ const FLAGS: &[Flag] = &[
     ("blocksdir", All, ""),
     ("blocksonly", All, "Take no transactions from peers (default: 0)"),
     ("blocksxor", All, ""),
-    ("blockversion", All, ""),
+    ("blockversion", All, "Blocks that are made have this version (regtest only)"),
     ("bytespersigop", All, "A signature operation counts as so many bytes at least (default: 20)"),
     ("capturemessages", All, ""),
     ("chain", All, "Use the chain <chain>: main, test, testnet4, signet, regtest (default: main)"),
@@ -112,11 +114,11 @@ const FLAGS: &[Flag] = &[
     ("incrementalrelayfee", All, "A replacement pays for itself by this rate, in BTC/kvB (default: 0.000001)"),
     ("insecure", All, "Take calls from beyond this machine, although passwords are sent in the clear (default: 0)"),
     ("keypool", All, ""),
-    ("limitancestorcount", All, ""),
+    ("limitancestorcount", All, "No wallet spends what waits behind so many others (default: 25)"),
     ("limitancestorsize", All, ""),
     ("limitclustercount", All, "Take no transaction into a cluster of more than this many (default: 64)"),
     ("limitclustersize", All, "Take no transaction into a larger cluster, in kvB (default: 101)"),
-    ("limitdescendantcount", All, ""),
+    ("limitdescendantcount", All, "No wallet spends what waits among so many that hang together (default: 25)"),
     ("limitdescendantsize", All, ""),
     ("listen", All, "Take connections of peers (default: 1, unless -connect)"),
     ("listenonion", All, ""),
@@ -261,6 +263,8 @@ pub struct Conf {
     section: &'static str,
     /// What is odd and no error.
     pub warnings: Vec<String>,
+    /// What is not followed, and the operator is to see at once.
+    pub ignored: Vec<String>,
 }
 
 /// `-noname=0` turns on, and `-noname` off.
@@ -268,6 +272,10 @@ fn negated(name: &str, value: Option<&str>) -> Option<(&'static str, String)> {
     let (known, ..) = flag(name.strip_prefix("no")?)?;
     let on = value.is_some_and(|value| !is_true(value));
     Some((known, if on { "1" } else { "0" }.to_owned()))
+}
+
+fn is_category(word: &str) -> bool {
+    matches!(word, "" | "1" | "all" | "libevent") || CATEGORIES.contains(&word)
 }
 
 fn is_true(value: &str) -> bool {
@@ -307,6 +315,11 @@ impl Conf {
                 Some((known, ..)) => Some((*known, value.unwrap_or_default().to_owned())),
                 None => negated(name, value),
             };
+            if flag(name).is_none() && value.is_some_and(|value| !is_true(value)) && found.is_some() {
+                let plain = name.trim_start_matches("no");
+                let value = value.unwrap_or_default();
+                conf.warnings.push(format!("Parsed potentially confusing double-negative -{plain}={value}"));
+            }
             let (known, value) = found
                 .filter(|(known, _)| known_here(known))
                 .ok_or_else(|| format!("Error parsing command line arguments: Invalid parameter {arg}"))?;
@@ -340,10 +353,17 @@ impl Conf {
     ) -> Result<(), String> {
         self.parse(text, "bitcoin.conf")?;
         self.section = self.network()?;
-        for path in self.all("includeconf") {
-            let text = read(&path).map_err(|_| format!("Failed to include configuration file {path}"))?;
-            self.parse(&text, &path)?;
+        let included = self.all("includeconf");
+        for path in &included {
+            let missing = |_| format!("Error reading configuration file: Failed to include configuration file {path}");
+            let text = read(path).map_err(missing)?;
+            self.parse(&text, path)?;
         }
+        // One level is enough for everybody, and what includes itself would have no end.
+        let mut nested = self.all("includeconf");
+        nested.retain(|path| !included.contains(path));
+        let words = |path| format!("-includeconf cannot be used from included files; ignoring -includeconf={path}");
+        self.ignored = nested.into_iter().map(words).collect();
         self.section = self.network()?;
         Ok(())
     }
@@ -464,6 +484,54 @@ impl Conf {
         self.get(name).map_or(otherwise, |value| is_true(&value))
     }
 
+    /// Which categories are logged, as they are said: what stands before the last `0` or `none` counts no more.
+    ///
+    /// # Errors
+    /// One is unknown.
+    pub fn categories(&self) -> Result<Vec<String>, String> {
+        for name in ["debug", "debugexclude"] {
+            if let Some(word) = self.said_categories(name).iter().find(|word| !is_category(word)) {
+                return Err(format!("Unsupported logging category -{name}={word}."));
+            }
+        }
+        let excluded = self.said_categories("debugexclude");
+        let all = self.said_categories("debug");
+        let every = all.iter().any(|word| matches!(word.as_str(), "" | "1" | "all"));
+        let named = |word: &&&str| every || all.iter().any(|said| said == **word);
+        let left = CATEGORIES.iter().filter(named).filter(|word| !excluded.iter().any(|said| said == *word));
+        Ok(left.map(|word| (*word).to_owned()).collect())
+    }
+
+    /// Judges what `-loglevel` says, for all categories or for one.
+    ///
+    /// # Errors
+    /// There is no such level, or no such category.
+    pub fn check_log_levels(&self) -> Result<(), String> {
+        let is_level = |word: &str| matches!(word, "info" | "debug" | "trace");
+        for word in self.all("loglevel") {
+            match word.split_once(':') {
+                Some((category, level)) if is_category(category) && is_level(level) => {}
+                Some(_) => return Err(format!("Unsupported category-specific logging level -loglevel={word}.")),
+                None if is_level(&word) => {}
+                None => {
+                    return Err(format!(
+                        "Unsupported global logging level -loglevel={word}. Valid values: info, debug, trace."
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn said_categories(&self, name: &str) -> Vec<String> {
+        let command = self.command.get(name).into_iter().flatten();
+        let mut all: Vec<String> = command.chain(self.of_file(name)).cloned().collect();
+        if let Some(last) = all.iter().rposition(|word| matches!(word.as_str(), "0" | "none")) {
+            all.drain(..=last);
+        }
+        all
+    }
+
     /// A whole number.
     ///
     /// # Errors
@@ -564,7 +632,8 @@ mod tests {
         assert!(conf.all("connect").is_empty() && conf.is_set("connect"));
         assert!(conf.is_on("debug", false));
         assert_eq!(conf.all("addnode"), ["b"]);
-        assert_eq!(conf.warnings, ["Ignoring unknown configuration value unheard"]);
+        let double = "Parsed potentially confusing double-negative -debug=0";
+        assert_eq!(conf.warnings, [double, "Ignoring unknown configuration value unheard"]);
     }
 
     #[test]
@@ -582,6 +651,47 @@ mod tests {
         let conf = Conf::from_command_line(["-maxconnections=many", "-minrelaytxfee=0.00001"]).expect("flags");
         assert_eq!(conf.number("maxconnections"), Err("Invalid value for -maxconnections=<n>: 'many'".to_owned()));
         assert_eq!(conf.amount("minrelaytxfee"), Ok(Some(1_000)));
+    }
+
+    #[test]
+    fn categories_count_from_the_last_none_on() {
+        let said = |args: &[&str]| Conf::from_command_line(args.iter().copied()).expect("flags").categories();
+        assert_eq!(said(&["-debug=abc"]), Err("Unsupported logging category -debug=abc.".to_owned()));
+        assert_eq!(said(&["-debugexclude=abc"]), Err("Unsupported logging category -debugexclude=abc.".to_owned()));
+        for off in ["-debug=0", "-debug=none", "-nodebug"] {
+            let left = said(&["-debug=http", "-debug=abc", off, "-debug=rpc", "-debug=net"]);
+            assert_eq!(left, Ok(vec!["net".to_owned(), "rpc".to_owned()]));
+        }
+        let level = |arg: &str| Conf::from_command_line([arg]).expect("a flag").check_log_levels();
+        assert_eq!((level("-loglevel=trace"), level("-loglevel=net:debug")), (Ok(()), Ok(())));
+        for wrong in ["-loglevel=abc", "-loglevel=net:abc", "-loglevel=net:info:abc", "-loglevel=abc:info"] {
+            assert!(level(wrong).is_err_and(|words| words.contains(wrong)), "{wrong}");
+        }
+        let most = said(&["-debug", "-debugexclude=net"]).expect("known");
+        assert!(most.len() + 1 == CATEGORIES.len() && !most.contains(&"net".to_owned()));
+    }
+
+    #[test]
+    fn an_included_file_includes_no_other() {
+        let mut conf = Conf::from_command_line([]).expect("no flags");
+        let text = |path: &str| match path {
+            "a" => Ok("rest=1\nincludeconf=b\n".to_owned()),
+            _ => Err(String::new()),
+        };
+        conf.read_file("includeconf=a\n", &mut |path| text(path)).expect("files");
+        assert!(conf.is_on("rest", false));
+        let mut other = Conf::from_command_line([]).expect("no flags");
+        let missing = other.read_file("includeconf=c\n", &mut |path| text(path)).expect_err("no such file");
+        assert!(missing.ends_with("Failed to include configuration file c"), "{missing}");
+        let words = "-includeconf cannot be used from included files; ignoring -includeconf=b";
+        assert_eq!(conf.ignored, [words]);
+    }
+
+    #[test]
+    fn a_double_no_is_warned_of() {
+        let conf = Conf::from_command_line(["-nolisten=0", "-noserver", "-nodns=1"]).expect("flags");
+        assert_eq!(conf.warnings, ["Parsed potentially confusing double-negative -listen=0"]);
+        assert!(conf.is_on("listen", false) && !conf.is_on("dns", true));
     }
 
     #[test]

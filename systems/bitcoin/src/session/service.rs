@@ -33,7 +33,7 @@ use super::warnings::Warnings;
 use super::zmq::{Publisher, Subscriber, Topic};
 use crate::chain::{Chain, ChainConfig, ChainError, ChainEvent};
 use crate::index::{Index, IndexOptions};
-use crate::mempool::{LoadOptions, Mempool, MempoolOptions};
+use crate::mempool::{LoadOptions, Mempool, MempoolEvent, MempoolOptions};
 use crate::mutant::Mutant;
 use crate::node::{Event, Node};
 use crate::params::Params;
@@ -54,6 +54,11 @@ pub const WHITE_DOOR: Door = Door(1_000);
 const FLUSH_EVERY: Nanos = Nanos::from_millis(1_000);
 /// What takes longer to write (the mempool, known addresses) so often.
 const SAVE_EVERY: Nanos = Nanos::from_millis(15 * 60 * 1_000);
+/// No block is further ahead of the clock, in seconds.
+const FUTURE_MAX: u64 = 2 * 60 * 60;
+const FROM_THE_FUTURE: &str = "The block database contains a block which appears to be from the future. This may be due \
+                               to your computer's date and time being set incorrectly. Only rebuild the block database if \
+                               you are sure that your computer's date and time are correct";
 /// So many inputs are audited before anything else has its turn.
 const AUDITS: usize = 16;
 /// Between audits, while some wait.
@@ -121,6 +126,8 @@ pub struct BitcoinConfig {
     pub wallet: Option<WalletOptions>,
     /// All that the machine has, for backups of wallets and mempools to load; none if they stay in the node's folder.
     pub outside: Option<Arc<dyn Disk>>,
+    /// The time to begin at, in seconds since 1970; the clock's if there is none (`-mocktime`).
+    pub mock_time: Option<u64>,
     /// Secret, and never used twice.
     pub seed: [u8; 32],
     /// Where `debug.log` is, for people.
@@ -225,9 +232,14 @@ impl BitcoinService {
         now: Now,
         mut log: Box<dyn Log>,
     ) -> Result<Self, ChainError> {
-        let wall = now.wall_ms().0 / 1_000;
+        let wall = config.mock_time.unwrap_or(now.wall_ms().0 / 1_000);
         let chain = Chain::open_telling(disk, config.params, config.chain, &mut |line| log.line("", line))?;
         let mut node = Node::new(chain, Mempool::new(config.mempool), wall)?;
+        node.set_mock_time(config.mock_time);
+        let tip = node.chain().entry(node.chain().tip());
+        if tip.height > 0 && u64::from(tip.header.time) > wall + FUTURE_MAX {
+            return Err(ChainError::Rebuild(FROM_THE_FUTURE.to_owned()));
+        }
         let index = Index::open(disk, node.chain(), config.index)?;
         let index = SharedIndex(Arc::new(Mutex::new(index)));
         let magic = node.chain().params().magic;
@@ -456,6 +468,7 @@ impl BitcoinService {
         let scheduled = self.rpc.take_scheduled();
         if scheduled > 0 {
             self.peers.on_scheduled(scheduled);
+            self.save_at = Mono(self.save_at.0.saturating_sub(scheduled.saturating_mul(1_000_000_000)));
         }
         // Whom an operator bans stays banned.
         if let Err(error) = self.save_bans() {
@@ -573,6 +586,7 @@ impl BitcoinService {
 
     /// Indexes, and the log.
     fn note(&mut self, events: &[Event]) -> Result<(), ChainError> {
+        let mut crowded_out = 0_usize;
         for event in events {
             match event {
                 Event::Chain(ChainEvent::Connected { id, block, undo }) => {
@@ -594,8 +608,20 @@ impl BitcoinService {
                     self.log.line("", &format!("Block validation error: {reject}"));
                     self.log.line("", &text);
                 }
+                Event::Mempool(MempoolEvent::Removed { reason: "sizelimit", .. }) => crowded_out += 1,
+                Event::Mempool(MempoolEvent::Unsent { txid }) if self.rpc.logs("mempool") => {
+                    let text = format!(
+                        "Removed {txid} from set of unbroadcast txns before confirmation that txn was sent out"
+                    );
+                    self.log.line("mempool", &text);
+                }
                 _ => {}
             }
+        }
+        if crowded_out > 0 && self.rpc.logs("mempool") {
+            let rate = self.node.mempool().rolling_rate(self.node.time());
+            let text = format!("Removed {crowded_out} txn, rolling minimum fee bumped to {rate} sat/kvB");
+            self.log.line("mempool", &text);
         }
         Ok(())
     }
@@ -632,6 +658,12 @@ impl BitcoinService {
             let time = self.node.time();
             if let Some(wallets) = &mut self.wallets {
                 wallets.on_time(time);
+                // A node that does not know the network's chain cannot say what is confirmed.
+                if !self.peers.is_initial_block_download() {
+                    let peers = &mut self.peers;
+                    let words = wallets.resend(&mut self.node, &mut |tx| peers.broadcast(tx))?;
+                    words.iter().for_each(|line| self.log.line("", line));
+                }
             }
             if std::mem::take(&mut self.changed) || self.node.chain().is_dirty() {
                 self.flush()?;
@@ -676,6 +708,8 @@ impl BitcoinService {
         self.save_bans()?;
         let time = self.node.time();
         self.node.mempool().estimator().store(disk.as_ref(), FEES_FILE, time)?;
+        let text = format!("Flushed fee estimates to {}/{FEES_FILE}.", self.folder.places.path);
+        self.log.line("", &text);
         if self.persist_mempool {
             self.node.mempool().dump(disk.as_ref(), MEMPOOL_FILE, self.folder.key)?;
         }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness, absolute, transaction};
+use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, absolute, transaction};
 use fastrand::Rng;
 
 use super::coins::{Asked, Coin};
@@ -16,6 +16,7 @@ use super::secret::Entropy;
 use super::select::{Candidate, Target, change_goal, choose};
 use super::size::{InputWeight, frame_weight, input_weight};
 use super::state::Wallet;
+use super::truc::{TRUC_CHILD_WEIGHT_MAX, TRUC_VERSION, TRUC_WEIGHT_MAX, spendable, version_mismatch};
 use super::{WalletOptions, source::KINDS};
 use crate::chain::is_unspendable;
 use crate::mempool::{Mempool, dust_threshold, fee_at};
@@ -25,6 +26,10 @@ use crate::session::rpc::render::script::Template;
 
 /// No heavier transaction is relayed.
 const WEIGHT_MAX: u64 = 400_000;
+const TOO_HEAVY: &str = "The inputs size exceeds the maximum weight. Please try sending a smaller amount or manually \
+                         consolidating your wallet's UTXOs";
+const CHAIN_TOO_LONG: &str = "Unconfirmed UTXOs are available, but spending them creates a chain of transactions that will \
+                              be rejected by the mempool";
 /// A tip older than so many seconds is none to bind a lock time to.
 const TIP_AGE_MAX: u64 = 8 * 60 * 60;
 
@@ -75,9 +80,6 @@ pub(crate) struct Plan {
     /// Inputs and outputs stay in their order.
     pub(crate) weight_max: Option<u64>,
 }
-
-/// May a coin be chosen, by its age?
-type Eligible = fn(&Coin) -> bool;
 
 /// Coins that are chosen together, by their places.
 #[derive(Clone, Debug)]
@@ -261,6 +263,9 @@ impl Builder<'_> {
             let own = self.wallet.output(&choice.outpoint).cloned();
             let out = own.or_else(|| choice.out.clone());
             let out = out.ok_or_else(|| format!("Not found pre-selected input {txid}:{vout}"))?;
+            if let Some(words) = version_mismatch(self.wallet, &choice.outpoint, self.plan.version) {
+                return Err(words);
+            }
             // What somebody says is taken to have a witness: one byte more, if it has none.
             let said = choice.weight.map(|weight| InputWeight { weight, witness: true });
             let size = said.or_else(|| self.weight_of(&out)).ok_or_else(|| {
@@ -285,14 +290,27 @@ impl Builder<'_> {
         fee_at(self.rate, weight.div_ceil(4))
     }
 
-    /// Chooses inputs for so much beyond what is preset. None if there is not enough.
+    /// The most that the whole may weigh.
+    fn weight_max(&self) -> u64 {
+        let most = if self.plan.version == TRUC_VERSION { TRUC_WEIGHT_MAX } else { WEIGHT_MAX };
+        self.plan.weight_max.unwrap_or(most).min(most)
+    }
+
+    /// Would one more behind it make a chain that is too long for others?
+    fn ends_a_long_chain(&self, txid: &Txid) -> bool {
+        let mempool = self.node.mempool();
+        let (ancestors, all) = (mempool.ancestors(txid).len() + 1, mempool.cluster_count(txid));
+        ancestors >= self.options.chain_max || all >= self.options.cluster_max
+    }
+
+    /// Chooses inputs for so much beyond what is preset; or why not.
     fn select(
         &mut self,
         missing: i64,
         target: Target,
         preset: &BTreeSet<OutPoint>,
-    ) -> Option<Vec<(Coin, InputWeight)>> {
-        let all = self.wallet.coins(self.plan.asked);
+    ) -> Result<Vec<(Coin, InputWeight)>, &'static str> {
+        let all = spendable(self.wallet, self.node.mempool(), self.plan.asked, self.plan.version);
         let weighed = all.into_iter().filter(|coin| !preset.contains(&coin.outpoint) && coin.solvable);
         let mut coins = Vec::new();
         for coin in weighed {
@@ -303,15 +321,37 @@ impl Builder<'_> {
         let waiting: Vec<OutPoint> =
             coins.iter().filter(|(coin, _)| coin.depth == 0).map(|(coin, _)| coin.outpoint).collect();
         let bumps = self.node.mempool().bump_fees(&waiting, self.rate).unwrap_or_default();
+        // What would make a chain too long is a last resort, or none.
+        let long: BTreeSet<OutPoint> = coins
+            .iter()
+            .filter(|(coin, _)| coin.depth == 0 && self.ends_a_long_chain(&coin.outpoint.txid))
+            .map(|(coin, _)| coin.outpoint)
+            .collect();
+        if self.options.reject_long_chains && !long.is_empty() {
+            let worth = |coins: &[(Coin, InputWeight)]| -> i64 {
+                let fee = |weight: u64| if target.whole { 0 } else { self.fee(weight) };
+                coins.iter().map(|(coin, size)| coin.out.value.to_sat().cast_signed() - fee(size.weight)).sum()
+            };
+            let with_long = worth(&coins);
+            coins.retain(|(coin, _)| !long.contains(&coin.outpoint));
+            if worth(&coins) < missing && with_long > missing {
+                return Err(CHAIN_TOO_LONG);
+            }
+        }
         // Each is tried only if those before it did not do: older first.
-        let eligible: [(Eligible, bool); 5] = [
-            (|coin| coin.depth >= if coin.from_me { 1 } else { 6 }, false),
-            (|coin| coin.depth >= 1, false),
-            (|coin| coin.depth >= if coin.from_me { 0 } else { 1 }, false),
-            (|coin| coin.depth >= if coin.from_me { 0 } else { 1 }, true),
-            (|_| true, true),
+        type Fits<'a> = &'a dyn Fn(&Coin) -> bool;
+        let short = |coin: &Coin| !long.contains(&coin.outpoint);
+        let told = |coin: &Coin| coin.depth >= if coin.from_me { 0 } else { 1 } && short(coin);
+        let eligible: [(Fits<'_>, bool); 6] = [
+            (&|coin| coin.depth >= if coin.from_me { 1 } else { 6 }, false),
+            (&|coin| coin.depth >= 1, false),
+            (&told, false),
+            (&told, true),
+            (&short, true),
+            (&|_| true, true),
         ];
         let bundles = self.bundles(&coins);
+        let mut too_heavy = false;
         for (round, (fits, with_rest)) in eligible.into_iter().enumerate() {
             if round >= 2 && !self.options.spend_unconfirmed && !self.plan.asked.unsafe_too {
                 break;
@@ -334,13 +374,21 @@ impl Builder<'_> {
                 groups.entry(kind).or_default().push(whole);
             }
             let groups: Vec<Vec<Candidate>> = groups.into_values().collect();
-            let wanted = Target { amount: missing, ..target };
+            // From here on it may rest on what waits.
+            let less = if self.plan.version == TRUC_VERSION && round >= 2 {
+                self.weight_max().saturating_sub(TRUC_CHILD_WEIGHT_MAX)
+            } else {
+                0
+            };
+            let weight_max = target.weight_max.saturating_sub(less);
+            let wanted = Target { amount: missing, weight_max, ..target };
             if let Some(chosen) = choose(&groups, &wanted, &mut self.rng) {
                 let places = chosen.iter().flat_map(|one| &bundles[one.at].coins);
-                return Some(places.map(|place| coins[*place].clone()).collect());
+                return Ok(places.map(|place| coins[*place].clone()).collect());
             }
+            too_heavy |= choose(&groups, &Target { weight_max: u64::MAX, ..wanted }, &mut self.rng).is_some();
         }
-        None
+        Err(if too_heavy { TOO_HEAVY } else { "Insufficient funds" })
     }
 
     /// What is chosen as one: each coin by itself, or those of one address together, up to a bound.
@@ -383,11 +431,7 @@ impl Builder<'_> {
             change_fee,
             change_worth: (spend + 1).max(dust.cast_signed()),
             change_goal: change_goal(mean, change_fee, &mut self.rng),
-            weight_max: self
-                .plan
-                .weight_max
-                .unwrap_or(WEIGHT_MAX)
-                .saturating_sub(frame_weight(&outputs, 1, true) + change_size * 4),
+            weight_max: self.weight_max().saturating_sub(frame_weight(&outputs, 1, true) + change_size * 4),
         };
         for input in &inputs {
             amount -= self.worth(input, whole);
@@ -401,8 +445,21 @@ impl Builder<'_> {
                              Please allow other inputs to be automatically selected or include more coins manually";
                 return Err((true, words.into()));
             }
+            if bare_weight(&outputs) >= self.weight_max() {
+                return Err((
+                    false,
+                    "Maximum transaction weight is less than transaction weight without inputs".into(),
+                ));
+            }
+            let no_change = bare_weight(&outputs) + change_size * 4 > self.weight_max();
             let more = self.select(amount.max(0), target, &preset);
-            let more = more.ok_or_else(|| (true, "Insufficient funds".to_owned()))?;
+            let more = more.map_err(|words| match words {
+                TOO_HEAVY if no_change => {
+                    (false, "Maximum transaction weight is too low, can not accommodate change output".to_owned())
+                }
+                TOO_HEAVY => (false, words.to_owned()),
+                _ => (true, words.to_owned()),
+            })?;
             for (coin, size) in more {
                 let input = Input { outpoint: coin.outpoint, out: coin.out, size, sequence: None };
                 left += self.worth(&input, whole);
@@ -417,6 +474,10 @@ impl Builder<'_> {
         if let Some(lock) = self.plan.lock_time {
             return absolute::LockTime::from_consensus(lock);
         }
+        // Whoever says that an input is final wants no lock.
+        if self.plan.inputs.iter().any(|choice| choice.sequence == Some(Sequence::MAX)) {
+            return absolute::LockTime::ZERO;
+        }
         let chain = self.node.chain();
         let tip = chain.entry(chain.tip());
         if u64::from(tip.header.time) + TIP_AGE_MAX < self.node.time() {
@@ -426,6 +487,13 @@ impl Builder<'_> {
         let back = if self.rng.u32(0..10) == 0 { self.rng.u32(0..100) } else { 0 };
         absolute::LockTime::from_consensus(tip.height.saturating_sub(back))
     }
+}
+
+/// What a transaction weighs without inputs, as a client's bound is judged by it: all of it in whole vbytes.
+fn bare_weight(outputs: &[TxOut]) -> u64 {
+    const FRAME: u64 = 10;
+    let count = bitcoin::VarInt::from(outputs.len()).size() as u64;
+    (FRAME + count + outputs.iter().map(|out| out.size() as u64).sum::<u64>()) * 4
 }
 
 fn outputs_of(payments: &[Payment]) -> Vec<TxOut> {
@@ -547,7 +615,7 @@ fn pay(
     change_at: Option<usize>,
 ) -> Result<u64, (bool, String)> {
     let weight = signed_weight(chosen, outputs);
-    if weight > builder.plan.weight_max.unwrap_or(WEIGHT_MAX) {
+    if weight > builder.weight_max() {
         return Err((false, "Transaction too large".into()));
     }
     let waiting: Vec<OutPoint> = chosen.inputs.iter().map(|input| input.outpoint).collect();

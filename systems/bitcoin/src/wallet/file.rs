@@ -47,7 +47,10 @@ pub(crate) enum FileError {
     /// The disk failed.
     #[error("{0}")]
     Disk(String),
-    /// It is something else, or not whole.
+    /// It is something else.
+    #[error("Data is not in recognized format.")]
+    Unknown,
+    /// It is not whole.
     #[error("Wallet corrupted")]
     Corrupt,
     /// A later version wrote it.
@@ -327,8 +330,11 @@ pub(crate) fn parse(
     magic: [u8; 4],
     ahead: u32,
 ) -> Result<Wallet, FileError> {
+    if !bytes.starts_with(&MAGIC[..]) {
+        return Err(FileError::Unknown);
+    }
     let (rest, sum) = bytes.split_at_checked(bytes.len().saturating_sub(SUM_SIZE)).ok_or(FileError::Corrupt)?;
-    if sha256::Hash::hash(rest).to_byte_array() != sum || rest.len() < HEAD_SIZE || rest[..8] != MAGIC[..] {
+    if sha256::Hash::hash(rest).to_byte_array() != sum || rest.len() < HEAD_SIZE {
         return Err(FileError::Corrupt);
     }
     let mut head = Reader(&rest[8..]);

@@ -15,6 +15,7 @@ mod file;
 mod names;
 mod record;
 mod rescan;
+mod resend;
 mod secret;
 mod select;
 mod size;
@@ -23,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod track;
+mod truc;
 
 use std::sync::Arc;
 
@@ -43,6 +45,7 @@ pub(crate) use secret::{Entropy, Lock};
 pub(crate) use size::input_weight;
 pub(crate) use source::{KINDS, Source, standard};
 pub(crate) use state::{Flags, Named, Wallet};
+pub(crate) use truc::{TRUC_CHILD_WEIGHT_MAX, TRUC_VERSION, spendable, version_mismatch};
 
 const FOLDER: &str = "wallets";
 const FILE: &str = "wallet.dat";
@@ -78,6 +81,10 @@ pub struct WalletOptions {
     pub change_type: Option<String>,
     /// Nothing is made that the mempool has no room for behind its parents (`-walletrejectlongchains`).
     pub reject_long_chains: bool,
+    /// A chain is too long that has so many, one behind the other (`-limitancestorcount`).
+    pub chain_max: usize,
+    /// It is too long as well if so many hang together in it (`-limitdescendantcount`).
+    pub cluster_max: usize,
     /// Transactions are sent to peers (`-walletbroadcast`).
     pub broadcast: bool,
     /// What was paid to one address is spent together (`-avoidpartialspends`).
@@ -100,6 +107,8 @@ impl Default for WalletOptions {
             address_type: "bech32".into(),
             change_type: None,
             reject_long_chains: true,
+            chain_max: 25,
+            cluster_max: 25,
             broadcast: true,
             avoid_partial_spends: false,
         }
@@ -115,6 +124,8 @@ pub(crate) enum LoadError {
     Exists(String),
     /// It is loaded already.
     Loaded,
+    /// It is no wallet's.
+    Unknown(String),
     /// It cannot be read or written.
     Broken(String),
     /// The node cannot go on.
@@ -173,9 +184,12 @@ impl Wallets {
         for name in all {
             match self.load(&name, node) {
                 Ok(()) | Err(LoadError::Loaded) => {}
-                Err(LoadError::NotFound(words) | LoadError::Exists(words) | LoadError::Broken(words)) => {
-                    failed.push(words);
-                }
+                Err(
+                    LoadError::NotFound(words)
+                    | LoadError::Exists(words)
+                    | LoadError::Unknown(words)
+                    | LoadError::Broken(words),
+                ) => failed.push(words),
                 Err(LoadError::Chain(words)) => return Err(ChainError::Corrupt(words)),
             }
         }
@@ -206,6 +220,17 @@ impl Wallets {
         Ok(self.places.own.exists(&Self::path(name).0).map_err(FileError::from)?)
     }
 
+    /// Why what should be a wallet of this name is none.
+    fn unreadable(&self, name: &str, error: FileError) -> LoadError {
+        match error {
+            FileError::Unknown => {
+                let path = self.shown_path(name);
+                LoadError::Unknown(format!("Failed to load database path '{path}'. {error}"))
+            }
+            other => other.into(),
+        }
+    }
+
     /// Adds a new wallet, and writes it down.
     pub(crate) fn create(&mut self, wallet: Wallet, node: &Node) -> Result<(), LoadError> {
         if self.exists(&wallet.name)? {
@@ -234,7 +259,8 @@ impl Wallets {
         }
         let bytes = file::read(self.places.own.as_ref(), &Self::path(name).0)?;
         let params = node.chain().params();
-        let mut wallet = file::decode(&bytes, name, params.network, params.magic, self.options.ahead)?;
+        let mut wallet = file::decode(&bytes, name, params.network, params.magic, self.options.ahead)
+            .map_err(|error| self.unreadable(name, error))?;
         if rescan::misses_blocks(&wallet, node) {
             let words = "Prune: last wallet synchronisation goes beyond pruned data. You need to -reindex (download the whole blockchain again in case of a pruned node)";
             return Err(LoadError::Broken(words.to_owned()));
@@ -334,7 +360,8 @@ impl Wallets {
         }
         let bytes = file::read(disk.as_ref(), place)?;
         let params = node.chain().params();
-        file::decode(&bytes, name, params.network, params.magic, self.options.ahead)?;
+        file::decode(&bytes, name, params.network, params.magic, self.options.ahead)
+            .map_err(|error| self.unreadable(name, error))?;
         let (path, folder) = Self::path(name);
         self.places.own.create_dir(&folder).map_err(FileError::from)?;
         file::write(self.places.own.as_ref(), &folder, &path, &bytes)?;
@@ -371,7 +398,9 @@ impl Wallets {
                     Event::Mempool(MempoolEvent::Removed { tx, reason, .. }) => {
                         wallet.on_removed(tx, *reason == "conflict");
                     }
-                    Event::Chain(ChainEvent::Invalid { .. }) | Event::Tip { .. } => {}
+                    Event::Chain(ChainEvent::Invalid { .. })
+                    | Event::Mempool(MempoolEvent::Unsent { .. })
+                    | Event::Tip { .. } => {}
                 }
             }
             // Whatever it missed, it finds by the blocks themselves.

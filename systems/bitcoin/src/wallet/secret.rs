@@ -53,9 +53,19 @@ pub(crate) struct Lock {
     pub(crate) master: Vec<u8>,
 }
 
+/// HMAC takes a key and the same one with zeros behind it for one; passphrases that differ in that are told apart here.
+fn key_of(passphrase: &str) -> Vec<u8> {
+    let mut key = passphrase.as_bytes().to_vec();
+    if passphrase.trim_end_matches('\u{1}').ends_with('\0') {
+        key.push(1);
+    }
+    key
+}
+
 fn stretch(passphrase: &str, salt: &[u8; 16], rounds: u32) -> [u8; 32] {
+    let key = key_of(passphrase);
     let prf = |input: &[u8]| {
-        let mut engine = HmacEngine::<sha512::Hash>::new(passphrase.as_bytes());
+        let mut engine = HmacEngine::<sha512::Hash>::new(&key);
         engine.input(input);
         Hmac::<sha512::Hash>::from_engine(engine).to_byte_array()
     };
@@ -113,6 +123,10 @@ mod tests {
         let lock = Lock::new("word", [3; 32], &mut entropy);
         assert_eq!(lock.open("word"), Some([3; 32]));
         assert_eq!(lock.open("ward"), None);
+        assert_eq!(lock.open("word\0"), None);
+        let lock = Lock::new("word\0", [3; 32], &mut entropy);
+        assert_eq!(lock.open("word\0"), Some([3; 32]));
+        assert_eq!((lock.open("word"), lock.open("word\0\0"), lock.open("word\0\u{1}")), (None, None, None));
         let sealed = seal([3; 32], entropy.bytes(), b"xprv");
         assert_eq!(open([3; 32], &sealed).as_deref(), Some(&b"xprv"[..]));
         for at in 0..sealed.len() {

@@ -59,6 +59,8 @@ pub(crate) struct Wallet {
     pub(crate) spenders: BTreeMap<OutPoint, BTreeSet<Txid>>,
     /// Scripts of which something was spent.
     pub(crate) used: BTreeSet<ScriptBuf>,
+    /// When its payments are told again, in seconds since 1970; 0 if that is not chosen yet.
+    pub(crate) resend_at: u64,
     /// Outputs that were not written down yet.
     pub(crate) dirty: bool,
     /// Transactions that came or moved since anybody asked, and their blocks.
@@ -85,6 +87,7 @@ impl Wallet {
             scripts: BTreeMap::new(),
             spenders: BTreeMap::new(),
             used: BTreeSet::new(),
+            resend_at: 0,
             dirty: true,
             news: Vec::new(),
         }
@@ -180,6 +183,8 @@ impl Wallet {
     /// The next script of a source; none if it cannot be derived.
     pub(crate) fn give_out(&mut self, at: usize) -> Option<ScriptBuf> {
         let source = &mut self.sources[at];
+        // The next ones are made ready before this one is given out, and not because of it.
+        source.reach(self.ahead);
         let index = source.next;
         let script = match source.expand(index, &mut Known::default()) {
             Some(mut scripts) => scripts.pop()?,
@@ -187,7 +192,6 @@ impl Wallet {
             None => self.scripts.iter().find(|(_, place)| **place == (at, index))?.0.clone(),
         };
         source.next = index.checked_add(1)?;
-        source.reach(self.ahead);
         self.scripts.entry(script.clone()).or_insert((at, index));
         self.dirty = true;
         self.derive_if_few();
@@ -273,7 +277,8 @@ impl Wallet {
 
     /// Since when something may be its own, in seconds since 1970.
     pub(crate) fn birth(&self) -> Option<u64> {
-        self.sources.iter().map(|source| source.timestamp).min()
+        let sources = self.sources.iter().map(|source| source.timestamp);
+        sources.chain(self.records.values().map(|record| record.time)).min()
     }
 
     /// The label of an address, which its own have though nobody gave them one.

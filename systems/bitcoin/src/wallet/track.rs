@@ -13,6 +13,7 @@ use bitcoin::{BlockHash, Transaction, Txid};
 
 use super::record::{Place, Record};
 use super::state::{Named, Wallet};
+use super::truc::TRUC_VERSION;
 
 /// Clocks may differ by so many seconds.
 const CLOCK_TOLERANCE: u64 = 300;
@@ -128,6 +129,10 @@ impl Wallet {
         for (index, tx) in block.txdata.iter().enumerate() {
             let txid = tx.compute_txid();
             self.settle_conflicts(tx, &txid, (hash, height));
+            if tx.version.0.cast_unsigned() == TRUC_VERSION {
+                // What only could not wait beside it can wait now.
+                self.no_rival(tx);
+            }
             if self.records.contains_key(&txid) || self.concerns(tx) {
                 let index = u32::try_from(index).expect("a block's weight bounds its transactions");
                 let place = Place::Block { hash, height, index, time: block.header.time };
@@ -214,7 +219,9 @@ impl Wallet {
     /// Upon a transaction that came into the mempool.
     pub(crate) fn on_added(&mut self, tx: &Arc<Transaction>, now: u64) {
         let txid = tx.compute_txid();
-        for other in self.rivals(tx, &txid) {
+        let mut others = self.rivals(tx, &txid);
+        others.append(&mut self.siblings(tx, &txid, true));
+        for other in others {
             self.each_below(BTreeSet::from([other]), |record| record.conflicts.insert(txid));
         }
         self.see(tx, Place::Mempool, now);
@@ -239,7 +246,9 @@ impl Wallet {
     /// It is no rival in the mempool any more.
     pub(crate) fn no_rival(&mut self, tx: &Transaction) {
         let txid = tx.compute_txid();
-        for other in self.rivals(tx, &txid) {
+        let mut others = self.rivals(tx, &txid);
+        others.append(&mut self.siblings(tx, &txid, false));
+        for other in others {
             self.each_below(BTreeSet::from([other]), |record| record.conflicts.remove(&txid));
         }
     }

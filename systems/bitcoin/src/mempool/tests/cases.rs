@@ -1,6 +1,5 @@
 //! One transaction after the other.
 
-use bitcoin::FeeRate;
 use verity_storage::MemoryDisk;
 
 use super::*;
@@ -73,8 +72,8 @@ fn refusals_have_the_network_s_words() {
 fn an_operator_s_bound_on_fees_holds() {
     let mut rig = Rig::new(1);
     let tx = spend(&[World::outpoint(0)], &[COIN - 100_000]);
-    let mut accept = |rate, test| {
-        let options = AcceptOptions { test, fee_rate_max: Some(FeeRate::from_sat_per_vb_u32(rate)) };
+    let mut accept = |rate: u64, test| {
+        let options = AcceptOptions { test, fee_rate_max: Some(rate * 1_000) };
         let result = rig.pool.accept(&rig.world, tx.clone(), NOW, options, &mut rig.events);
         result.expect("in memory").map_err(|reject| reject.reason)
     };
@@ -166,6 +165,28 @@ fn what_a_lost_block_had_comes_back() {
     assert_eq!(rig.pool.ancestors(&child), BTreeSet::from([back]));
     assert_eq!(rig.pool.get(&back).expect("it is there").sequence, 0);
     assert_eq!(rig.reasons(), ["reorg"]);
+}
+
+#[test]
+fn of_long_lost_blocks_the_oldest_come_back_as_far_as_memory_goes() {
+    let mut rig = Rig::new(220);
+    let large = |at: u8| {
+        let mut tx = (*spend(&[World::outpoint(at)], &[COIN - 200_000, 0])).clone();
+        let data = bitcoin::script::PushBytesBuf::try_from(vec![0; 99_000]).expect("it is short enough");
+        tx.output[1].script_pubkey = ScriptBuf::new_op_return(data);
+        Arc::new(tx)
+    };
+    let mined: Vec<Arc<Transaction>> = (0..220).map(large).collect();
+    let lost = block_of(&mined);
+    let spent = rig.connect(&lost);
+    let first = rig.take(&spend(&[out(&mined[0], 0)], &[COIN - 900_000]));
+    let last = rig.take(&spend(&[out(&mined[219], 0)], &[COIN - 900_000]));
+    rig.world.disconnect(&lost, spent);
+    rig.reorganised(&[lost]);
+    let back = mined.iter().take_while(|tx| rig.has(&tx.compute_txid())).count();
+    assert!((195..=202).contains(&back), "{back}");
+    assert!(mined[back..].iter().all(|tx| !rig.has(&tx.compute_txid())));
+    assert!(rig.has(&first) && !rig.has(&last));
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl Rig {
     fn reasons(&mut self) -> Vec<&'static str> {
         let reason = |event| match event {
             MempoolEvent::Removed { reason, .. } => Some(reason),
-            MempoolEvent::Added { .. } => None,
+            MempoolEvent::Added { .. } | MempoolEvent::Unsent { .. } => None,
         };
         self.events.drain(..).filter_map(reason).collect()
     }

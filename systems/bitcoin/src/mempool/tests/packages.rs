@@ -100,3 +100,52 @@ fn version_3_has_its_rules_in_packages_too() {
     let child = truc(&spend(&[out(&parent, 0)], &[COIN - 9_000]));
     assert_eq!(rig.package(&[parent, child], false).reject, None);
 }
+
+#[test]
+fn what_was_judged_before_the_bad_one_is_told_of_a_package_that_is_tested() {
+    let mut rig = Rig::new(3);
+    let good = spend(&[World::outpoint(0)], &[COIN - 1_000]);
+    let mut bad = (*spend(&[World::outpoint(1)], &[COIN - 1_000])).clone();
+    // Another script than the one that is asked for.
+    bad.input[0].witness = Witness::from_slice(&[&[0x52]]);
+    let bad = Arc::new(bad);
+    let last = spend(&[World::outpoint(2)], &[COIN - 1_000]);
+    let outcome = rig.package(&[good.clone(), bad.clone(), last.clone()], true);
+    assert_eq!(reason(&outcome), "transaction failed");
+    assert!(matches!(outcome.txs.get(&good.compute_wtxid()), Some(PackageTx::Accepted(_))), "{:?}", outcome.txs);
+    assert!(matches!(outcome.txs.get(&bad.compute_wtxid()), Some(PackageTx::Rejected(_))));
+    assert!(!outcome.txs.contains_key(&last.compute_wtxid()));
+    assert!(rig.pool.is_empty());
+}
+
+#[test]
+fn what_goes_before_a_peer_fetched_it_is_told() {
+    let mut rig = Rig::new(2);
+    let first = spend(&[World::outpoint(0)], &[COIN - 1_000]);
+    rig.accept(&first).expect("it is good");
+    rig.pool.add_unbroadcast(first.compute_txid());
+    let rival = spend(&[World::outpoint(0)], &[COIN - 50_000]);
+    rig.accept(&rival).expect("it pays more");
+    let unsent = |event: &MempoolEvent| matches!(event, MempoolEvent::Unsent { txid } if *txid == first.compute_txid());
+    assert_eq!(rig.events.iter().filter(|event| unsent(event)).count(), 1);
+}
+
+#[test]
+fn an_operator_s_bound_is_not_rounded() {
+    let mut rig = Rig::new(2);
+    let vsize = spend(&[World::outpoint(0)], &[COIN]).vsize() as u64;
+    // One above a bound that is no multiple of four, as weights would have it.
+    let fee = (10_000..).find(|fee| fee * 1_000 % vsize != 0 && fee * 1_000 / vsize % 4 == 1).expect("there is one");
+    let parent = spend(&[World::outpoint(0)], &[COIN - fee]);
+    let child = spend(&[out(&parent, 0)], &[COIN - 2 * fee]);
+    let bound = |bound| AcceptOptions { test: false, fee_rate_max: Some(bound) };
+    let both = [parent.clone(), child];
+    let mut take = |rate| {
+        let outcome = rig.pool.accept_package(&rig.world, &both, NOW, bound(rate), &mut rig.events);
+        outcome.expect("coins are in memory")
+    };
+    let outcome = take(fee * 1_000 / vsize);
+    let Some(PackageTx::Rejected(reject)) = outcome.txs.get(&parent.compute_wtxid()) else { panic!("it is not in") };
+    assert_eq!(reject.reason, "max feerate exceeded");
+    assert_eq!(take(fee * 1_000 / vsize + 1).reject, None);
+}

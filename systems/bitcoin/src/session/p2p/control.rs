@@ -137,6 +137,27 @@ pub struct KnownAddress {
     pub addr: SocketAddr,
 }
 
+/// What may be sent in a day, and what is left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// In bytes; 0 for no bound.
+    pub target: u64,
+    /// Nothing is left.
+    pub reached: bool,
+    /// There is enough left for what new blocks need.
+    pub serves_old_blocks: bool,
+    /// In bytes; 0 without a bound.
+    pub bytes_left: u64,
+    /// Until the next day begins; 0 without a bound.
+    pub seconds_left: u64,
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Self { target: 0, reached: false, serves_old_blocks: true, bytes_left: 0, seconds_left: 0 }
+    }
+}
+
 /// The peers, for operators.
 pub trait PeerControl {
     /// `getpeerinfo`, by id.
@@ -156,6 +177,10 @@ pub trait PeerControl {
     fn network_active(&self) -> bool;
     /// Bytes received and sent, in all.
     fn totals(&self) -> (u64, u64);
+    /// How much of the day's bytes is left (`-maxuploadtarget`).
+    fn upload(&self) -> Upload {
+        Upload::default()
+    }
     /// `setban add`: false if it is banned already.
     fn ban(&mut self, subnet: &str, until: u64) -> bool;
     /// `setban remove`: false if it is not banned.

@@ -357,7 +357,7 @@ impl Peers {
             let name = self.dialer.seeds.remove(at);
             let addr =
                 if name.contains(':') { name } else { format!("{name}:{}", step.node.chain().params().p2p_port) };
-            step.log("net", format!("Loading addresses from seed {addr}"));
+            step.log("", format!("Loading addresses from seed {addr}"));
             let socket = addr.parse().ok().map(NetAddress::from_socket);
             let v2 = self.config.v2_transport;
             self.dial_now(step, Dial { addr, socket, kind: Kind::AddrFetch, v2 });

@@ -34,7 +34,7 @@ mod transport;
 
 pub use addresses::Subnet;
 pub use config::{Config, Kind, Permissions, Whitelist, user_agent};
-pub use control::{AddNode, AddedNode, Banned, KnownAddress, PeerControl, PeerInfo, Which};
+pub use control::{AddNode, AddedNode, Banned, KnownAddress, PeerControl, PeerInfo, Upload, Which};
 pub use filters::{FilterIndex, StoredFilter};
 pub use machine::{Input, Origin, Output, Peers};
 

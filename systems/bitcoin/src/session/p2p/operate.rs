@@ -10,9 +10,10 @@ use bitcoin::Transaction;
 use super::PeerId;
 use super::addresses::{Subnet, by_hand};
 use super::config::Kind;
-use super::control::{AddNode, AddedNode, Banned, KnownAddress, PeerControl, PeerInfo, Which};
+use super::control::{AddNode, AddedNode, Banned, KnownAddress, PeerControl, PeerInfo, Upload, Which};
 use super::machine::{Peers, SECOND};
 use super::peer::Peer;
+use super::serve::UPLOAD_DAY;
 use crate::node::Node;
 
 fn in_seconds(span: u64) -> f64 {
@@ -184,6 +185,22 @@ impl PeerControl for Peers {
 
     fn totals(&self) -> (u64, u64) {
         self.totals
+    }
+
+    fn upload(&self) -> Upload {
+        let target = self.config.upload_target;
+        if target == 0 {
+            return Upload::default();
+        }
+        let (seconds, fresh) = (self.seconds(), self.seconds() >= self.upload.0 + UPLOAD_DAY);
+        let (spent, left) = if fresh { (0, UPLOAD_DAY) } else { (self.upload.1, self.upload.0 + UPLOAD_DAY - seconds) };
+        Upload {
+            target,
+            reached: self.upload_is_spent(seconds, false),
+            serves_old_blocks: !self.upload_is_spent(seconds, true),
+            bytes_left: target.saturating_sub(spent),
+            seconds_left: left,
+        }
     }
 
     fn ban(&mut self, subnet: &str, until: u64) -> bool {

@@ -37,7 +37,7 @@ const BLOCK_TXNS_DEPTH: u32 = 10;
 const LIMITED_DEPTH: u32 = KEPT + 2;
 /// A block that such a node tells of by `inv` is to be there for so many seconds more.
 const PRUNED_AHEAD: u32 = 3_600;
-const UPLOAD_DAY: u64 = 24 * 3_600;
+pub(super) const UPLOAD_DAY: u64 = 24 * 3_600;
 /// Room that is left for new blocks under an upload target, in bytes for each.
 const BLOCK_BYTES_MAX: u64 = 4_000_000;
 
@@ -141,14 +141,15 @@ impl Peers {
     }
 
     /// The day's bytes are spent, but for what new blocks may need (`historical`).
-    pub(super) fn upload_is_spent(&self, step: &Step<'_>, historical: bool) -> bool {
+    pub(super) fn upload_is_spent(&self, seconds: u64, historical: bool) -> bool {
         let target = self.config.upload_target;
         if target == 0 {
             return false;
         }
-        let fresh = step.seconds() >= self.upload.0 + UPLOAD_DAY;
+        let fresh = seconds >= self.upload.0 + UPLOAD_DAY;
         let spent = if fresh { 0 } else { self.upload.1 };
-        let left = (self.upload.0 + UPLOAD_DAY).saturating_sub(step.seconds());
+        // A day that has not begun is whole.
+        let left = if fresh { UPLOAD_DAY } else { (self.upload.0 + UPLOAD_DAY).saturating_sub(seconds) };
         let reserve = if historical { left / 600 * BLOCK_BYTES_MAX } else { 0 };
         reserve >= target || spent >= target - reserve
     }
@@ -171,7 +172,7 @@ impl Peers {
         let age = chain.entry(chain.best_header()).header.time.saturating_sub(entry.header.time);
         let historical = u64::from(age) > HISTORICAL_AGE || item.item == Item::FilteredBlock;
         let may = self.peers[&id].has(Permissions::DOWNLOAD);
-        if historical && !may && self.upload_is_spent(step, true) {
+        if historical && !may && self.upload_is_spent(step.seconds(), true) {
             self.close(step, id, "historical block serving limit reached");
             return Ok(());
         }
@@ -327,7 +328,7 @@ impl Peers {
         let serves = peer.our_services.has(Services::BLOOM);
         let refused = if !serves && !may {
             Some("mempool request with bloom filters disabled")
-        } else if !may && self.upload_is_spent(step, false) {
+        } else if !may && self.upload_is_spent(step.seconds(), false) {
             Some("mempool request with bandwidth limit reached")
         } else {
             None

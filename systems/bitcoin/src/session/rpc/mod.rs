@@ -38,6 +38,7 @@ pub use spec::{Arg, Kind, Method, Outcome, Run, opt, params_by_name, params_by_p
 pub use wait::{Wait, WaitId};
 
 pub(crate) use error::code;
+pub(crate) use methods::control::CATEGORIES;
 pub(crate) use methods::wallet::METHODS as WALLET_METHODS;
 pub(crate) use methods::{blocks, deployments, mempool};
 pub(crate) use render::codec::encode;
@@ -81,6 +82,10 @@ pub struct RpcConfig {
     pub tip_age_max: u64,
     /// `-deprecatedrpc`.
     pub deprecated: Vec<String>,
+    /// `-blockversion`: blocks that are made have it.
+    pub block_version: Option<i32>,
+    /// `-bantime`: for so many seconds is banned for whom nothing is said.
+    pub ban_seconds: u64,
 }
 
 impl Default for RpcConfig {
@@ -103,6 +108,8 @@ impl Default for RpcConfig {
             relay_transactions: true,
             tip_age_max: 24 * 60 * 60,
             deprecated: Vec::new(),
+            block_version: None,
+            ban_seconds: 24 * 60 * 60,
         }
     }
 }

@@ -136,6 +136,12 @@ impl Rpc {
         }
     }
 
+    /// True if lines of this category are wanted.
+    #[must_use]
+    pub fn logs(&self, category: &str) -> bool {
+        self.state.config.log_categories.iter().any(|own| own == category)
+    }
+
     /// The node is ready.
     pub fn set_ready(&mut self) {
         self.warmup = None;

@@ -34,6 +34,7 @@ pub(super) fn new_template(
         fee_rate_min: config.block_fee_min,
         use_mempool,
         reserved_weight: config.block_reserved_weight,
+        version: config.block_version,
     };
     let node = &*call.ctx.node;
     let template = assemble(node.chain(), node.mempool(), node.time(), &options)?;

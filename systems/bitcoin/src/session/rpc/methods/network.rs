@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::blocks::warnings;
-use crate::session::p2p::{AddNode, PeerInfo, Which};
+use crate::session::p2p::{AddNode, PeerInfo, Subnet, Which};
 use crate::session::rpc::call::{Args, Call};
 use crate::session::rpc::error::{RpcError, code};
 use crate::session::rpc::json::Json;
@@ -12,8 +12,6 @@ use crate::session::rpc::{Outcome, Wait};
 /// As which version of the network's nodes we answer.
 const CLIENT_VERSION: u32 = 310_000;
 const PROTOCOL_VERSION: u32 = 70_016;
-/// A ban lasts so many seconds if nothing is said.
-const BAN_SECONDS: u64 = 24 * 60 * 60;
 /// Upload is counted by days.
 const CYCLE_SECONDS: u32 = 24 * 60 * 60;
 /// The bit of nodes that speak the v2 transport.
@@ -222,13 +220,14 @@ pub(crate) fn getaddednodeinfo(call: &mut Call<'_, '_>, args: &Args) -> Result<J
 
 pub(crate) fn getnettotals(call: &mut Call<'_, '_>, _: &Args) -> Result<Json, RpcError> {
     let (received, sent) = call.ctx.peers.totals();
+    let upload = call.ctx.peers.upload();
     let target = Json::obj()
         .with("timeframe", CYCLE_SECONDS)
-        .with("target", 0_u32)
-        .with("target_reached", false)
-        .with("serve_historical_blocks", true)
-        .with("bytes_left_in_cycle", 0_u32)
-        .with("time_left_in_cycle", 0_u32);
+        .with("target", upload.target)
+        .with("target_reached", upload.reached)
+        .with("serve_historical_blocks", upload.serves_old_blocks)
+        .with("bytes_left_in_cycle", upload.bytes_left)
+        .with("time_left_in_cycle", upload.seconds_left);
     Ok(Json::obj()
         .with("totalbytesrecv", received)
         .with("totalbytessent", sent)
@@ -331,14 +330,19 @@ pub(crate) fn setban(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcEr
     let (time, absolute): (i64, bool) = (args.int_or(2, 0)?, args.bool_or(3, false)?);
     let now = call.time();
     let time = u64::try_from(time).unwrap_or(0);
-    if call.ctx.peers.banned().iter().any(|ban| ban.subnet == subnet && ban.until > now) {
+    // A single address may be banned as one of many.
+    let single = subnet.rsplit_once('/').filter(|(_, bits)| matches!(*bits, "32" | "128"));
+    let single: Option<std::net::IpAddr> = single.and_then(|(ip, _)| ip.parse().ok());
+    let covers =
+        |ban: &str| ban == subnet || single.is_some_and(|ip| ban.parse().is_ok_and(|ban: Subnet| ban.contains(ip)));
+    if call.ctx.peers.banned().iter().any(|ban| ban.until > now && covers(&ban.subnet)) {
         return Err(RpcError::new(code::NODE_ALREADY_ADDED, "Error: IP/Subnet already banned"));
     }
     if absolute && time < now {
         return Err(RpcError::param("Error: Absolute timestamp is in the past"));
     }
     let until = match time {
-        0 => now + BAN_SECONDS,
+        0 => now.saturating_add(call.state.config.ban_seconds),
         time if absolute => time,
         time => now.saturating_add(time),
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bitcoin::{FeeRate, Transaction, Txid};
+use bitcoin::{Transaction, Txid};
 
 use crate::chain::is_unspendable;
 use crate::mempool::{AcceptOptions, Accepted, PackageTx, TxReject, TxRejectKind, fee_at};
@@ -193,7 +193,7 @@ pub(crate) fn submitpackage(call: &mut Call<'_, '_>, args: &Args) -> Result<Json
         let words = "package topology disallowed. not child-with-parents or parents depend on each other.";
         return Err(RpcError::new(code::VERIFY_ERROR, words));
     }
-    let bound = (rate > 0).then(|| FeeRate::from_sat_per_kwu(rate.div_ceil(4)));
+    let bound = (rate > 0).then_some(rate);
     let options = AcceptOptions { test: false, fee_rate_max: bound };
     let outcome = call
         .ctx

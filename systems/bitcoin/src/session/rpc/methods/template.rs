@@ -115,7 +115,9 @@ fn current(call: &mut Call<'_, '_>) -> Result<(u64, Template), RpcError> {
     Ok((sequence, template))
 }
 
-fn transactions(template: &Template) -> Json {
+fn transactions(template: &Template, segwit: bool) -> Json {
+    // Before witnesses count, an operation is one; from then on it is four units of a cost.
+    let scale = if segwit { 1 } else { 4 };
     let mut places: BTreeMap<Txid, usize> = BTreeMap::new();
     let mut rows = Vec::new();
     for (index, tx) in template.block.txdata.iter().enumerate() {
@@ -129,7 +131,7 @@ fn transactions(template: &Template) -> Json {
                     .with("hash", tx.compute_wtxid())
                     .with("depends", Json::arr(depends.copied()))
                     .with("fee", template.fees.get(index).copied().unwrap_or(0))
-                    .with("sigops", template.sigops.get(index).copied().unwrap_or(0))
+                    .with("sigops", template.sigops.get(index).copied().unwrap_or(0) / scale)
                     .with("weight", tx.weight().to_wu()),
             );
         }
@@ -180,7 +182,7 @@ pub(crate) fn make(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcErro
         .with("vbavailable", available)
         .with("vbrequired", 0_u32)
         .with("previousblockhash", hash)
-        .with("transactions", transactions(&template))
+        .with("transactions", transactions(&template, segwit))
         .with("coinbaseaux", Json::obj())
         .with("coinbasevalue", template.value.to_sat())
         .with("longpollid", format!("{hash}{sequence}"))
@@ -198,4 +200,25 @@ pub(crate) fn make(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcErro
         json.put("signet_challenge", challenge.to_hex_string());
     }
     Ok(json.with("default_witness_commitment", template.witness_commitment.to_hex_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_counted_by_the_rules_of_their_height() {
+        let mut block = crate::Params::regtest().genesis;
+        block.txdata.push(block.txdata[0].clone());
+        let template = Template {
+            block,
+            fees: vec![-10, 10],
+            sigops: vec![4, 8],
+            height: 1,
+            value: bitcoin::Amount::ZERO,
+            witness_commitment: bitcoin::ScriptBuf::new(),
+        };
+        let sigops = |segwit| transactions(&template, segwit).at(0).get("sigops").write();
+        assert_eq!((sigops(false), sigops(true)), ("2".to_owned(), "8".to_owned()));
+    }
 }

@@ -3,7 +3,7 @@
 //! - upon a word in the place of a text: the word as it is; upon one in any other place: it must be JSON, but for places that
 //!   take a text as well, where whatever is no JSON is one;
 //! - upon `name=value` among named parameters: by the type of that name. If the method has no such name, and its next place takes
-//!   a text, it is a text with a sign of equality in it;
+//!   a text, it is a text with a sign of equality in it; if the place takes JSON, and the word is JSON, it is that;
 //! - upon a method that this node does not have: every word is a text. Whoever is called knows better.
 //!
 //! Deliberately absent: counting. Too few words or too many are the node's to refuse.
@@ -87,8 +87,13 @@ pub fn params_by_name(method: &str, words: &[String]) -> Result<Json, String> {
         let here = Reading::at(method, placed.len());
         let pair = word.split_once('=').and_then(|(name, value)| match Reading::named(method, name) {
             None if name != "args" && method.is_some_and(|method| placed.len() < method.args.len()) => {
-                // The node says of a name that it does not know; a text may have the sign in it.
-                (here != Reading::Text).then_some((name, Reading::Text, value))
+                // The node says of a name that it does not know; a text may have the sign in it, and so may JSON.
+                let whole = match here {
+                    Reading::Text => true,
+                    Reading::Json => Json::read(word.as_bytes()).is_some(),
+                    Reading::JsonOrText => false,
+                };
+                (!whole).then_some((name, Reading::Text, value))
             }
             None if name == "args" => Some((name, Reading::Json, value)),
             reading => Some((name, reading.unwrap_or(Reading::Text), value)),
@@ -144,6 +149,8 @@ mod tests {
         assert_eq!(read("getblock", &["00", "verbosity=0"]).as_deref(), Ok(r#"{"verbosity":0,"args":["00"]}"#));
         assert_eq!(read("getblock", &["verbosity=0", "verbosity=1"]).as_deref(), Ok(r#"{"verbosity":1}"#));
         assert_eq!(read("createwallet", &["a=b"]).as_deref(), Ok(r#"{"args":["a=b"]}"#));
+        assert_eq!(read("echojson", &[r#"["a=b"]"#, "42"]).as_deref(), Ok(r#"{"args":[["a=b"],42]}"#));
+        assert_eq!(read("echojson", &[r#"arg0=["a=b"]"#]).as_deref(), Ok(r#"{"arg0":["a=b"]}"#));
         assert_eq!(read("getblockhash", &["hight=1"]).as_deref(), Ok(r#"{"hight":"1"}"#));
     }
 }

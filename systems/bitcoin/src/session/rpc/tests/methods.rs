@@ -458,6 +458,7 @@ fn the_network_is_told() {
     );
     world.ok("setban", r#"["127.0.0.0/24","add"]"#);
     assert_eq!(world.err("setban", r#"["127.0.0.0/24","add"]"#), (-23, "Error: IP/Subnet already banned".into()));
+    assert_eq!(world.err("setban", r#"["127.0.0.1","add"]"#), (-23, "Error: IP/Subnet already banned".into()));
     let row = world.ok("listbanned", "[]").at(0).write();
     let until = NOW + 86_400;
     assert_eq!(
@@ -565,4 +566,13 @@ fn confirmations_have_odds() {
     assert!(odds.get("reversal").real().is_ok_and(|odds| (0.0005..0.0006).contains(&odds)), "{}", odds.write());
     assert_eq!(odds.get("confirmations_needed").int(), Ok(6));
     assert_eq!(world.err("getconfirmationconfidence", "[6,2]").0, -8);
+}
+
+#[test]
+fn an_operator_says_how_long_a_ban_is_and_which_version_blocks_have() {
+    let mut world = World::with(|config| (config.ban_seconds, config.block_version) = (1_234, Some(1_337)));
+    world.ok("setban", r#"["1.2.3.4","add"]"#);
+    assert_eq!(world.ok("listbanned", "[]").at(0).get("ban_duration").write(), "1234");
+    let hash = world.mine(1).remove(0);
+    assert_eq!(world.ok("getblockheader", &format!(r#"["{hash}"]"#)).get("version").write(), "1337");
 }

@@ -3,7 +3,7 @@
 use verity_storage::MemoryDisk;
 use verity_storage::disk::Crash;
 
-use super::world::World;
+use super::world::{ADDRESS, World};
 use crate::session::rpc::Json;
 use crate::wallet::WalletOptions;
 
@@ -417,4 +417,252 @@ fn what_the_wallet_does_not_know_is_said() {
         let refused = psbt(&mut world, &format!(r#","solving_data":{{{data}}}"#)).expect_err("it is wrong");
         assert!(refused.0 == code && refused.1.starts_with(words), "{refused:?}");
     }
+}
+
+#[test]
+fn what_waits_is_spent_by_its_own_version() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let other = text(&world.ok("getnewaddress", "[]"));
+    // Pays b and a; b's part is not safe, as it is somebody else's.
+    let outs = format!(r#"[[{{"{to}":10}},{{"{other}":5}}],null,null,null,{{"version":3}}]"#);
+    let parent = text(world.ok("send", &outs).get("txid"));
+    assert_eq!(world.ok("getrawmempool", "[]").write(), format!(r#"["{parent}"]"#));
+    let fund = |world: &mut World, version: u32, inputs: &str| {
+        let raw = world.ok("createrawtransaction", &format!(r#"[[{inputs}],[{{"{other}":1}}],0,true,{version}]"#));
+        format!(r#"["{}",{{"include_unsafe":true}}]"#, text(&raw))
+    };
+    on(&mut world, "b", |world| {
+        let call = fund(world, 2, "");
+        assert_eq!(world.err("fundrawtransaction", &call), (-4, "Insufficient funds".into()));
+        let own = world.ok("listunspent", "[0]").at(0).clone();
+        let input = format!(r#"{{"txid":"{parent}","vout":{}}}"#, own.get("vout").write());
+        let call = fund(world, 2, &input);
+        let words = "Can't spend unconfirmed version 3 pre-selected input with a version 2 tx";
+        assert_eq!(world.err("fundrawtransaction", &call), (-4, words.into()));
+        let call = fund(world, 3, "");
+        world.ok("fundrawtransaction", &call);
+        assert_eq!(world.err("sendall", &format!(r#"[["{to}"],null,null,1,{{"minconf":0}}]"#)).0, -6);
+    });
+    // One that has a child has no other; and a's own child stands in the way of b's.
+    let child = text(world.ok("send", &format!(r#"[{{"{to}":1}},null,null,2,null,3]"#)).get("txid"));
+    on(&mut world, "b", |world| {
+        let call = fund(world, 3, "");
+        assert_eq!(world.err("fundrawtransaction", &call), (-4, "Insufficient funds".into()));
+    });
+    let input = format!(r#"{{"txid":"{child}","vout":0}}"#);
+    let call = fund(&mut world, 2, &input);
+    assert_eq!(world.err("fundrawtransaction", &call).0, -4);
+    world.mine(1);
+    on(&mut world, "b", |world| {
+        let call = fund(world, 2, "");
+        world.ok("fundrawtransaction", &call);
+    });
+}
+
+#[test]
+fn of_version_3_one_child_stands_in_the_way_of_the_other() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let own = text(&world.ok("getnewaddress", "[]"));
+    let send = |outs: &str, rate: u32| format!(r#"[{outs},null,null,{rate},{{"version":3,"include_unsafe":true}}]"#);
+    world.ok("send", &send(&format!(r#"[{{"{to}":10}},{{"{own}":39.9}}]"#), 1));
+    let first = text(world.ok("send", &send(&format!(r#"[{{"{own}":1}}]"#), 1)).get("txid"));
+    let parent = on(&mut world, "b", |world| world.ok("listunspent", "[0]").at(0).clone());
+    let (txid, vout) = (text(parent.get("txid")), parent.get("vout").write());
+    let second = on(&mut world, "b", |world| {
+        let raw = format!(r#"[[{{"txid":"{txid}","vout":{vout}}}],[{{"{to}":9.99}}],0,true,3]"#);
+        let raw = text(&world.ok("createrawtransaction", &raw));
+        let signed = text(world.ok("signrawtransactionwithwallet", &format!(r#"["{raw}"]"#)).get("hex"));
+        text(&world.ok("sendrawtransaction", &format!(r#"["{signed}"]"#)))
+    });
+    let old = world.ok("gettransaction", &format!(r#"["{first}"]"#));
+    assert_eq!(old.get("mempoolconflicts").write(), format!(r#"["{second}"]"#));
+    assert_eq!(old.get("walletconflicts").write(), "[]");
+    world.mine(1);
+    assert_eq!(world.ok("gettransaction", &format!(r#"["{first}"]"#)).get("mempoolconflicts").write(), "[]");
+}
+
+#[test]
+fn a_payment_of_version_3_stays_small() {
+    let mut world = world();
+    let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+    let data = "00".repeat(9_880);
+    let raw = |world: &mut World, version: u32| {
+        text(&world.ok("createrawtransaction", &format!(r#"[[],[{{"{to}":1}},{{"data":"{data}"}}],0,true,{version}]"#)))
+    };
+    let (second, third) = (raw(&mut world, 2), raw(&mut world, 3));
+    world.ok("fundrawtransaction", &format!(r#"["{second}"]"#));
+    let (code, words) = world.err("fundrawtransaction", &format!(r#"["{third}"]"#));
+    assert!(code == -4 && words.starts_with("The inputs size exceeds the maximum weight."), "{words}");
+    let (code, words) = world.err("fundrawtransaction", &format!(r#"["{third}",{{"max_tx_weight":9000}}]"#));
+    let least = "Maximum transaction weight is less than transaction weight without inputs";
+    assert_eq!((code, words.as_str()), (-4, least));
+}
+
+#[test]
+fn a_chain_that_others_would_not_take_is_not_made_longer() {
+    let mut world =
+        World::with_wallets(MemoryDisk::new(), WalletOptions { chain_max: 3, cluster_max: 3, ..options() }, 1);
+    world.ok("createwallet", r#"["a"]"#);
+    let own = text(&world.ok("getnewaddress", "[]"));
+    world.ok("generatetoaddress", &format!(r#"[1,"{own}"]"#));
+    world.mine(100);
+    for _ in 0..3 {
+        world.ok("sendtoaddress", &format!(r#"["{own}",1]"#));
+    }
+    let (code, words) = world.err("sendtoaddress", &format!(r#"["{own}",1]"#));
+    assert!(code == -6 || code == -4, "{code}");
+    assert!(words.starts_with("Unconfirmed UTXOs are available, but spending them creates a chain"), "{words}");
+    let (_, words) = world.err("sendtoaddress", &format!(r#"["{own}",100]"#));
+    assert_eq!(words, "Insufficient funds");
+    world.mine(1);
+    world.ok("sendtoaddress", &format!(r#"["{own}",1]"#));
+}
+
+#[test]
+fn what_is_said_of_a_payment_is_said_right() {
+    let mut world = world();
+    let own = text(&world.ok("getnewaddress", "[]"));
+    let send = |options: &str| format!(r#"[{{"{own}":1}},null,null,null,{options}]"#);
+    let (code, words) = world.err("send", &send(r#"{"conf_target":"6"}"#));
+    let expected = "JSON value of type string for field conf_target is not of expected type number";
+    assert_eq!((code, words.as_str()), (-3, expected));
+    let (code, words) = world.err("sendall", &format!(r#"[["{own}"],null,null,null,{{"minconf":-2}}]"#));
+    assert_eq!((code, words.as_str()), (-8, "Invalid minconf (minconf cannot be negative): -2"));
+    let coin = world.ok("listunspent", "[]").at(0).clone();
+    let input = format!(r#"{{"txid":{},"vout":{}}}"#, coin.get("txid").write(), coin.get("vout").write());
+    let both = format!(r#"[["{own}"],null,null,null,{{"minconf":1,"inputs":[{input}]}}]"#);
+    assert_eq!(world.err("sendall", &both).0, -8);
+    let weight = |weight: i64| format!(r#"[[],{{"{own}":1}},0,{{"max_tx_weight":{weight}}}]"#);
+    let bounds = "Maximum transaction weight must be between 260 and 400000";
+    for wrong in [-1, 0, 400_001] {
+        assert_eq!(world.err("walletcreatefundedpsbt", &weight(wrong)), (-4, bounds.into()));
+    }
+    let words = "Maximum transaction weight is too low, can not accommodate change output";
+    assert_eq!(world.err("walletcreatefundedpsbt", &weight(270)), (-4, words.into()));
+    let two = text(&world.ok("getnewaddress", "[]"));
+    let large = |weight: u32| format!(r#"[[],[{{"{own}":1}},{{"{two}":1}}],0,{{"max_tx_weight":{weight}}}]"#);
+    let words = "Maximum transaction weight is less than transaction weight without inputs";
+    assert_eq!(world.err("walletcreatefundedpsbt", &large(292)), (-4, words.into()));
+    assert_eq!(world.err("restorewallet", r#"["","/node/b.bak"]"#), (-8, "Wallet name cannot be empty".into()));
+    let txid = text(&world.ok("sendtoaddress", &format!(r#"["{own}",1]"#)));
+    let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"fee_rate":0}}]"#));
+    assert!(code == -8 && words.starts_with("Insufficient total fee 0.00"), "{words}");
+    let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"fee_rate":100000}}]"#));
+    assert!(code == -4 && words.ends_with("is too high (cannot be higher than -maxtxfee 0.10)"), "{words}");
+}
+
+#[test]
+fn an_address_is_given_out_of_those_that_are_ready() {
+    let mut world = world();
+    world.ok("keypoolrefill", "[]");
+    let ready = |world: &mut World| world.ok("getwalletinfo", "[]").get("keypoolsize").int::<u32>().expect("a number");
+    let full = ready(&mut world);
+    world.ok("getnewaddress", "[]");
+    world.ok("getnewaddress", "[]");
+    assert_eq!(ready(&mut world), full - 1);
+    world.ok("keypoolrefill", "[]");
+    assert_eq!(ready(&mut world), full);
+    // What a blank wallet is given leaves it blank: it has no keys of its own, and a passphrase makes none.
+    world.ok("createwallet", r#"["c",false,true]"#);
+    on(&mut world, "c", |world| {
+        let key = "tprv8ZgxMBicQKsPd7Uf69XL1XwhmjHopUGep8GuEiJDZmbQz6o58LninorQAfcKZWARbtRtfnLcJ5MQ2AtHcQJCCRUcMRvmDUjyEmNUWwx8UbK";
+        let desc = crate::session::rpc::descriptor::with_checksum(format!("wpkh({key}/0/*)"));
+        world.ok("importdescriptors", &format!(r#"[[{{"desc":"{desc}","timestamp":"now","range":[0,2]}}]]"#));
+        let before = world.ok("listdescriptors", "[]").write();
+        assert_eq!(world.ok("getwalletinfo", "[]").get("blank").write(), "true");
+        world.ok("encryptwallet", r#"["word"]"#);
+        assert_eq!(world.ok("listdescriptors", "[]").write(), before);
+    });
+}
+
+/// Lets wallets tell again what is due. What was told, and the words for the log.
+fn resend(world: &mut World) -> (Vec<String>, Vec<String>) {
+    let mut told = Vec::new();
+    let wallets = world.wallets.as_mut().expect("there are wallets");
+    let words = wallets.resend(&mut world.node, &mut |tx| told.push(tx.compute_txid().to_string()));
+    let words = words.expect("the disk is good");
+    (told, words)
+}
+
+#[test]
+fn what_no_block_took_is_told_again_after_half_a_day_and_before_two() {
+    let mut world = world();
+    let own = text(&world.ok("getnewaddress", "[]"));
+    let start = world.node.time();
+    assert_eq!(resend(&mut world), (Vec::new(), Vec::new()));
+    let txid = text(&world.ok("sendtoaddress", &format!(r#"["{own}",1]"#)));
+    let at = |world: &mut World, time: u64| drop(world.ok("setmocktime", &format!("[{time}]")));
+    // No block came since.
+    at(&mut world, start + 36 * 3_600);
+    assert_eq!(resend(&mut world).0, Vec::<String>::new());
+    let block = text(world.ok("generateblock", &format!(r#"["{own}",[]]"#)).get("hash"));
+    at(&mut world, start + 48 * 3_600 - 1);
+    assert_eq!(resend(&mut world).0, Vec::<String>::new());
+    at(&mut world, start + 72 * 3_600);
+    let words = "[a] ResubmitWalletTransactions: resubmit 1 unconfirmed transactions".to_owned();
+    assert_eq!(resend(&mut world), (vec![txid], vec![words]));
+    assert_eq!(resend(&mut world).0, Vec::<String>::new());
+    world.ok("invalidateblock", &format!(r#"["{block}"]"#));
+    world.mine(1);
+    at(&mut world, start + 108 * 3_600);
+    assert_eq!(resend(&mut world).1, Vec::<String>::new());
+}
+
+#[test]
+fn a_wallet_is_no_younger_than_what_it_has() {
+    let mut world = world();
+    let own = text(&world.ok("getnewaddress", "[]"));
+    world.ok("sendtoaddress", &format!(r#"["{own}",1]"#));
+    world.mine(1);
+    world.ok("createwallet", r#"["w",true,true]"#);
+    on(&mut world, "w", |world| {
+        let desc = crate::session::rpc::descriptor::with_checksum(format!("addr({own})"));
+        let later = world.node.time() + 100_000;
+        world.ok("setmocktime", &format!("[{later}]"));
+        world.ok("importdescriptors", &format!(r#"[[{{"desc":"{desc}","timestamp":{later}}}]]"#));
+        assert_eq!(world.ok("getwalletinfo", "[]").get("birthtime").write(), later.to_string());
+        world.ok("rescanblockchain", "[]");
+        let time = world.ok("listtransactions", "[]").at(0).get("time").write();
+        assert_eq!(world.ok("getwalletinfo", "[]").get("birthtime").write(), time);
+    });
+}
+
+#[test]
+fn the_shorter_of_two_chains_is_spent_where_long_ones_are_allowed() {
+    let options = WalletOptions { chain_max: 3, reject_long_chains: false, ..options() };
+    let mut world = World::with_wallets(MemoryDisk::new(), options, 1);
+    world.ok("createwallet", r#"["a"]"#);
+    let (own, second) = (text(&world.ok("getnewaddress", "[]")), text(&world.ok("getnewaddress", "[]")));
+    world.ok("generatetoaddress", &format!(r#"[1,"{own}"]"#));
+    world.mine(100);
+    world.ok("sendall", &format!(r#"[["{own}","{second}"]]"#));
+    world.mine(1);
+    // To somebody else, so that each leaves one output behind the other.
+    for _ in 0..6 {
+        world.ok("sendtoaddress", &format!(r#"["{ADDRESS}",1]"#));
+    }
+    let rows = world.ok("listunspent", "[0]");
+    for row in rows.items().expect("rows") {
+        assert_eq!(row.get("ancestorcount").write(), "3");
+    }
+    world.ok("sendtoaddress", &format!(r#"["{ADDRESS}",1]"#));
+}
+
+#[test]
+fn a_final_input_is_of_a_payment_without_a_lock() {
+    let mut world = world();
+    let own = text(&world.ok("getnewaddress", "[]"));
+    let coin = world.ok("listunspent", "[]").at(0).clone();
+    let mut lock = |sequence: u32| {
+        let (txid, vout) = (coin.get("txid").write(), coin.get("vout").write());
+        let input = format!(r#"{{"txid":{txid},"vout":{vout},"sequence":{sequence}}}"#);
+        let options = format!(r#"{{"inputs":[{input}],"add_to_wallet":false}}"#);
+        let sent = world.ok("sendall", &format!(r#"[["{own}"],null,null,1,{options}]"#));
+        let decoded = world.ok("decoderawtransaction", &format!("[{}]", sent.get("hex").write()));
+        decoded.get("locktime").int::<u32>().expect("a number")
+    };
+    assert!(lock(0xffff_fffd) > 0);
+    assert_eq!(lock(0xffff_ffff), 0);
 }

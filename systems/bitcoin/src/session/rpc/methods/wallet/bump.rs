@@ -45,11 +45,20 @@ fn check(here: &Here<'_>, txid: &Txid) -> Result<(), RpcError> {
     Ok(())
 }
 
+/// An amount as people write it: with two digits behind the point at least, and no zeros beyond those.
+fn money(satoshi: i64) -> String {
+    let text = Json::amount(satoshi).write();
+    let kept = text.find('.').map_or(text.len(), |point| point + 3);
+    let end = text.trim_end_matches('0').len().max(kept);
+    text[..end].to_owned()
+}
+
 /// Checks a rate that was said against what a replacement must pay.
 fn check_rate(here: &Here<'_>, rate: u64, vsize: u64, old_fee: u64) -> Result<(), RpcError> {
-    let shown = |satoshi: i64| Json::amount(satoshi).write();
-    let open = here.node.mempool().info(here.node.time()).fee_rate_min;
-    let per = |rate: u64| format!("{} BTC/kvB", Json::amount(rate.cast_signed()).write());
+    let shown = money;
+    // Below what is relayed at all the fee is too low anyway, and is said to be.
+    let open = here.node.mempool().rolling_rate(here.node.time());
+    let per = |rate: u64| money(rate.cast_signed());
     if rate < open {
         return Err(failed(format!(
             "New fee rate ({}) is lower than the minimum fee rate ({}) to get into the mempool -- ",

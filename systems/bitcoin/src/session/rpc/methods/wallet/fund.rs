@@ -15,7 +15,7 @@ use crate::session::rpc::methods::psbt::encode;
 use crate::session::rpc::methods::raw::{inputs, outputs};
 use crate::session::rpc::methods::sign::{Spent, find_outputs};
 use crate::session::rpc::render::codec::{decode_either, encode_hex};
-use crate::wallet::{Choice, Draft, Payment, Plan};
+use crate::wallet::{Choice, Draft, Payment, Plan, TRUC_CHILD_WEIGHT_MAX, TRUC_VERSION, spendable, version_mismatch};
 
 /// What options say of weights of inputs.
 fn weights(options: &Json, plan: &mut Plan) -> Result<(), RpcError> {
@@ -47,38 +47,37 @@ fn weights(options: &Json, plan: &mut Plan) -> Result<(), RpcError> {
     Ok(())
 }
 
-/// A plan of options, by their newer and their older names.
-/// What may be said of how a transaction is to be funded.
-const OPTIONS: &[&str] = &[
-    "add_inputs",
-    "add_to_wallet",
-    "changeAddress",
-    "changePosition",
-    "change_address",
-    "change_position",
-    "change_type",
-    "conf_target",
-    "estimate_mode",
-    "feeRate",
-    "fee_rate",
-    "includeWatching",
-    "include_unsafe",
-    "include_watching",
-    "input_weights",
-    "inputs",
-    "lockUnspents",
-    "lock_unspents",
-    "locktime",
-    "max_tx_weight",
-    "maxconf",
-    "minconf",
-    "psbt",
-    "replaceable",
-    "send_max",
-    "solving_data",
-    "subtractFeeFromOutputs",
-    "subtract_fee_from_outputs",
-    "version",
+/// What may be said of how a transaction is to be funded, and by what type of value; by any if none is named.
+const OPTIONS: &[(&str, &str)] = &[
+    ("add_inputs", "bool"),
+    ("add_to_wallet", "bool"),
+    ("changeAddress", "string"),
+    ("changePosition", "number"),
+    ("change_address", "string"),
+    ("change_position", "number"),
+    ("change_type", "string"),
+    ("conf_target", "number"),
+    ("estimate_mode", "string"),
+    ("feeRate", ""),
+    ("fee_rate", ""),
+    ("includeWatching", "bool"),
+    ("include_unsafe", "bool"),
+    ("include_watching", "bool"),
+    ("input_weights", "array"),
+    ("inputs", "array"),
+    ("lockUnspents", "bool"),
+    ("lock_unspents", "bool"),
+    ("locktime", "number"),
+    ("max_tx_weight", "number"),
+    ("maxconf", "number"),
+    ("minconf", "number"),
+    ("psbt", "bool"),
+    ("replaceable", "bool"),
+    ("send_max", "bool"),
+    ("solving_data", "object"),
+    ("subtractFeeFromOutputs", "array"),
+    ("subtract_fee_from_outputs", "array"),
+    ("version", "number"),
 ];
 
 /// What a client knows of outputs that it wants to be spent, and the wallet does not: keys, scripts, descriptors.
@@ -107,8 +106,22 @@ fn solving_data(here: &Here<'_>, data: &Json) -> Result<Known, RpcError> {
     Ok(known)
 }
 
+/// Refused if an option is unknown, or its value is of another type than it has.
+fn check_options(options: &Json) -> Result<(), RpcError> {
+    let names: Vec<&str> = OPTIONS.iter().map(|(name, _)| *name).collect();
+    for (name, kind) in OPTIONS.iter().filter(|(_, kind)| !kind.is_empty()) {
+        if let Some(value) = given(options, name).filter(|value| value.type_name() != *kind) {
+            let found = value.type_name();
+            let words = format!("JSON value of type {found} for field {name} is not of expected type {kind}");
+            return Err(RpcError::kind(words));
+        }
+    }
+    only(options, &names)
+}
+
+/// A plan of options, by their newer and their older names.
 fn plan(here: &Here<'_>, options: &Json, add_inputs: bool, replaceable: bool) -> Result<Plan, RpcError> {
-    only(options, OPTIONS)?;
+    check_options(options)?;
     let mut plan = Plan { add_inputs: bool_of(options, "add_inputs", add_inputs)?, any_rate: true, ..Plan::default() };
     let (depth_min, depth_max): (i32, i32) = (
         given(options, "minconf").map_or(Ok(0), Json::int)?,
@@ -134,11 +147,11 @@ fn plan(here: &Here<'_>, options: &Json, add_inputs: bool, replaceable: bool) ->
         plan.change_at = Some(usize::try_from(at).map_err(|_| RpcError::param("changePosition out of bounds"))?);
     }
     if let Some(weight) = given(options, "max_tx_weight") {
-        let weight: u64 = weight.int()?;
+        let weight: i64 = weight.int()?;
         if !(260..=400_000).contains(&weight) {
-            return Err(RpcError::param("Maximum transaction weight must be between 260 and 400000"));
+            return Err(failed("Maximum transaction weight must be between 260 and 400000"));
         }
-        plan.weight_max = Some(weight);
+        plan.weight_max = Some(weight.unsigned_abs());
     }
     if let Some(rate) = given(options, "feeRate") {
         if given(options, "fee_rate").is_some() {
@@ -407,7 +420,7 @@ fn dust(here: &Here<'_>, payments: &[Payment], rest: &[usize]) -> Result<(), Rpc
 type Sent = (OutPoint, TxOut, Option<Sequence>);
 
 /// The outputs that are sent: those that were named, or all.
-fn everything(here: &Here<'_>, begun: &[bitcoin::TxIn], plan: &Plan) -> Result<Vec<Sent>, RpcError> {
+fn everything(here: &Here<'_>, begun: &[bitcoin::TxIn], plan: &mut Plan) -> Result<Vec<Sent>, RpcError> {
     let mut chosen: Vec<Sent> = Vec::new();
     for input in begun {
         let outpoint = input.previous_output;
@@ -424,11 +437,19 @@ fn everything(here: &Here<'_>, begun: &[bitcoin::TxIn], plan: &Plan) -> Result<V
                 outpoint.txid, outpoint.vout
             ))
         };
-        chosen.push((outpoint, out.ok_or_else(words)?, Some(input.sequence)));
+        let out = out.ok_or_else(words)?;
+        if let Some(words) = version_mismatch(here.wallet, &outpoint, plan.version) {
+            return Err(RpcError::param(words));
+        }
+        chosen.push((outpoint, out, Some(input.sequence)));
     }
     if begun.is_empty() {
-        let coins = here.wallet.coins(plan.asked).into_iter().filter(|coin| coin.solvable);
-        chosen.extend(coins.map(|coin| (coin.outpoint, coin.out, None)));
+        let coins = spendable(here.wallet, here.node.mempool(), plan.asked, plan.version);
+        let coins: Vec<_> = coins.into_iter().filter(|coin| coin.solvable).collect();
+        if plan.version == TRUC_VERSION && coins.iter().any(|coin| coin.depth == 0) {
+            plan.weight_max = Some(TRUC_CHILD_WEIGHT_MAX);
+        }
+        chosen.extend(coins.into_iter().map(|coin| (coin.outpoint, coin.out, None)));
     }
     Ok(chosen)
 }
@@ -448,6 +469,13 @@ pub(super) fn sendall(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcE
     if send_max && !begun.is_empty() {
         return Err(RpcError::param("Cannot combine send_max with specific inputs."));
     }
+    let depth_min: i32 = given(&options, "minconf").map_or(Ok(0), Json::int)?;
+    if depth_min < 0 {
+        return Err(RpcError::param(format!("Invalid minconf (minconf cannot be negative): {depth_min}")));
+    }
+    if !begun.is_empty() && ["minconf", "maxconf"].iter().any(|name| given(&options, name).is_some()) {
+        return Err(RpcError::param("Cannot combine minconf or maxconf with specific inputs."));
+    }
     let mut here = here(call)?;
     if !here.wallet.flags.watch_only {
         signs(&here)?;
@@ -456,7 +484,7 @@ pub(super) fn sendall(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcE
     (plan.add_inputs, plan.any_rate) = (false, false);
     plan.lock_time = given(&options, "locktime").map(Json::int).transpose()?;
     plan.version = given(&options, "version").map_or(Ok(2), Json::int)?;
-    let mut chosen = everything(&here, &begun, &plan)?;
+    let mut chosen = everything(&here, &begun, &mut plan)?;
     let rate = crate::wallet::fee_rate(here.node, here.options, &plan).map_err(|words| match plan.rate {
         // It was said.
         Some(_) => RpcError::param(words),

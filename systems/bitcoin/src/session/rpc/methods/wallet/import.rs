@@ -130,7 +130,6 @@ fn import(here: &mut Here<'_>, value: &Json, now: u64, warnings: &mut Vec<&'stat
             label_scripts(here, one, &request.label, internal);
         }
     }
-    here.wallet.flags.blank = false;
     Ok(request.timestamp)
 }
 

@@ -170,6 +170,9 @@ pub(super) fn backupwallet(call: &mut Call<'_, '_>, args: &Args) -> Result<Json,
 
 pub(super) fn restorewallet(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcError> {
     let (wallet_name, from) = (args.text(0)?.to_owned(), args.text(1)?.to_owned());
+    if wallet_name.is_empty() {
+        return Err(RpcError::param("Wallet name cannot be empty"));
+    }
     let (all, node) = split(call)?;
     all.restore(&wallet_name, &from, node).map_err(|error| match error {
         LoadError::Exists(words) => RpcError::new(wallet_code::ALREADY_EXISTS, words),

@@ -128,7 +128,7 @@ fn save(call: &mut Call<'_, '_>) -> Result<(), RpcError> {
 
 fn load_error(error: LoadError) -> RpcError {
     match error {
-        LoadError::NotFound(words) => {
+        LoadError::NotFound(words) | LoadError::Unknown(words) => {
             RpcError::new(wallet_code::NOT_FOUND, format!("Wallet file verification failed. {words}"))
         }
         LoadError::Exists(words) | LoadError::Broken(words) => {

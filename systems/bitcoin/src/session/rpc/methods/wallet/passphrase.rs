@@ -10,14 +10,16 @@ use crate::wallet::Lock;
 const SECONDS_MAX: i64 = 100_000_000;
 
 /// Words once ended at their first zero.
-fn wrong(words: &str) -> RpcError {
+fn wrong(words: &str, which: &str) -> RpcError {
     let said = if words.contains('\0') {
-        "Error: The wallet passphrase entered is incorrect. It contains a null character (ie - a zero byte). \
-         If the passphrase was set with a version of this software prior to 25.0, please try again with only the \
-         characters up to — but not including — the first null character. If this is successful, please set a new \
-         passphrase to avoid this issue in the future."
+        format!(
+            "Error: The {which}wallet passphrase entered is incorrect. It contains a null character (ie - a zero byte). \
+             If the {which}passphrase was set with a version of this software prior to 25.0, please try again with only \
+             the characters up to — but not including — the first null character. If this is successful, please set a \
+             new passphrase to avoid this issue in the future."
+        )
     } else {
-        "Error: The wallet passphrase entered was incorrect."
+        "Error: The wallet passphrase entered was incorrect.".to_owned()
     };
     RpcError::new(wallet_code::PASSPHRASE_INCORRECT, said)
 }
@@ -66,7 +68,7 @@ pub(super) fn walletpassphrase(call: &mut Call<'_, '_>, args: &Args) -> Result<J
         return Err(RpcError::param("passphrase cannot be empty"));
     }
     if !here.wallet.unlock(words) {
-        return Err(wrong(words));
+        return Err(wrong(words, ""));
     }
     let seconds = seconds.min(SECONDS_MAX).unsigned_abs();
     here.wallet.unlocked_until = here.node.time().saturating_add(seconds);
@@ -91,7 +93,7 @@ pub(super) fn walletpassphrasechange(call: &mut Call<'_, '_>, args: &Args) -> Re
     if old.is_empty() || new.is_empty() {
         return Err(RpcError::param("passphrase cannot be empty"));
     }
-    let master = lock.open(old).ok_or_else(|| wrong(old))?;
+    let master = lock.open(old).ok_or_else(|| wrong(old, "old "))?;
     here.wallet.lock = Some(Lock::new(new, master, here.entropy));
     here.wallet.dirty = true;
     save(call)?;

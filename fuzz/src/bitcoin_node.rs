@@ -122,6 +122,7 @@ impl World {
             notify: None,
             persist_mempool: false,
             mock_time: None,
+            from_the_future: true,
             outside: None,
             wallet: None,
             seed: [7; 32],

@@ -165,6 +165,28 @@ def test_a_crashed_node_comes_back_and_catches_up(cluster, tmp_path):
     assert nodes[1].call("getbalance", wallet="again") == 300
 
 
+def test_a_moved_clock_does_not_keep_a_chain_from_being_opened(cluster):
+    nodes = members(cluster)
+    eventually("all are connected", lambda: all(node.call("getconnectioncount") == 2 for node in nodes))
+    nodes[0].call("generatetodescriptor", 3, "raw(51)")
+    eventually("all follow", lambda: len(tips(nodes)) == 1)
+    cluster.fault("clock", node=1, skew_ms=4 * 3_600_000)
+    ahead = nodes[0].call("generatetodescriptor", 12, "raw(51)")
+    assert nodes[0].call("getblockheader", ahead[-1])["time"] > time.time() + 3 * 3_600
+    cluster.fault("clock", node=1, skew_ms=0)
+    cluster.fault("crash", node=1)
+    cluster.fault("restart", node=1)
+    assert members(cluster)[0].call("getbestblockhash") == ahead[-1]
+    assert nodes[1].call("getblockcount") < 15, "whose clocks are right do not take all of it yet"
+
+
+def test_a_node_of_a_cluster_runs_an_operators_commands(tmp_path):
+    blocks = tmp_path / "blocks"
+    with clusters.bitcoin(tmp_path / "c", "--nodes", "1", options=[f"blocknotify=echo %s >> {blocks}"]) as cluster:
+        hashes = members(cluster)[0].call("generatetodescriptor", 2, "raw(51)")
+        eventually("it is run", lambda: blocks.exists() and sorted(blocks.read_text().split()) == sorted(hashes))
+
+
 def test_what_cannot_be_done_is_told(cluster):
     nodes = members(cluster)
     funded(nodes)

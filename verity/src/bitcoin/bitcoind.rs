@@ -176,7 +176,7 @@ pub(crate) fn beside(
     let (listen, white, zmq) = listeners(&conf, &params)?;
     let config = config(&conf, params, own, log_path, zmq, Some(cookie))?;
     let outside = (!own.as_os_str().is_empty()).then(everything).transpose()?;
-    Ok((BitcoinConfig { white, outside, ..config }, listen))
+    Ok((BitcoinConfig { white, outside, notify: shell(&conf)?, from_the_future: true, ..config }, listen))
 }
 
 /// A regtest node that keeps nothing, by these flags: the user `verity` may call it.
@@ -697,6 +697,7 @@ fn config(
         wallet: wallet_options(conf)?,
         outside: None,
         mock_time: mock_time(conf)?,
+        from_the_future: false,
         seed: secrets::random()?,
         folder: own.display().to_string(),
     })

@@ -63,6 +63,7 @@ impl Hosted {
             rpc: RpcConfig { auth, ..RpcConfig::default() },
             rpc_allow: Vec::new(),
             mock_time: None,
+            from_the_future: true,
             outside: None,
             zmq: Vec::new(),
             index: IndexOptions { transactions: node.0 % 2 == 1, ..IndexOptions::default() },

@@ -123,6 +123,7 @@ impl World {
             persist_mempool: false,
             mock_time: None,
             from_the_future: true,
+            stop_at_height: None,
             outside: None,
             wallet: None,
             seed: [7; 32],

@@ -55,6 +55,8 @@ def test_the_tutorial(tmp_path, link):
         told = cli.said("-getinfo")
         assert told.startswith("Chain: regtest\nBlocks: 102\nHeaders: 102\n")
         assert "\nNetwork: in 0, out 0, total 0\n" in told and "\nWallet: w\n" in told and told.endswith("Warnings: (none)")
+        painted = cli.said("-color=always", "-getinfo")
+        assert painted.startswith("\x1b[34mChain: regtest\x1b[0m\n") and "\x1b[35mWallet: w\x1b[0m\n" in painted
         cli.said("createwallet", "v")
         assert " w\n" in cli.said("-getinfo") and "Balances\n" in cli.said("-getinfo")
         table = cli.said("-netinfo").splitlines()
@@ -77,6 +79,7 @@ def test_what_goes_wrong_is_told_as_by_core(tmp_path, link):
             (("-named", "getblockhash", "hight=7"), 8, "error code: -8\nerror message:\nUnknown named parameter hight\n"),
             (("-rpcuser=x", "-rpcpassword=y", "getblockcount"), 1, "error: Authorization failed: Incorrect rpcuser or rpcpassword\n"),
             (("-rpccookiefile=none", "getblockcount"), 1, "error: Could not locate RPC credentials."),
+            (("-color=green", "-getinfo"), 1, "error: Invalid value for -color option. Valid values: always, auto, never.\n"),
             (("-getinfo", "more"), 1, "error: -getinfo takes no arguments\n"),
             (("-generate", "0"), 1, "error: the first argument (number of blocks to generate"),
             (("-nonsense", "getblockcount"), 1, "Error parsing command line arguments: Invalid parameter -nonsense\n"),

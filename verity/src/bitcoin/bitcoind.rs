@@ -117,6 +117,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let open = || DebugLog::open((!silent).then_some(&*log_path), conf.is_on("logtimemicros", false), console);
     let (mut log, mut log_of_doors) = (open()?, open()?);
     conf.warnings.iter().for_each(|warning| log.line("warning", warning));
+    conf.lines().iter().for_each(|line| log.line("", line));
     let params = params(&conf, network)?;
     if !conf.is_on("dnsseed", !conf.is_set("connect")) {
         log.line("", "DNS seeding disabled");
@@ -574,6 +575,10 @@ fn wallet_options(conf: &Conf) -> Result<Option<WalletOptions>> {
         cluster_max: usize::try_from(number("limitdescendantcount", 25)?)?,
         broadcast: conf.is_on("walletbroadcast", true),
         avoid_partial_spends: conf.is_on("avoidpartialspends", false),
+        together_fee_max: match conf.get("maxapsfee").as_deref() {
+            Some("-1") => None,
+            _ => Some(rate("maxapsfee", 0)?),
+        },
     }))
 }
 
@@ -698,6 +703,11 @@ fn config(
         outside: None,
         mock_time: mock_time(conf)?,
         from_the_future: false,
+        stop_at_height: said(conf.number("stopatheight"))?
+            .filter(|height| *height != 0)
+            .map(u32::try_from)
+            .transpose()
+            .context("-stopatheight is the height of a block")?,
         seed: secrets::random()?,
         folder: own.display().to_string(),
     })

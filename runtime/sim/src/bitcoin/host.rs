@@ -64,6 +64,7 @@ impl Hosted {
             rpc_allow: Vec::new(),
             mock_time: None,
             from_the_future: true,
+            stop_at_height: None,
             outside: None,
             zmq: Vec::new(),
             index: IndexOptions { transactions: node.0 % 2 == 1, ..IndexOptions::default() },

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use client::client_help;
 
-use super::rpc::CATEGORIES;
+use super::rpc::{CATEGORIES, Json};
 
 /// What a flag may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,11 @@ const FLAGS: &[Flag] = &[
     ("logthreadnames", All, ""),
     ("logtimemicros", All, "Log moments to the microsecond (default: 0)"),
     ("logtimestamps", All, ""),
-    ("maxapsfee", All, ""),
+    (
+        "maxapsfee",
+        All,
+        "Spend what was paid to one address together if that costs no more beside the fee, in BTC; -1 not to look (default: 0)",
+    ),
     ("maxconnections", All, "Have no more peers at once (default: 125)"),
     ("maxmempool", All, "Keep the mempool below this, in megabytes (default: 300)"),
     ("maxorphantx", All, ""),
@@ -205,7 +209,7 @@ const FLAGS: &[Flag] = &[
     ("shutdownnotify", All, "Run this command when the node ends, and wait for it; there may be several"),
     ("blocknotify", All, "Run this command upon a new tip (%s: the block's hash)"),
     ("stopafterblockimport", All, ""),
-    ("stopatheight", All, ""),
+    ("stopatheight", All, "End once a block of this height is the tip (default: 0, never)"),
     ("swapbdbendian", All, ""),
     ("test", All, ""),
     ("testactivationheight", All, "Since when a rule holds on regtest: <name>@<height>"),
@@ -484,6 +488,26 @@ impl Conf {
         self.get(name).map_or(otherwise, |value| is_true(&value))
     }
 
+    /// All that is set, a line each, for the log: the files' first. What lets somebody in is not shown.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        const SECRETS: [&str; 4] = ["rpcauth", "rpcpassword", "rpcuser", "torpassword"];
+        let shown = |name: &str, value: &String| {
+            if SECRETS.contains(&name) { "****".to_owned() } else { Json::from(value.as_str()).write() }
+        };
+        let mut lines = Vec::new();
+        for (section, values) in &self.file {
+            let section = if section.is_empty() { String::new() } else { format!("[{section}] ") };
+            for (name, value) in values.iter().flat_map(|(name, all)| all.iter().map(move |value| (name, value))) {
+                lines.push(format!("Config file arg: {section}{name}={}", shown(name, value)));
+            }
+        }
+        for (name, value) in self.command.iter().flat_map(|(name, all)| all.iter().map(move |value| (name, value))) {
+            lines.push(format!("Command-line arg: {name}={}", shown(name, value)));
+        }
+        lines
+    }
+
     /// Which categories are logged, as they are said: what stands before the last `0` or `none` counts no more.
     ///
     /// # Errors
@@ -685,6 +709,25 @@ mod tests {
         assert!(missing.ends_with("Failed to include configuration file c"), "{missing}");
         let words = "-includeconf cannot be used from included files; ignoring -includeconf=b";
         assert_eq!(conf.ignored, [words]);
+    }
+
+    #[test]
+    fn all_that_is_set_is_shown_but_secrets() {
+        let mut conf =
+            Conf::from_command_line(["-addnode=a", "-rpcpassword=", "-nolisten", "-rpcuser=me"]).expect("flags");
+        let file = "regtest=1\nrpcauth=me:1$2\n[regtest]\nuacomment=a\"b\n";
+        conf.read_file(file, &mut |_| Err(String::new())).expect("no other files");
+        let lines = conf.lines();
+        let expected = [
+            r#"Config file arg: regtest="1""#,
+            "Config file arg: rpcauth=****",
+            r#"Config file arg: [regtest] uacomment="a\"b""#,
+            r#"Command-line arg: addnode="a""#,
+            r#"Command-line arg: listen="0""#,
+            "Command-line arg: rpcpassword=****",
+            "Command-line arg: rpcuser=****",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]

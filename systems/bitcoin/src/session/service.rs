@@ -131,6 +131,8 @@ pub struct BitcoinConfig {
     /// A chain is opened though its tip is more than two hours ahead of the clock: where clocks are moved on purpose, that is no
     /// sign of damage.
     pub from_the_future: bool,
+    /// The node ends once a block of this height, or above, is its tip (`-stopatheight`).
+    pub stop_at_height: Option<u32>,
     /// Secret, and never used twice.
     pub seed: [u8; 32],
     /// Where `debug.log` is, for people.
@@ -214,6 +216,7 @@ pub struct BitcoinService {
     notify: Option<Box<dyn Notify>>,
     warnings: Warnings,
     persist_mempool: bool,
+    stop_at_height: Option<u32>,
     stop: bool,
     fatal: Option<String>,
     peers_wake: Option<Mono>,
@@ -309,6 +312,7 @@ impl BitcoinService {
             notify: config.notify,
             warnings: Warnings::default(),
             persist_mempool: config.persist_mempool,
+            stop_at_height: config.stop_at_height,
             stop: false,
             fatal: None,
             peers_wake: Some(now.mono),
@@ -543,6 +547,9 @@ impl BitcoinService {
                     self.pump_subscriber(conn, out);
                 }
             }
+            let came = events.iter().any(|event| matches!(event, Event::Tip { .. }));
+            let height = self.node.chain().height();
+            self.stop |= came && self.stop_at_height.is_some_and(|last| height >= last);
             let mut outputs = Vec::new();
             self.peers.on_events(&mut self.node, now, &events, &mut outputs)?;
             // The first block with which the node has caught up is told of already.

@@ -28,6 +28,9 @@ use crate::session::rpc::render::script::Template;
 const WEIGHT_MAX: u64 = 400_000;
 const TOO_HEAVY: &str = "The inputs size exceeds the maximum weight. Please try sending a smaller amount or manually \
                          consolidating your wallet's UTXOs";
+const TOO_HEAVY_TOGETHER: &str = "The combination of the pre-selected inputs and the wallet automatic inputs selection exceeds \
+                                  the transaction maximum weight. Please try sending a smaller amount or manually \
+                                  consolidating your wallet's UTXOs";
 const CHAIN_TOO_LONG: &str = "Unconfirmed UTXOs are available, but spending them creates a chain of transactions that will \
                               be rejected by the mempool";
 /// A tip older than so many seconds is none to bind a lock time to.
@@ -452,12 +455,17 @@ impl Builder<'_> {
                 ));
             }
             let no_change = bare_weight(&outputs) + change_size * 4 > self.weight_max();
-            let more = self.select(amount.max(0), target, &preset);
+            let mut more = self.select(amount.max(0), target, &preset);
+            let heavy: u64 = inputs.iter().map(|input| input.size.weight).sum();
+            let alone = Target { weight_max: target.weight_max + heavy, ..target };
+            if heavy > 0 && matches!(more, Err(TOO_HEAVY)) && self.select(amount.max(0), alone, &preset).is_ok() {
+                more = Err(TOO_HEAVY_TOGETHER);
+            }
             let more = more.map_err(|words| match words {
                 TOO_HEAVY if no_change => {
                     (false, "Maximum transaction weight is too low, can not accommodate change output".to_owned())
                 }
-                TOO_HEAVY => (false, words.to_owned()),
+                TOO_HEAVY | TOO_HEAVY_TOGETHER => (false, words.to_owned()),
                 _ => (true, words.to_owned()),
             })?;
             for (coin, size) in more {
@@ -534,7 +542,18 @@ pub(crate) fn build(
         Some(script) => Some(script.clone()),
         None => wallet.active(kind, true).or_else(|| wallet.active(kind, false)).and_then(|at| wallet.give_out(at)),
     };
-    let draft = build_with(wallet, entropy, options, node, payments, plan, reserved.clone());
+    let mut draft = build_with(wallet, entropy, options, node, payments, plan, reserved.clone());
+    if let Ok(alone) = &draft
+        && let Some(more) = options.together_fee_max.filter(|_| alone.fee > 0 && !plan.together)
+        && !options.avoid_partial_spends
+    {
+        // Whoever looks on learns less of who owns what, if that costs no more than it may.
+        let together = Plan { together: true, ..plan.clone() };
+        let other = build_with(wallet, entropy, options, node, payments, &together, reserved.clone());
+        if other.as_ref().is_ok_and(|other| other.fee <= alone.fee.saturating_add(more)) {
+            draft = other;
+        }
+    }
     let kept = draft.as_ref().is_ok_and(|draft| draft.change_at.is_some());
     if let (None, Some(script), false) = (given, reserved, kept) {
         wallet.take_back(&script);
@@ -591,7 +610,7 @@ fn build_with(
         output: outputs,
     };
     if options.reject_long_chains && !node.mempool().fits(&tx) {
-        return Err((false, "Transaction has too long of a mempool chain".into()));
+        return Err((false, "too many unconfirmed transactions in cluster".into()));
     }
     let spent = chosen.inputs.into_iter().map(|input| Some(input.out)).collect();
     Ok(Draft { tx, spent, fee, change_at, reason: fees.reason })

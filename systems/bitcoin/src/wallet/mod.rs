@@ -89,6 +89,9 @@ pub struct WalletOptions {
     pub broadcast: bool,
     /// What was paid to one address is spent together (`-avoidpartialspends`).
     pub avoid_partial_spends: bool,
+    /// What was paid to one address is spent together if that costs no more than so many satoshi beyond the fee (`-maxapsfee`);
+    /// it is not looked at if there is none.
+    pub together_fee_max: Option<u64>,
 }
 
 impl Default for WalletOptions {
@@ -111,6 +114,7 @@ impl Default for WalletOptions {
             cluster_max: 25,
             broadcast: true,
             avoid_partial_spends: false,
+            together_fee_max: Some(0),
         }
     }
 }

@@ -12,7 +12,7 @@
 mod remote;
 mod summary;
 
-use std::io::{self, BufRead as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
@@ -155,7 +155,7 @@ fn call(conf: &Conf, words: &[String]) -> Result<End> {
     match asked.first().copied() {
         Some("getinfo") if !words.is_empty() => bail!("-getinfo takes no arguments"),
         Some("addrinfo") if !words.is_empty() => bail!("-addrinfo takes no arguments"),
-        Some("getinfo") => summary::node(&remote).map(End::of),
+        Some("getinfo") => summary::node(&remote, paint(conf)?).map(End::of),
         Some("addrinfo") => summary::addresses(&remote).map(End::of),
         Some("netinfo") => summary::network(&remote).map(End::of),
         Some(_) => generate(&remote, &words).map(End::of),
@@ -168,6 +168,16 @@ fn call(conf: &Conf, words: &[String]) -> Result<End> {
             remote.call(method, &params).map(End::of)
         }
     }
+}
+
+/// `-color`: only for people who look on, if nothing else is said.
+fn paint(conf: &Conf) -> Result<summary::Paint> {
+    Ok(summary::Paint(match conf.get("color").as_deref() {
+        Some("always") => true,
+        Some("never") => false,
+        Some("auto") | None => io::stdout().is_terminal(),
+        Some(_) => bail!("Invalid value for -color option. Valid values: always, auto, never."),
+    }))
 }
 
 /// Where the node is, and how it lets us in.

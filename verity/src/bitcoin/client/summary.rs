@@ -12,6 +12,23 @@ const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
 /// What a peer is of that is on none of them.
 const UNROUTABLE: &str = "not_publicly_routable";
 
+/// Which terminals are written to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paint(pub(super) bool);
+
+impl Paint {
+    const BLUE: u8 = 34;
+    const GREEN: u8 = 32;
+    const MAGENTA: u8 = 35;
+    const CYAN: u8 = 36;
+    const YELLOW: u8 = 33;
+
+    /// A text in this colour, if there are any.
+    fn on(self, colour: u8, text: &str) -> String {
+        if self.0 { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
 /// Goes on with what was asked for; an error of the node is the end.
 macro_rules! asked {
     ($remote:expr, $method:literal) => {
@@ -28,14 +45,14 @@ fn shown(json: &Json) -> String {
 }
 
 /// `-getinfo`.
-pub(super) fn node(remote: &Remote) -> Result<Reply> {
+pub(super) fn node(remote: &Remote, paint: Paint) -> Result<Reply> {
     let plain = remote.of_wallet(None);
     let (chain, network) = (asked!(plain, "getblockchaininfo"), asked!(plain, "getnetworkinfo"));
     let field = |json: &Json, name: &str| shown(json.get(name));
     let progress = chain.get("verificationprogress").real().unwrap_or_default() * 100.0;
     let mut text = format!(
-        "Chain: {}\nBlocks: {}\nHeaders: {}\nVerification progress: {progress:.4}%\nDifficulty: {}\n\n",
-        field(&chain, "chain"),
+        "{}\nBlocks: {}\nHeaders: {}\nVerification progress: {progress:.4}%\nDifficulty: {}\n\n",
+        paint.on(Paint::BLUE, &format!("Chain: {}", field(&chain, "chain"))),
         field(&chain, "blocks"),
         field(&chain, "headers"),
         field(&chain, "difficulty"),
@@ -43,29 +60,33 @@ pub(super) fn node(remote: &Remote) -> Result<Reply> {
     let proxies = network.get("networks").items().unwrap_or_default().iter();
     let proxies: Vec<String> = proxies.map(|row| field(row, "proxy")).filter(|proxy| !proxy.is_empty()).collect();
     let proxies = if proxies.is_empty() { "n/a".to_owned() } else { proxies.join(", ") };
+    let count = |name: &str| field(&network, name);
+    let peers = format!(
+        "Network: in {}, out {}, total {}",
+        count("connections_in"),
+        count("connections_out"),
+        count("connections")
+    );
     write!(
         text,
-        "Network: in {}, out {}, total {}\nVersion: {}\nTime offset (s): {}\nProxies: {proxies}\n\
-         Min tx relay fee rate (BTC/kvB): {}\n\n",
-        field(&network, "connections_in"),
-        field(&network, "connections_out"),
-        field(&network, "connections"),
+        "{}\nVersion: {}\nTime offset (s): {}\nProxies: {proxies}\nMin tx relay fee rate (BTC/kvB): {}\n\n",
+        paint.on(Paint::GREEN, &peers),
         field(&network, "version"),
         field(&network, "timeoffset"),
         field(&network, "relayfee"),
     )?;
-    text.push_str(&wallets(remote)?);
+    text.push_str(&wallets(remote, paint)?);
     let warnings = match network.get("warnings") {
         Json::Arr(rows) => rows.iter().map(shown).collect::<Vec<_>>().join("\n"),
         other => shown(other),
     };
     let warnings = if warnings.is_empty() { "(none)".to_owned() } else { warnings };
-    write!(text, "Warnings: {warnings}")?;
+    write!(text, "{} {warnings}", paint.on(Paint::YELLOW, "Warnings:"))?;
     Ok(Reply::Result(text.into()))
 }
 
 /// The wallet that is meant, or all balances if several could be. A node without any has nothing here.
-fn wallets(remote: &Remote) -> Result<String> {
+fn wallets(remote: &Remote, paint: Paint) -> Result<String> {
     let ask = |remote: &Remote, method: &str| -> Result<Option<Json>> {
         match remote.call(method, &Json::Arr(Vec::new()))? {
             Reply::Result(json) => Ok(Some(json)),
@@ -74,16 +95,14 @@ fn wallets(remote: &Remote) -> Result<String> {
     };
     let mine = |balances: &Json| shown(balances.get("mine").get("trusted"));
     if let Some(wallet) = ask(remote, "getwalletinfo")? {
-        let mut text = format!(
-            "Wallet: {}\nKeypool size: {}\n",
-            Some(shown(wallet.get("walletname"))).filter(|name| !name.is_empty()).unwrap_or_else(|| "\"\"".to_owned()),
-            shown(wallet.get("keypoolsize")),
-        );
+        let name = Some(shown(wallet.get("walletname"))).filter(|name| !name.is_empty());
+        let name = paint.on(Paint::MAGENTA, &format!("Wallet: {}", name.as_deref().unwrap_or("\"\"")));
+        let mut text = format!("{name}\nKeypool size: {}\n", shown(wallet.get("keypoolsize")));
         if !wallet.get("unlocked_until").is_null() {
             writeln!(text, "Unlocked until: {}", shown(wallet.get("unlocked_until")))?;
         }
         if let Some(balances) = ask(remote, "getbalances")? {
-            write!(text, "\nBalance: {}\n\n", mine(&balances))?;
+            write!(text, "\n{} {}\n\n", paint.on(Paint::CYAN, "Balance:"), mine(&balances))?;
         }
         return Ok(text);
     }
@@ -99,7 +118,7 @@ fn wallets(remote: &Remote) -> Result<String> {
     }
     let width = rows.iter().map(|(balance, _)| balance.len()).max().unwrap_or_default().max(10);
     let rows: String = rows.into_iter().map(|(balance, name)| format!("{balance:>width$} {name}\n")).collect();
-    Ok(format!("Balances\n{rows}\n"))
+    Ok(format!("{}\n{rows}\n", paint.on(Paint::CYAN, "Balances")))
 }
 
 /// `-addrinfo`.

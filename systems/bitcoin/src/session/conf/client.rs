@@ -11,7 +11,7 @@ pub(super) const FLAGS: &[Flag] = &[
     ("version", Command, "Print version and exit"),
     ("addrinfo", All, "Print how many addresses the node knows, by network"),
     ("chain", All, "Use the chain <chain>: main, test, testnet4, signet, regtest (default: main)"),
-    ("color", All, ""),
+    ("color", All, "Colours of -getinfo: always, auto, never (default: auto, on a terminal)"),
     ("conf", Command, "The configuration file, in the data folder (default: bitcoin.conf)"),
     ("datadir", All, "The data folder of the node, where its cookie is"),
     (

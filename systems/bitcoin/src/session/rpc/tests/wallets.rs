@@ -367,8 +367,10 @@ fn a_transaction_comes_by_a_proof_and_goes() {
 
 #[test]
 fn what_one_address_was_paid_is_spent_together() {
-    for together in [false, true] {
-        let more = WalletOptions { avoid_partial_spends: together, ..options() };
+    for (together, fee_max, count) in
+        [(false, Some(0), 1), (false, None, 1), (false, Some(1_000_000), 3), (true, None, 3)]
+    {
+        let more = WalletOptions { avoid_partial_spends: together, together_fee_max: fee_max, ..options() };
         let mut world = World::with_wallets(MemoryDisk::new(), more, 1);
         world.ok("createwallet", r#"["a"]"#);
         world.ok("createwallet", r#"["b"]"#);
@@ -380,7 +382,7 @@ fn what_one_address_was_paid_is_spent_together() {
         let txid = text(&world.ok("sendtoaddress", &format!(r#"["{to}",1]"#)));
         let tx = world.ok("gettransaction", &format!(r#"["{txid}",true,true]"#));
         let inputs = tx.get("decoded").get("vin").items().map(<[Json]>::len);
-        assert_eq!(inputs, Ok(if together { 3 } else { 1 }));
+        assert_eq!(inputs, Ok(count));
     }
 }
 
@@ -417,6 +419,34 @@ fn what_the_wallet_does_not_know_is_said() {
         let refused = psbt(&mut world, &format!(r#","solving_data":{{{data}}}"#)).expect_err("it is wrong");
         assert!(refused.0 == code && refused.1.starts_with(words), "{refused:?}");
     }
+}
+
+#[test]
+fn coins_are_listed_by_types_of_addresses() {
+    let mut world = world();
+    let outs = ["bech32m", "legacy", "bech32", "p2sh-segwit"].map(|kind| {
+        let address = text(&world.ok("getnewaddress", &format!(r#"["","{kind}"]"#)));
+        format!(r#"{{"{address}":1}}"#)
+    });
+    world.ok("send", &format!("[[{}]]", outs.join(",")));
+    let rows = world.ok("listunspent", "[0]");
+    let begins = ["m", "n", "2", "bcrt1q", "bcrt1p"];
+    let kind = |row: &Json| begins.iter().position(|begin| text(row.get("address")).starts_with(begin));
+    let kinds: Vec<usize> =
+        rows.items().expect("rows").iter().map(|row| kind(row).expect("it is known").max(1)).collect();
+    assert!(kinds.is_sorted() && (1..5).all(|kind| kinds.contains(&kind)), "{kinds:?}");
+}
+
+#[test]
+fn weights_of_inputs_that_are_named_stand_with_them() {
+    let mut world = world();
+    let to = text(&world.ok("getnewaddress", "[]"));
+    let words = "Input weights should be specified in inputs rather than in options.";
+    let options = r#"{"input_weights":[]}"#;
+    let sent = world.err("send", &format!(r#"[[{{"{to}":1}}],null,null,null,{options}]"#));
+    assert_eq!(sent, (-8, words.to_owned()));
+    let funded = world.err("walletcreatefundedpsbt", &format!(r#"[[],[{{"{to}":1}}],0,{options}]"#));
+    assert_eq!(funded, (-8, words.to_owned()));
 }
 
 #[test]
@@ -501,6 +531,30 @@ fn a_payment_of_version_3_stays_small() {
 }
 
 #[test]
+fn what_is_too_heavy_only_with_what_was_chosen_by_hand_is_said_so() {
+    let mut world = World::with_wallets(MemoryDisk::new(), options(), 1);
+    world.ok("createwallet", r#"["a"]"#);
+    let own = text(&world.ok("getnewaddress", r#"["","bech32"]"#));
+    world.ok("generatetoaddress", &format!(r#"[4,"{own}"]"#));
+    world.mine(100);
+    let rows = world.ok("listunspent", "[]");
+    let input = |at: usize| {
+        let row = rows.at(at);
+        format!(r#"{{"txid":"{}","vout":{}}}"#, text(row.get("txid")), row.get("vout").write())
+    };
+    let fund = |world: &mut World, inputs: &str, amount: u32, weight: u32| {
+        let raw = text(&world.ok("createrawtransaction", &format!(r#"[[{inputs}],[{{"{own}":{amount}}}]]"#)));
+        let options = format!(r#"{{"add_inputs":true,"max_tx_weight":{weight},"fee_rate":1}}"#);
+        world.err("fundrawtransaction", &format!(r#"["{raw}",{options}]"#))
+    };
+    // Each input weighs about 272, and the rest about 330 with change.
+    let (code, words) = fund(&mut world, "", 140, 900);
+    assert!(code == -4 && words.starts_with("The inputs size exceeds the maximum weight."), "{words}");
+    let (code, words) = fund(&mut world, &format!("{},{}", input(0), input(1)), 140, 1_100);
+    assert!(code == -4 && words.starts_with("The combination of the pre-selected inputs"), "{words}");
+}
+
+#[test]
 fn a_chain_that_others_would_not_take_is_not_made_longer() {
     let mut world =
         World::with_wallets(MemoryDisk::new(), WalletOptions { chain_max: 3, cluster_max: 3, ..options() }, 1);
@@ -547,6 +601,10 @@ fn what_is_said_of_a_payment_is_said_right() {
     assert_eq!(world.err("walletcreatefundedpsbt", &large(292)), (-4, words.into()));
     assert_eq!(world.err("restorewallet", r#"["","/node/b.bak"]"#), (-8, "Wallet name cannot be empty".into()));
     let txid = text(&world.ok("sendtoaddress", &format!(r#"["{own}",1]"#)));
+    let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"confTarget":2,"conf_target":3}}]"#));
+    assert!(code == -8 && words.starts_with("confTarget and conf_target options should not both be set"), "{words}");
+    let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"confTarget":-2}}]"#));
+    assert!(code == -8 && words.starts_with("Invalid conf_target"), "{words}");
     let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"fee_rate":0}}]"#));
     assert!(code == -8 && words.starts_with("Insufficient total fee 0.00"), "{words}");
     let (code, words) = world.err("bumpfee", &format!(r#"["{txid}",{{"fee_rate":100000}}]"#));

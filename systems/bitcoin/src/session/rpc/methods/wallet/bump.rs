@@ -111,7 +111,14 @@ fn replacement(call: &mut Call<'_, '_>, args: &Args, only_psbt: bool) -> Result<
         signs(&here)?;
     }
     let mut plan = Plan { replaceable: Some(bool_of(&options, "replaceable", true)?), ..Plan::default() };
-    fees(&here, &mut plan, options.get("conf_target"), options.get("estimate_mode"), options.get("fee_rate"))?;
+    let target = match (given(&options, "conf_target"), given(&options, "confTarget")) {
+        (Some(_), Some(_)) => {
+            let words = "confTarget and conf_target options should not both be set. Use conf_target (confTarget is deprecated).";
+            return Err(RpcError::param(words));
+        }
+        (found, older) => found.or(older).unwrap_or(&Json::Null),
+    };
+    fees(&here, &mut plan, target, options.get("estimate_mode"), options.get("fee_rate"))?;
     check(&here, &txid)?;
     let record = here.wallet.records[&txid].clone();
     let spent: Vec<Option<TxOut>> =

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Script, Txid};
 
 use super::addresses::parents;
 use super::{address, failed, given, here, last_block, save, script_of};
@@ -94,9 +94,28 @@ pub(super) fn listunspent(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, 
         if !wanted.is_empty() && !wanted.contains(script) {
             continue;
         }
-        rows.push(row(&here, &coin));
+        rows.push((group(&here, script), row(&here, &coin)));
     }
-    Ok(Json::Arr(rows))
+    // As with Core, whatever the order in which they were found.
+    rows.sort_by_key(|(group, _)| *group);
+    Ok(Json::Arr(rows.into_iter().map(|(_, row)| row).collect()))
+}
+
+/// By types of addresses, the oldest first; others come last.
+fn group(here: &super::Here<'_>, script: &Script) -> u8 {
+    match Template::of(script) {
+        Template::PubkeyHash(_) => 0,
+        Template::ScriptHash(id) => {
+            let mut known = Known::default();
+            if let Some((source, index)) = here.wallet.source_of(script) {
+                source.expand(index, &mut known);
+            }
+            u8::from(known.scripts.get(&id).is_some_and(|redeem| redeem.is_witness_program()))
+        }
+        Template::WitnessKeyHash(_) | Template::WitnessScriptHash(_) => 2,
+        Template::Taproot(_) => 3,
+        _ => 4,
+    }
 }
 
 fn row(here: &super::Here<'_>, coin: &crate::wallet::Coin) -> Json {

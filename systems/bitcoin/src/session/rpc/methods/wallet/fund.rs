@@ -261,8 +261,7 @@ pub(super) fn walletcreatefundedpsbt(call: &mut Call<'_, '_>, args: &Args) -> Re
     let mut here = here(call)?;
     let mut plan = plan(&here, &options, tx.input.is_empty(), true)?;
     take_inputs(&tx, &spent, &mut plan);
-    weights(args.at(3), &mut plan)?;
-    own_weights(args.at(0), &mut plan)?;
+    own_weights(args.at(0), &options, &mut plan)?;
     plan.lock_time = Some(lock);
     plan.version = args.int_or(5, 2)?;
     let payers = either(&options, "subtract_fee_from_outputs", "subtractFeeFromOutputs")?.unwrap_or(&Json::Null);
@@ -277,7 +276,10 @@ pub(super) fn walletcreatefundedpsbt(call: &mut Call<'_, '_>, args: &Args) -> Re
 }
 
 /// Weights that stand with the inputs themselves.
-fn own_weights(values: &Json, plan: &mut Plan) -> Result<(), RpcError> {
+fn own_weights(values: &Json, options: &Json, plan: &mut Plan) -> Result<(), RpcError> {
+    if given(options, "input_weights").is_some() {
+        return Err(RpcError::param("Input weights should be specified in inputs rather than in options."));
+    }
     if values.is_null() {
         return Ok(());
     }
@@ -375,7 +377,7 @@ pub(super) fn send(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcErro
     let mut plan = plan(&here, &options, tx.input.is_empty(), true)?;
     plan.any_rate = false;
     take_inputs(&tx, &spent, &mut plan);
-    own_weights(options.get("inputs"), &mut plan)?;
+    own_weights(options.get("inputs"), &options, &mut plan)?;
     plan.lock_time = given(&options, "locktime").map(|_| lock);
     plan.version =
         given(&options, "version").or(Some(args.at(5)).filter(|value| !value.is_null())).map_or(Ok(2), Json::int)?;
@@ -518,8 +520,11 @@ pub(super) fn sendall(call: &mut Call<'_, '_>, args: &Args) -> Result<Json, RpcE
         chosen.into_iter().map(|(outpoint, out, sequence)| Choice { outpoint, sequence, out: Some(out), weight: None });
     plan.inputs = choices.collect();
     let draft = draft(&mut here, &payments, &plan, wallet_code::INSUFFICIENT_FUNDS).map_err(|mut error| {
-        if error.message.starts_with("Fee exceeds maximum") || error.message == "Transaction too large" {
+        if error.message.starts_with("Fee exceeds maximum") {
             return failed(error.message);
+        }
+        if error.message == "Transaction too large" {
+            return failed("Transaction too large.");
         }
         let short = error.message == "The transaction amount is too small to pay the fee";
         if short && fixed == 0 {

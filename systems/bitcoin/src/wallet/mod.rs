@@ -269,6 +269,7 @@ impl Wallets {
             let words = "Prune: last wallet synchronisation goes beyond pruned data. You need to -reindex (download the whole blockchain again in case of a pruned node)";
             return Err(LoadError::Broken(words.to_owned()));
         }
+        wallet.top_up();
         rescan::catch_up(&mut wallet, node).map_err(|error| LoadError::Chain(error.to_string()))?;
         self.loaded.push(wallet);
         self.resubmit(name, node).map_err(|error| LoadError::Chain(error.to_string()))?;

@@ -136,9 +136,10 @@ impl Source {
         if self.is_range() { self.end.saturating_sub(self.next) } else { 0 }
     }
 
-    /// Watches so many beyond the next. True if that is further than before.
+    /// Watches so many beyond the next, and one at the least. True if that is further than before.
     pub(crate) fn reach(&mut self, ahead: u32) -> bool {
-        let end = if self.is_range() { self.next.saturating_add(ahead).min(i32::MAX.cast_unsigned()) } else { 1 };
+        let end =
+            if self.is_range() { self.next.saturating_add(ahead.max(1)).min(i32::MAX.cast_unsigned()) } else { 1 };
         let more = end > self.end;
         self.end = self.end.max(end);
         more

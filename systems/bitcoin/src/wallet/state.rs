@@ -180,6 +180,13 @@ impl Wallet {
         self.sources.iter().position(fits)
     }
 
+    /// Watches what is next to be given out, as it may have been since this was written down.
+    pub(crate) fn top_up(&mut self) {
+        for source in self.sources.iter_mut().filter(|source| source.active) {
+            source.reach(self.ahead);
+        }
+    }
+
     /// The next script of a source; none if it cannot be derived.
     pub(crate) fn give_out(&mut self, at: usize) -> Option<ScriptBuf> {
         let source = &mut self.sources[at];

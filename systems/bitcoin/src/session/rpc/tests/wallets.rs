@@ -277,6 +277,28 @@ fn a_backup_finds_what_came_later() {
 }
 
 #[test]
+fn a_backup_that_watches_nothing_ahead_finds_one_after_the_other() {
+    let mut world = World::with_wallets(MemoryDisk::new(), WalletOptions { ahead: 0, ..options() }, 1);
+    world.ok("createwallet", r#"["a"]"#);
+    world.ok("createwallet", r#"["b"]"#);
+    world.wallet = Some("a".into());
+    let own = text(&world.ok("getnewaddress", "[]"));
+    world.ok("generatetoaddress", &format!(r#"[1,"{own}"]"#));
+    world.mine(100);
+    on(&mut world, "b", |world| {
+        world.ok("getnewaddress", "[]");
+        world.ok("backupwallet", r#"["/node/b.bak"]"#);
+    });
+    for _ in 0..3 {
+        let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
+        world.ok("sendtoaddress", &format!(r#"["{to}",1]"#));
+        world.mine(1);
+    }
+    world.ok("restorewallet", r#"["c","/node/b.bak"]"#);
+    assert_eq!(balance(&mut world, "c"), "3.00000000");
+}
+
+#[test]
 fn descriptors_are_made_upon_a_key_that_the_wallet_has() {
     let mut world = world();
     let keys = world.ok("gethdkeys", "[]");

@@ -17,6 +17,13 @@ class RpcError(Exception):
         self.code = error["code"]
 
 
+def eventually(what, holds, patience=20):
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

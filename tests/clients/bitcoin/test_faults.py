@@ -8,14 +8,7 @@ import pytest
 
 import clusters
 from light import Light
-from node import Calls, RpcError
-
-
-def eventually(what, holds, patience=20):
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+from node import Calls, RpcError, eventually
 
 
 @pytest.fixture

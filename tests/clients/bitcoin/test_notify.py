@@ -1,15 +1,6 @@
 """An operator's commands: each runs when it should, and a command that hangs holds up no call."""
 
-import time
-
-from node import Node
-
-
-def until(deed, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not deed():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
+from node import Node, eventually
 
 
 def lines(path):
@@ -27,26 +18,26 @@ def test_commands_are_told_of_blocks_and_transactions(tmp_path):
         f"-shutdownnotify=echo two >> {ended}",
     )
     with Node(tmp_path / "node", *flags) as node:
-        until(lambda: lines(started) == ["it runs"])
+        eventually("the command ran", lambda: lines(started) == ["it runs"])
         # All that a shell might take for something else.
         name = "it's $HOME; `a`\\\n\"b\""
         node.call("createwallet", name)
         quoted = "it%27s%20%24HOME%3B%20%60a%60%5C%0A%22b%22"
         address = node.call("getnewaddress", wallet=quoted)
         hashes = node.call("generatetoaddress", 101, address)
-        until(lambda: sorted(lines(blocks)) == sorted(hashes))
-        until(lambda: txs.exists() and txs.read_text().count(name) == 101)
+        eventually("the command ran", lambda: sorted(lines(blocks)) == sorted(hashes))
+        eventually("the command ran", lambda: txs.exists() and txs.read_text().count(name) == 101)
         coinbase = node.call("getblock", hashes[4])["tx"][0]
         assert f"{name} 5 {hashes[4]} {coinbase}\n" in txs.read_text()
 
         paid = node.call("sendtoaddress", address, 1, wallet=quoted)
-        until(lambda: f"{name} -1 unconfirmed {paid}\n" in txs.read_text())
+        eventually("the command ran", lambda: f"{name} -1 unconfirmed {paid}\n" in txs.read_text())
         tip = node.call("generatetoaddress", 1, address)[0]
-        until(lambda: f"{name} 102 {tip} {paid}\n" in txs.read_text())
+        eventually("the command ran", lambda: f"{name} 102 {tip} {paid}\n" in txs.read_text())
         # It is in no block any more.
         txs.unlink()
         node.call("invalidateblock", tip)
-        until(lambda: txs.exists() and f"{name} -1 unconfirmed {paid}\n" in txs.read_text())
+        eventually("the command ran", lambda: txs.exists() and f"{name} -1 unconfirmed {paid}\n" in txs.read_text())
         node.stop()
         assert sorted(lines(ended)) == ["one", "two"], "the process waits for them"
         assert lines(started) == ["it runs"]
@@ -70,7 +61,7 @@ def test_a_long_chain_that_does_not_count_is_an_alert(tmp_path):
         node.call("invalidateblock", hashes[5])
         warning = node.call("getblockchaininfo")["warnings"]
         assert len(warning) == 1 and "invalid chain more than 6 blocks longer" in warning[0]
-        until(lambda: lines(alerts) == warning)
+        eventually("the command ran", lambda: lines(alerts) == warning)
         # Once it is not so far behind there is nothing to warn of.
         node.call("generatetodescriptor", 10, "raw(52)")
         assert node.call("getnetworkinfo")["warnings"] == []

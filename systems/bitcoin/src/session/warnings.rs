@@ -1,4 +1,4 @@
-//! What a node warns of: of late, only of a chain that does not count and has far more work than the one that does.
+//! What a node warns of: a chain that does not count and has far more work than the one that does.
 //!
 //! - upon a block that is judged, or said by an operator, to be invalid: the branch with the most work that stands on such a block is noted;
 //! - upon a tip, or such a block: if that branch has six blocks' work more than the tip, there is a warning; else there is none.

@@ -12,7 +12,7 @@ const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
 /// What a peer is of that is on none of them.
 const UNROUTABLE: &str = "not_publicly_routable";
 
-/// Which terminals are written to.
+/// Whether what is printed has colours.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paint(pub(super) bool);
 

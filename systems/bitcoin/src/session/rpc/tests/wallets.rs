@@ -13,12 +13,17 @@ fn options() -> WalletOptions {
 
 /// A wallet with one mature output and an empty one.
 fn world() -> World {
-    let mut world = World::with_wallets(MemoryDisk::new(), options(), 1);
+    world_with(options(), 1)
+}
+
+/// The same, with so many mature outputs, all of one address.
+fn world_with(options: WalletOptions, outputs: u32) -> World {
+    let mut world = World::with_wallets(MemoryDisk::new(), options, 1);
     world.ok("createwallet", r#"["a"]"#);
     world.ok("createwallet", r#"["b"]"#);
     world.wallet = Some("a".into());
     let address = text(&world.ok("getnewaddress", "[]"));
-    world.ok("generatetoaddress", &format!(r#"[1,"{address}"]"#));
+    world.ok("generatetoaddress", &format!(r#"[{outputs},"{address}"]"#));
     world.mine(100);
     world
 }
@@ -278,13 +283,7 @@ fn a_backup_finds_what_came_later() {
 
 #[test]
 fn a_backup_that_watches_nothing_ahead_finds_one_after_the_other() {
-    let mut world = World::with_wallets(MemoryDisk::new(), WalletOptions { ahead: 0, ..options() }, 1);
-    world.ok("createwallet", r#"["a"]"#);
-    world.ok("createwallet", r#"["b"]"#);
-    world.wallet = Some("a".into());
-    let own = text(&world.ok("getnewaddress", "[]"));
-    world.ok("generatetoaddress", &format!(r#"[1,"{own}"]"#));
-    world.mine(100);
+    let mut world = world_with(WalletOptions { ahead: 0, ..options() }, 1);
     on(&mut world, "b", |world| {
         world.ok("getnewaddress", "[]");
         world.ok("backupwallet", r#"["/node/b.bak"]"#);
@@ -393,13 +392,7 @@ fn what_one_address_was_paid_is_spent_together() {
         [(false, Some(0), 1), (false, None, 1), (false, Some(1_000_000), 3), (true, None, 3)]
     {
         let more = WalletOptions { avoid_partial_spends: together, together_fee_max: fee_max, ..options() };
-        let mut world = World::with_wallets(MemoryDisk::new(), more, 1);
-        world.ok("createwallet", r#"["a"]"#);
-        world.ok("createwallet", r#"["b"]"#);
-        world.wallet = Some("a".into());
-        let own = text(&world.ok("getnewaddress", "[]"));
-        world.ok("generatetoaddress", &format!(r#"[3,"{own}"]"#));
-        world.mine(100);
+        let mut world = world_with(more, 3);
         let to = on(&mut world, "b", |world| text(&world.ok("getnewaddress", "[]")));
         let txid = text(&world.ok("sendtoaddress", &format!(r#"["{to}",1]"#)));
         let tx = world.ok("gettransaction", &format!(r#"["{txid}",true,true]"#));
@@ -554,11 +547,8 @@ fn a_payment_of_version_3_stays_small() {
 
 #[test]
 fn what_is_too_heavy_only_with_what_was_chosen_by_hand_is_said_so() {
-    let mut world = World::with_wallets(MemoryDisk::new(), options(), 1);
-    world.ok("createwallet", r#"["a"]"#);
+    let mut world = world_with(options(), 4);
     let own = text(&world.ok("getnewaddress", r#"["","bech32"]"#));
-    world.ok("generatetoaddress", &format!(r#"[4,"{own}"]"#));
-    world.mine(100);
     let rows = world.ok("listunspent", "[]");
     let input = |at: usize| {
         let row = rows.at(at);
